@@ -1,1 +1,17 @@
-//! (to be written)
+//! Hypercalls: what a kernel asks of its host, and nothing else it may touch.
+//!
+//! The [`Host`] trait is the whole border between a kernel and the machine it runs on: threads, waiting and
+//! waking, clocks, memory, backing files, randomness, parameters, the console, and the end. [`PosixHost`]
+//! serves it on Linux. Everything above this crate names only the trait, which is what makes a simulated host
+//! possible: virtual time, a seeded scheduler, faulty disks.
+//!
+//! This crate may use libc and unsafe code: it is where the kernel's safe world meets the host's.
+//!
+//! Start reading at [`Host`].
+
+mod host;
+
+pub use host::{
+    BackingFile, BlockOp, BlockRequest, Clock, Completion, DirEntry, FileInfo, FileKind, Host, JoinHandle, Nanos, OpenMode,
+    Signal, ThreadBody, WakeReason,
+};

@@ -1,0 +1,250 @@
+//! The one system-call table.
+//!
+//! Each call is written here once: number, name, arguments with kind and direction, what it returns, the
+//! faction that serves it and how far. Everything that knows a call is made from it: the kernel's dispatcher
+//! (slots by [`nr`], typed arguments in [`args`]), the client stubs ([`crate::Syscalls`]), the marshalling that
+//! makes a remote call one round trip ([`SyscallDesc::args`]), the tracer and the support page in docs/.
+//!
+//! Numbers and argument orders are Linux's on x86-64, syscalls(2).
+
+use crate::types::UserAddr;
+
+/// How long a buffer argument is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Len {
+    /// As many bytes as the argument of this index says.
+    Arg(u8),
+    /// The value of an argument times a record size.
+    Times(u8, u32),
+    /// A structure of fixed size; a null pointer means none.
+    Fixed(u32),
+    /// `socklen_t` at the address in the argument of this index (in and out).
+    At(u8),
+}
+
+/// Kind and direction of one argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgKind {
+    /// A descriptor that the call works on.
+    Fd,
+    /// The directory descriptor of an `*at` call; belongs to the path argument that follows. May be `AT_FDCWD`.
+    DirFd,
+    /// A signed number.
+    Int,
+    /// An unsigned number.
+    Uint,
+    /// A byte count.
+    Size,
+    /// A file offset.
+    Off,
+    /// Flags of open(2).
+    OpenFlags,
+    /// Other flag bits, shown in hexadecimal.
+    Flags,
+    /// A file mode, shown in octal.
+    Mode,
+    /// A NUL-terminated path name, read by the kernel.
+    Path,
+    /// A NUL-terminated string that is no path, read by the kernel.
+    Str,
+    /// A buffer the kernel reads.
+    In(Len),
+    /// A buffer the kernel writes.
+    Out(Len),
+    /// A buffer the kernel reads and writes.
+    InOut(Len),
+    /// An array of `struct iovec` the kernel reads from; its count is the argument of this index.
+    IovIn(u8),
+    /// An array of `struct iovec` the kernel writes into; its count is the argument of this index.
+    IovOut(u8),
+    /// An address that only the call itself can interpret (ioctl(2), `msghdr`): no marshalling ahead.
+    Addr,
+}
+
+/// What a call returns when it succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetKind {
+    /// Zero.
+    Zero,
+    /// A new descriptor.
+    Fd,
+    /// A number of bytes.
+    Size,
+    /// A plain number.
+    Int,
+    /// A file offset.
+    Off,
+}
+
+/// The faction that serves a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faction {
+    /// The kernel proper.
+    Kern,
+    /// Files and file systems.
+    Vfs,
+    /// Sockets.
+    Net,
+    /// The host process: memory, threads, signals. A kernel that is a library does not serve these.
+    Host,
+}
+
+/// How far a call is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// As its manual page says.
+    Full,
+    /// With the limits named.
+    Partial(&'static str),
+    /// Answers `ENOSYS`.
+    Absent,
+}
+
+/// One argument of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct ArgDesc {
+    /// Its name in the manual page.
+    pub name: &'static str,
+    /// Its kind and direction.
+    pub kind: ArgKind,
+}
+
+/// One call.
+#[derive(Clone, Copy, Debug)]
+pub struct SyscallDesc {
+    /// Linux's number.
+    pub nr: u32,
+    /// Linux's name.
+    pub name: &'static str,
+    /// Up to six arguments.
+    pub args: &'static [ArgDesc],
+    /// What it returns.
+    pub ret: RetKind,
+    /// Who serves it.
+    pub faction: Faction,
+    /// How far.
+    pub support: Support,
+}
+
+/// An argument as it stands in its register, turned into its type.
+pub trait FromRaw {
+    /// Takes the low bits that the type has, as the kernel ABI does.
+    fn from_raw(raw: u64) -> Self;
+}
+
+macro_rules! from_raw {
+    ($($ty:ty)*) => { $(impl FromRaw for $ty { #[inline] fn from_raw(raw: u64) -> Self { raw as $ty } })* };
+}
+from_raw!(i32 u32 usize i64 u64);
+
+impl FromRaw for UserAddr {
+    #[inline]
+    fn from_raw(raw: u64) -> Self {
+        UserAddr(raw)
+    }
+}
+
+/// The Rust type in which the kernel takes an argument of a kind.
+macro_rules! arg_ty {
+    (Fd) => { i32 };
+    (DirFd) => { i32 };
+    (Int) => { i32 };
+    (Uint) => { u32 };
+    (Size) => { usize };
+    (Off) => { i64 };
+    (OpenFlags) => { i32 };
+    (Flags) => { i32 };
+    (Mode) => { u32 };
+    ($other:ident) => { UserAddr };
+}
+
+macro_rules! syscalls {
+    ($($nr:literal $name:ident ( $($arg:ident : $kind:ident $(($($k:tt)*))?),* ) -> $ret:ident, $faction:ident, $support:ident $(($why:literal))?;)*) => {
+        /// Numbers by name: `nr::openat`.
+        #[allow(non_upper_case_globals, missing_docs)]
+        pub mod nr {
+            $(pub const $name: u32 = $nr;)*
+        }
+
+        /// Typed arguments by call: `args::openat { dirfd, path, flags, mode }`, made from the six registers.
+        #[allow(non_camel_case_types, missing_docs)]
+        pub mod args {
+            use super::{FromRaw, UserAddr};
+            $(
+                #[derive(Clone, Copy, Debug)]
+                pub struct $name { $(pub $arg: arg_ty!($kind),)* }
+
+                impl From<&[u64; 6]> for $name {
+                    #[inline]
+                    #[allow(unused_mut, unused_variables, unused_assignments)]
+                    fn from(raw: &[u64; 6]) -> Self {
+                        let mut i = 0;
+                        $(let $arg = <arg_ty!($kind)>::from_raw(raw[i]); i += 1;)*
+                        let _unused: Option<UserAddr> = None;
+                        $name { $($arg,)* }
+                    }
+                }
+            )*
+        }
+
+        /// Every call, in the order written.
+        pub static TABLE: &[SyscallDesc] = {
+            use Len::*;
+            #[allow(unused)]
+            const fn uses_len(_: Len) {}
+            uses_len(Fixed(0));
+            &[$(SyscallDesc {
+                nr: $nr,
+                name: stringify!($name),
+                args: &[$(ArgDesc { name: stringify!($arg), kind: ArgKind::$kind $(($($k)*))? },)*],
+                ret: RetKind::$ret,
+                faction: Faction::$faction,
+                support: Support::$support $(($why))?,
+            },)*]
+        };
+
+        crate::stubs::stubs! { $($name ( $($arg : $kind),* );)* }
+    };
+}
+
+/// One more than the highest number a kernel takes.
+pub const MAX_NR: usize = 512;
+
+/// The description of a call by number, `None` for a number nobody defined.
+pub fn desc(nr: u32) -> Option<&'static SyscallDesc> {
+    const INDEX: [u16; MAX_NR] = {
+        let mut index = [u16::MAX; MAX_NR];
+        let mut i = 0;
+        while i < TABLE.len() {
+            index[TABLE[i].nr as usize] = i as u16;
+            i += 1;
+        }
+        index
+    };
+    TABLE.get(*INDEX.get(nr as usize)? as usize)
+}
+
+include!("syscalls.rs");
+
+pub use generated_stubs::Syscalls;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_is_found_by_its_number_and_numbers_are_unique() {
+        for entry in TABLE {
+            assert_eq!(desc(entry.nr).map(|d| d.name), Some(entry.name));
+            assert!(entry.args.len() <= 6, "{}", entry.name);
+        }
+        assert!(desc(511).is_none());
+        assert!(desc(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn typed_arguments_take_the_low_bits() {
+        let a = args::read::from(&[0xffff_ffff_ffff_ffff, 0x1000, 5, 0, 0, 0]);
+        assert_eq!((a.fd, a.buf, a.count), (-1, UserAddr(0x1000), 5));
+    }
+}
