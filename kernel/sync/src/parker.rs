@@ -1,0 +1,33 @@
+//! How to wait: with a virtual CPU to give up, or without one.
+
+use std::sync::atomic::AtomicU32;
+
+use hypercall::{Host, Nanos, WakeReason};
+
+/// Somebody who can wait on a word. The locks take one and use it only when they are contended.
+pub trait Parker {
+    /// The host that carries the waits.
+    fn host(&self) -> &dyn Host;
+
+    /// Sleeps while `*word == expected`, without a virtual CPU. May return early for no reason.
+    fn park(&self, word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason;
+
+    /// Wakes up to `count` threads parked on the word.
+    fn unpark(&self, word: &AtomicU32, count: u32) {
+        self.host().unpark(word, count);
+    }
+}
+
+/// A host thread that holds no virtual CPU.
+#[derive(Clone, Copy)]
+pub struct OffCpu<'h>(pub &'h dyn Host);
+
+impl Parker for OffCpu<'_> {
+    fn host(&self) -> &dyn Host {
+        self.0
+    }
+
+    fn park(&self, word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason {
+        self.0.park(word, expected, deadline)
+    }
+}

@@ -1,0 +1,141 @@
+//! What an lwp sleeps on, and how it is woken or interrupted.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use hypercall::{Host, Nanos, WakeReason};
+
+use crate::Parker;
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+const ASLEEP_INTR: u32 = 2;
+/// Added to `ASLEEP_INTR` by an interrupt.
+const INTERRUPTED: u32 = 4;
+
+/// Why a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Somebody woke the sleeper.
+    Woken,
+    /// The deadline passed first.
+    TimedOut,
+    /// The sleeper was interrupted: a signal, or its process is going away.
+    Interrupted,
+}
+
+/// The sleeping place of one lwp. One lwp sleeps in one place at a time, so this one word serves every
+/// condition variable, poll and wait of that lwp.
+///
+/// Protocol: the lwp calls [`prepare`](Self::prepare), makes itself findable (a queue), looks at its condition
+/// once more, and calls [`sleep`](Self::sleep). A waker takes it from the queue and calls [`wake`](Self::wake).
+/// The word alone decides who came first, so there is no lost wake-up and no lock order.
+#[derive(Debug)]
+pub struct Sleeper {
+    id: u64,
+    word: AtomicU32,
+    interrupted: AtomicBool,
+    last_cpu: AtomicU64,
+}
+
+impl Sleeper {
+    /// A sleeping place for the lwp of this number. The number is unique in its kernel and below 2^62.
+    pub fn new(id: u64) -> Sleeper {
+        Sleeper {
+            id,
+            word: AtomicU32::new(AWAKE),
+            interrupted: AtomicBool::new(false),
+            last_cpu: AtomicU64::new(0),
+        }
+    }
+
+    /// The lwp's number.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn last_cpu(&self) -> usize {
+        self.last_cpu.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn set_last_cpu(&self, cpu: usize) {
+        self.last_cpu.store(cpu as u64, Ordering::Relaxed);
+    }
+
+    /// Says that a sleep is about to begin, before the sleeper can be found by wakers.
+    pub fn prepare(&self, interruptible: bool) {
+        self.word.store(
+            if interruptible { ASLEEP_INTR } else { ASLEEP },
+            Ordering::SeqCst,
+        );
+    }
+
+    /// Takes back [`prepare`](Self::prepare) when the condition has come true meanwhile.
+    pub fn cancel(&self) {
+        self.word.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Sleeps until woken, interrupted (if prepared so) or the deadline on the monotonic clock.
+    pub fn sleep(&self, parker: &dyn Parker, deadline: Option<Nanos>) -> Wake {
+        loop {
+            let word = self.word.load(Ordering::Acquire);
+            if word == AWAKE {
+                return Wake::Woken;
+            }
+            if word & ASLEEP_INTR != 0 && self.interrupted.load(Ordering::SeqCst) {
+                return self.leave(Wake::Interrupted);
+            }
+            if parker.park(&self.word, word, deadline) == WakeReason::TimedOut {
+                return self.leave(Wake::TimedOut);
+            }
+        }
+    }
+
+    /// Leaves a sleep that nobody has ended yet; a wake that came first wins.
+    fn leave(&self, why: Wake) -> Wake {
+        if self.word.swap(AWAKE, Ordering::AcqRel) == AWAKE {
+            Wake::Woken
+        } else {
+            why
+        }
+    }
+
+    /// Ends the sleep. False when it had ended already, so that the waker can pick another sleeper.
+    pub fn wake(&self, host: &dyn Host) -> bool {
+        if self.word.swap(AWAKE, Ordering::AcqRel) == AWAKE {
+            return false;
+        }
+        host.unpark(&self.word, 1);
+        true
+    }
+
+    /// Makes the present and every later interruptible sleep end at once, until [`clear`](Self::clear).
+    pub fn interrupt(&self, host: &dyn Host) {
+        self.interrupted.store(true, Ordering::SeqCst);
+        if self.word.load(Ordering::SeqCst) == ASLEEP_INTR {
+            // The sleeper itself decides what its sleep ended with; the new value of the word only keeps a
+            // thread that is just about to park from sleeping through this.
+            if self
+                .word
+                .compare_exchange(
+                    ASLEEP_INTR,
+                    ASLEEP_INTR | INTERRUPTED,
+                    Ordering::SeqCst,
+                    Ordering::SeqCst,
+                )
+                .is_ok()
+            {
+                host.unpark(&self.word, 1);
+            }
+        }
+    }
+
+    /// Whether an interrupt is pending.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+
+    /// Forgets a pending interrupt.
+    pub fn clear(&self) {
+        self.interrupted.store(false, Ordering::SeqCst);
+    }
+}
