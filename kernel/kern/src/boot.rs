@@ -1,0 +1,178 @@
+//! Boot, one line a step, in the order of the reference; and the way down.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use abi::Errno;
+use hypercall::Host;
+
+use crate::component::{self, Component, Stage};
+use crate::{Config, Curlwp, Kernel, KernelMemory, syscalls};
+
+/// Where a kernel is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Phase {
+    /// Booting: factions and components are starting.
+    Cold = 0,
+    /// Serving.
+    Running = 1,
+    /// On its way down: files are being synced.
+    Halting = 2,
+    /// Down. Calls answer `ESHUTDOWN`.
+    Halted = 3,
+}
+
+/// What a kernel is made of; `boot` makes it.
+pub struct Builder {
+    host: Arc<dyn Host>,
+    components: Vec<&'static Component>,
+    adjust: Vec<Box<dyn FnOnce(&mut Config)>>,
+}
+
+impl Kernel {
+    /// Starts to describe a kernel on a host.
+    pub fn builder(host: Arc<dyn Host>) -> Builder {
+        Builder {
+            host,
+            components: Vec::new(),
+            adjust: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Adds a component.
+    #[must_use]
+    pub fn component(mut self, component: &'static Component) -> Builder {
+        self.components.push(component);
+        self
+    }
+
+    /// Changes settings that the host's parameters have made.
+    #[must_use]
+    pub fn config(mut self, adjust: impl FnOnce(&mut Config) + 'static) -> Builder {
+        self.adjust.push(Box::new(adjust));
+        self
+    }
+
+    /// Boots. Every error is on the console with its reason; a kernel that fails to boot leaves nothing behind.
+    pub fn boot(self) -> Result<Arc<Kernel>, Errno> {
+        let components = component::sort(&self.components).map_err(|why| {
+            self.host.console_write(format!("rump: {why}\n").as_bytes());
+            Errno::EINVAL
+        })?;
+        let mut config = Config::from_host(&*self.host)?;
+        for adjust in self.adjust {
+            adjust(&mut config);
+        }
+        let kernel = Arc::new(Kernel::bare(self.host, config));
+        kernel.implicit(&KernelMemory, |cx| boot(cx, components))?;
+        Ok(kernel)
+    }
+}
+
+/// The table of contents.
+fn boot(cx: &Curlwp<'_>, components: Vec<&'static Component>) -> Result<(), Errno> {
+    banner(cx);
+    attach_cpus(cx);
+    first_process(cx);
+    syscalls::establish(cx)?;
+    start(cx, &components, Stage::Kern)?;
+    start(cx, &components, Stage::FactionVfs)?;
+    start(cx, &components, Stage::Vfs)?;
+    start(cx, &components, Stage::FactionNet)?;
+    start(cx, &components, Stage::Net)?;
+    start(cx, &components, Stage::NetIf)?;
+    start(cx, &components, Stage::FactionDev)?;
+    start(cx, &components, Stage::Dev)?;
+    start(cx, &components, Stage::KernVfs)?;
+    start(cx, &components, Stage::PostInit)?;
+    warm(cx, components);
+    Ok(())
+}
+
+fn banner(cx: &Curlwp<'_>) {
+    cx.log(format_args!(
+        "rumpkit {}: a rump kernel",
+        env!("CARGO_PKG_VERSION")
+    ));
+}
+
+fn attach_cpus(cx: &Curlwp<'_>) {
+    for i in 0..cx.kernel().cpus().count() {
+        cx.log(format_args!("cpu{i} at thinair0: rump virtual cpu"));
+    }
+}
+
+fn first_process(cx: &Curlwp<'_>) {
+    cx.kernel().register_init(cx);
+}
+
+fn start(cx: &Curlwp<'_>, components: &[&'static Component], stage: Stage) -> Result<(), Errno> {
+    for component in components.iter().filter(|c| c.stage == stage) {
+        (component.init)(cx).inspect_err(|error| {
+            let line = format!(
+                "rump: component {} does not start: {error}\n",
+                component.name
+            );
+            cx.kernel().host().console_write(line.as_bytes());
+        })?;
+    }
+    Ok(())
+}
+
+fn warm(cx: &Curlwp<'_>, components: Vec<&'static Component>) {
+    cx.kernel().set_components(components);
+    cx.kernel()
+        .phase
+        .store(Phase::Running as u32, Ordering::SeqCst);
+}
+
+impl Kernel {
+    /// Where the kernel is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Cold,
+            1 => Phase::Running,
+            2 => Phase::Halting,
+            _ => Phase::Halted,
+        }
+    }
+
+    /// Halts: syncs and unmounts unless told not to, stops the kernel's own threads, and refuses later calls. The
+    /// first error of a shutdown step is answered after all have run; a second halt does nothing.
+    pub fn shutdown(self: &Arc<Self>, sync: bool) -> Result<(), Errno> {
+        let first = self
+            .phase
+            .compare_exchange(
+                Phase::Running as u32,
+                Phase::Halting as u32,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            )
+            .is_ok();
+        if !first {
+            return Ok(());
+        }
+        self.log(format_args!("rump kernel halting..."));
+        let result = self.implicit(&KernelMemory, |cx| run_shutdown_hooks(cx, sync));
+        self.phase.store(Phase::Halted as u32, Ordering::SeqCst);
+        self.log(format_args!("rump kernel halted"));
+        result
+    }
+}
+
+fn run_shutdown_hooks(cx: &Curlwp<'_>, sync: bool) -> Result<(), Errno> {
+    let mut result = Ok(());
+    if !sync {
+        return result;
+    }
+    for (what, hook) in cx.kernel().take_shutdown_hooks(cx).into_iter().rev() {
+        if let Err(error) = hook(cx) {
+            cx.log(format_args!("halt: {what}: {error}"));
+            result = result.and(Err(error));
+        }
+    }
+    result
+}

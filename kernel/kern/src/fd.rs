@@ -1,0 +1,305 @@
+//! Descriptor tables.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use abi::Errno;
+use arc_swap::{ArcSwapOption, Guard};
+use sync::Mutex;
+
+use crate::{Curlwp, OpenFile};
+
+/// Descriptors in the first chunk; each later chunk doubles the table.
+const FIRST: usize = 64;
+/// Chunks, so that the table can hold over a million descriptors.
+const CHUNKS: usize = 15;
+/// The most descriptors a table can hold.
+pub const FD_MAX: usize = FIRST << (CHUNKS - 1);
+
+#[derive(Default)]
+struct Slot {
+    file: ArcSwapOption<OpenFile>,
+    close_on_exec: AtomicBool,
+}
+
+/// The descriptors of a process, shared by processes that were forked so.
+///
+/// Looking a descriptor up takes no lock: slots never move (the table grows by chunks) and each holds its file by
+/// an atomic pointer. Changes are made under `free`, which also knows the numbers in use; it is a leaf.
+pub struct FdTable {
+    chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
+    free: Mutex<Numbers>,
+}
+
+/// An open file borrowed from its descriptor; no reference count is touched.
+pub type FileGuard = Guard<Option<Arc<OpenFile>>>;
+
+impl Default for FdTable {
+    fn default() -> Self {
+        FdTable {
+            chunks: [const { OnceLock::new() }; CHUNKS],
+            free: Mutex::new(Numbers::default()),
+        }
+    }
+}
+
+impl FdTable {
+    /// The open file of a descriptor; `EBADF` when there is none.
+    #[inline]
+    pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        self.slot(fd)
+            .and_then(|slot| slot.file.load_full())
+            .ok_or(Errno::EBADF)
+    }
+
+    /// Runs `f` with the open file of a descriptor, without counting a reference.
+    #[inline]
+    pub fn with<R>(
+        &self,
+        fd: i32,
+        f: impl FnOnce(&Arc<OpenFile>) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let guard: FileGuard = self.slot(fd).ok_or(Errno::EBADF)?.file.load();
+        f(guard.as_ref().ok_or(Errno::EBADF)?)
+    }
+
+    /// Gives the open file a descriptor: the lowest free one from `min` on and below `limit`, or `EMFILE`.
+    pub fn install(
+        &self,
+        cx: &Curlwp<'_>,
+        file: Arc<OpenFile>,
+        min: i32,
+        limit: usize,
+        cloexec: bool,
+    ) -> Result<i32, Errno> {
+        let min = usize::try_from(min).map_err(|_| Errno::EINVAL)?;
+        let mut free = self.free.lock(cx.cpu());
+        let fd = free
+            .take_lowest(min, limit.min(FD_MAX))
+            .ok_or(Errno::EMFILE)?;
+        self.put(fd, Some(file), cloexec);
+        Ok(fd as i32)
+    }
+
+    /// Gives the open file this very descriptor, as dup2(2) does; answers what was there before, for the caller to
+    /// close. `EBADF` when the number is out of range.
+    pub fn install_at(
+        &self,
+        cx: &Curlwp<'_>,
+        file: Arc<OpenFile>,
+        fd: i32,
+        limit: usize,
+        cloexec: bool,
+    ) -> Result<Option<Arc<OpenFile>>, Errno> {
+        let fd = usize::try_from(fd)
+            .ok()
+            .filter(|&n| n < limit.min(FD_MAX))
+            .ok_or(Errno::EBADF)?;
+        let mut free = self.free.lock(cx.cpu());
+        free.take(fd);
+        Ok(self.put(fd, Some(file), cloexec))
+    }
+
+    /// Takes a descriptor away; answers its open file, for the caller to [`release`].
+    pub fn remove(&self, cx: &Curlwp<'_>, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        let mut free = self.free.lock(cx.cpu());
+        let slot = self.slot(fd).ok_or(Errno::EBADF)?;
+        let file = slot.file.swap(None).ok_or(Errno::EBADF)?;
+        free.give(fd as usize);
+        Ok(file)
+    }
+
+    /// Whether a descriptor is closed at exec.
+    pub fn close_on_exec(&self, fd: i32) -> Result<bool, Errno> {
+        let slot = self
+            .slot(fd)
+            .filter(|s| s.file.load().is_some())
+            .ok_or(Errno::EBADF)?;
+        Ok(slot.close_on_exec.load(Ordering::Relaxed))
+    }
+
+    /// Sets whether a descriptor is closed at exec.
+    pub fn set_close_on_exec(&self, fd: i32, on: bool) -> Result<(), Errno> {
+        let slot = self
+            .slot(fd)
+            .filter(|s| s.file.load().is_some())
+            .ok_or(Errno::EBADF)?;
+        slot.close_on_exec.store(on, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The numbers of all open descriptors from `first` to `last`, in order.
+    pub fn numbers(&self, cx: &Curlwp<'_>, first: usize, last: usize) -> Vec<i32> {
+        self.free.lock(cx.cpu()).used(first, last)
+    }
+
+    /// A copy with descriptors of its own for the same open files, as fork makes it.
+    pub fn copy(&self, cx: &Curlwp<'_>) -> FdTable {
+        let mut new = FdTable::default();
+        let free = self.free.lock(cx.cpu());
+        for fd in free.used(0, FD_MAX) {
+            if let Some(slot) = self.slot(fd) {
+                new.put(
+                    fd as usize,
+                    slot.file.load_full(),
+                    slot.close_on_exec.load(Ordering::Relaxed),
+                );
+            }
+        }
+        new.free = Mutex::new(free.clone());
+        new
+    }
+
+    #[inline]
+    fn slot(&self, fd: i32) -> Option<&Slot> {
+        let fd = usize::try_from(fd).ok().filter(|&n| n < FD_MAX)?;
+        let (chunk, at) = place(fd);
+        self.chunks[chunk].get()?.get(at)
+    }
+
+    /// Fills a slot and counts the descriptor.
+    fn put(&self, fd: usize, file: Option<Arc<OpenFile>>, cloexec: bool) -> Option<Arc<OpenFile>> {
+        let (chunk, at) = place(fd);
+        let len = if chunk == 0 {
+            FIRST
+        } else {
+            FIRST << (chunk - 1)
+        };
+        let slots = self.chunks[chunk].get_or_init(|| (0..len).map(|_| Slot::default()).collect());
+        if let Some(file) = &file {
+            file.refs.fetch_add(1, Ordering::Relaxed);
+        }
+        slots[at].close_on_exec.store(cloexec, Ordering::Relaxed);
+        slots[at].file.swap(file)
+    }
+}
+
+/// Chunk and place in it of a descriptor.
+#[inline]
+fn place(fd: usize) -> (usize, usize) {
+    if fd < FIRST {
+        return (0, fd);
+    }
+    let chunk = (fd / FIRST).ilog2() as usize + 1;
+    (chunk, fd - (FIRST << (chunk - 1)))
+}
+
+/// Drops one descriptor's hold on an open file; with the last one the file is closed.
+pub fn release(cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
+    of.file().descriptor_closed(cx);
+    if of.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+        of.file().close(cx, of);
+    }
+}
+
+/// The numbers in use: a bit each, and above them a bit for each full word, so that finding the lowest free one
+/// stays cheap with a hundred thousand in use.
+#[derive(Clone, Default)]
+struct Numbers {
+    used: Vec<u64>,
+    full: Vec<u64>,
+}
+
+impl Numbers {
+    fn take_lowest(&mut self, min: usize, limit: usize) -> Option<usize> {
+        let fd = self.lowest_free(min);
+        (fd < limit).then(|| {
+            self.take(fd);
+            fd
+        })
+    }
+
+    fn lowest_free(&self, min: usize) -> usize {
+        let word = min / 64;
+        let Some(&bits) = self.used.get(word) else {
+            return min;
+        };
+        let free = !bits & (u64::MAX << (min % 64));
+        if free != 0 {
+            return word * 64 + free.trailing_zeros() as usize;
+        }
+        let word = self.not_full_from(word + 1);
+        let free = !self.used.get(word).copied().unwrap_or(0);
+        word * 64 + free.trailing_zeros() as usize
+    }
+
+    /// The first word from `start` on that has a free number.
+    fn not_full_from(&self, start: usize) -> usize {
+        let mut mask = u64::MAX << (start % 64);
+        for group in start / 64..self.full.len() {
+            let open = !self.full[group] & mask;
+            if open != 0 {
+                return group * 64 + open.trailing_zeros() as usize;
+            }
+            mask = u64::MAX;
+        }
+        start.max(self.full.len() * 64)
+    }
+
+    fn take(&mut self, fd: usize) {
+        let word = fd / 64;
+        if word >= self.used.len() {
+            self.used.resize(word + 1, 0);
+            self.full.resize(word / 64 + 1, 0);
+        }
+        self.used[word] |= 1 << (fd % 64);
+        if self.used[word] == u64::MAX {
+            self.full[word / 64] |= 1 << (word % 64);
+        }
+    }
+
+    fn give(&mut self, fd: usize) {
+        let word = fd / 64;
+        self.used[word] &= !(1 << (fd % 64));
+        self.full[word / 64] &= !(1 << (word % 64));
+    }
+
+    fn used(&self, first: usize, last: usize) -> Vec<i32> {
+        let mut out = Vec::new();
+        for (word, &bits) in self.used.iter().enumerate().skip(first / 64) {
+            let mut bits = bits;
+            while bits != 0 {
+                let fd = word * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                if fd > last {
+                    return out;
+                }
+                if fd >= first {
+                    out.push(fd as i32);
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_given_out_lowest_first() {
+        let mut n = Numbers::default();
+        for want in 0..10_000 {
+            assert_eq!(n.take_lowest(0, FD_MAX), Some(want));
+        }
+        n.give(5000);
+        n.give(77);
+        assert_eq!(n.take_lowest(0, FD_MAX), Some(77));
+        assert_eq!(n.take_lowest(0, FD_MAX), Some(5000));
+        assert_eq!(n.take_lowest(0, FD_MAX), Some(10_000));
+        assert_eq!(n.take_lowest(20_000, FD_MAX), Some(20_000));
+        assert_eq!(n.take_lowest(0, 10_001), None);
+        assert_eq!(n.used(9_999, 20_000), vec![9_999, 10_000, 20_000]);
+    }
+
+    #[test]
+    fn every_descriptor_has_its_own_place() {
+        assert_eq!(place(0), (0, 0));
+        assert_eq!(place(63), (0, 63));
+        assert_eq!(place(64), (1, 0));
+        assert_eq!(place(127), (1, 63));
+        assert_eq!(place(128), (2, 0));
+        assert_eq!(place(FD_MAX - 1), (CHUNKS - 1, (FIRST << (CHUNKS - 2)) - 1));
+    }
+}

@@ -1,0 +1,191 @@
+//! Files as descriptors see them: the operations, and the open file with its offset and flags.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use abi::{Errno, O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY, Stat, SysResult, UserAddr};
+use sync::Mutex;
+
+use crate::poll::{Events, Watcher};
+use crate::{Curlwp, Uio};
+
+/// What a descriptor stands for: a vnode, a pipe, a socket, an epoll instance. The operations of NetBSD's
+/// `fileops`. All may block unless the file is non-blocking; none is called with a lock held.
+pub trait File: Send + Sync + Any {
+    /// Reads at the uio's offset (ignored where there is none). Nothing moved means end of file.
+    fn read(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno>;
+
+    /// Writes at the uio's offset, or at the end when the file is open for appending.
+    fn write(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno>;
+
+    /// Whether the file has offsets. Without them lseek and pread answer `ESPIPE`.
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    /// The new offset for lseek(2) with `SEEK_END`, `SEEK_DATA` or `SEEK_HOLE`.
+    fn seek(&self, _cx: &Curlwp<'_>, _offset: i64, _whence: i32) -> Result<u64, Errno> {
+        Err(Errno::ESPIPE)
+    }
+
+    /// Which of the events are true now. With a watcher, it is told when that may have changed: see [`crate::poll`].
+    fn poll(&self, cx: &Curlwp<'_>, events: Events, watcher: Option<&Arc<dyn Watcher>>) -> Events;
+
+    /// ioctl(2).
+    fn ioctl(&self, _cx: &Curlwp<'_>, _of: &OpenFile, _cmd: u32, _arg: UserAddr) -> SysResult {
+        Err(Errno::ENOTTY)
+    }
+
+    /// fstat(2).
+    fn stat(&self, cx: &Curlwp<'_>) -> Result<Stat, Errno>;
+
+    /// A descriptor for it was closed in the current process, perhaps not the last one (POSIX locks go here).
+    fn descriptor_closed(&self, _cx: &Curlwp<'_>) {}
+
+    /// The last descriptor for this open file is gone.
+    fn close(&self, _cx: &Curlwp<'_>, _of: &OpenFile) {}
+
+    /// Itself, for the faction that knows what it is.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// An open file: a [`File`] with offset and status flags. Descriptors made by dup, fork and descriptor passing
+/// share one.
+///
+/// `offset` is held for the whole of a read or write that uses it, as POSIX asks; it is locked before anything
+/// inside the file.
+pub struct OpenFile {
+    file: Arc<dyn File>,
+    flags: AtomicI32,
+    /// Descriptors (and descriptors in flight) that name this open file.
+    pub(crate) refs: AtomicU32,
+    offset: Mutex<u64>,
+}
+
+impl OpenFile {
+    /// Opens with the status and access flags of open(2).
+    pub fn new(file: Arc<dyn File>, flags: i32) -> Arc<OpenFile> {
+        Arc::new(OpenFile {
+            file,
+            flags: AtomicI32::new(flags),
+            refs: AtomicU32::new(0),
+            offset: Mutex::new(0),
+        })
+    }
+
+    /// What is open.
+    #[inline]
+    pub fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// What is open, as the type that a faction knows.
+    #[inline]
+    pub fn downcast<T: 'static>(&self) -> Option<&T> {
+        self.file.as_any().downcast_ref()
+    }
+
+    /// Access mode and status flags as F_GETFL gives them.
+    #[inline]
+    pub fn flags(&self) -> i32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the status flags in `mask`.
+    pub fn set_flags(&self, mask: i32, value: i32) {
+        let _ = self
+            .flags
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |f| {
+                Some((f & !mask) | (value & mask))
+            });
+    }
+
+    /// Whether it was opened for reading.
+    #[inline]
+    pub fn readable(&self) -> bool {
+        self.flags() & (O_ACCMODE | abi::O_PATH) != O_WRONLY && self.flags() & abi::O_PATH == 0
+    }
+
+    /// Whether it was opened for writing.
+    #[inline]
+    pub fn writable(&self) -> bool {
+        self.flags() & O_ACCMODE != O_RDONLY && self.flags() & abi::O_PATH == 0
+    }
+
+    /// The offset, held while the guard lives.
+    #[inline]
+    pub fn lock_offset<'a>(&'a self, cx: &'a Curlwp<'_>) -> sync::MutexGuard<'a, u64> {
+        self.offset.lock(cx.cpu())
+    }
+
+    /// read(2): at the offset, which moves on.
+    pub fn read(&self, cx: &Curlwp<'_>, uio: &mut Uio<'_>) -> SysResult {
+        if !self.readable() {
+            return Err(Errno::EBADF);
+        }
+        self.transfer(cx, uio, |uio| self.file.read(cx, self, uio))
+    }
+
+    /// write(2): at the offset, which moves on.
+    pub fn write(&self, cx: &Curlwp<'_>, uio: &mut Uio<'_>) -> SysResult {
+        if !self.writable() {
+            return Err(Errno::EBADF);
+        }
+        self.transfer(cx, uio, |uio| self.file.write(cx, self, uio))
+    }
+
+    /// pread(2): at the uio's own offset.
+    pub fn pread(&self, cx: &Curlwp<'_>, uio: &mut Uio<'_>) -> SysResult {
+        if !self.readable() {
+            return Err(Errno::EBADF);
+        }
+        if !self.file.seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        count(uio, |uio| self.file.read(cx, self, uio))
+    }
+
+    /// pwrite(2): at the uio's own offset; at the end when open for appending, as Linux does.
+    pub fn pwrite(&self, cx: &Curlwp<'_>, uio: &mut Uio<'_>) -> SysResult {
+        if !self.writable() {
+            return Err(Errno::EBADF);
+        }
+        if !self.file.seekable() {
+            return Err(Errno::ESPIPE);
+        }
+        count(uio, |uio| self.file.write(cx, self, uio))
+    }
+
+    /// Whether writes go to the end.
+    pub fn appends(&self) -> bool {
+        self.flags() & O_APPEND != 0
+    }
+
+    fn transfer(
+        &self,
+        cx: &Curlwp<'_>,
+        uio: &mut Uio<'_>,
+        op: impl FnOnce(&mut Uio<'_>) -> Result<(), Errno>,
+    ) -> SysResult {
+        if !self.file.seekable() {
+            return count(uio, op);
+        }
+        let mut offset = self.lock_offset(cx);
+        uio.set_offset(*offset);
+        let result = count(uio, op);
+        if result.is_ok() {
+            *offset = uio.offset();
+        }
+        result
+    }
+}
+
+/// Runs a transfer and answers how many bytes it moved. An error counts only when nothing was moved before it.
+fn count(uio: &mut Uio<'_>, op: impl FnOnce(&mut Uio<'_>) -> Result<(), Errno>) -> SysResult {
+    let before = uio.resid();
+    match op(uio) {
+        Err(error) if uio.resid() == before => Err(error),
+        _ => Ok((before - uio.resid()) as i64),
+    }
+}

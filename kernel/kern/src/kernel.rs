@@ -1,0 +1,249 @@
+//! The kernel value.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use hypercall::{Host, Nanos};
+use sync::{Cpus, Mutex, OffCpu, RwLock};
+
+use crate::hooks::ShutdownHook;
+use crate::lwproc::ImplicitPool;
+use crate::msgbuf::MsgBuf;
+use crate::proc::Limits;
+use crate::sysent::Sysent;
+use crate::{Component, Config, Cred, Curlwp, FdTable, Pid, Proc, ProcHooks};
+
+/// The factions besides the kernel proper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FactionId {
+    /// Files and file systems.
+    Vfs = 0,
+    /// Sockets and protocols.
+    Net = 1,
+    /// Devices.
+    Dev = 2,
+}
+
+impl FactionId {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
+/// A kernel: everything that the reference keeps in globals.
+///
+/// Locks: `procs` comes before a process's own locks; `hooks`, `shutdown`, `hostname` and `msgbuf` are leaves.
+pub struct Kernel {
+    host: Arc<dyn Host>,
+    config: Config,
+    cpus: Cpus,
+    sysent: Sysent,
+    boottime: Nanos,
+    hostname: Mutex<String>,
+    procs: RwLock<BTreeMap<Pid, Arc<Proc>>>,
+    init: OnceLock<Arc<Proc>>,
+    implicit: ImplicitPool,
+    next_pid: AtomicI32,
+    next_lid: AtomicU64,
+    factions: [OnceLock<Arc<dyn Any + Send + Sync>>; FactionId::COUNT],
+    hooks: Mutex<Vec<ProcHooks>>,
+    shutdown: Mutex<Vec<(&'static str, ShutdownHook)>>,
+    components: OnceLock<Vec<&'static Component>>,
+    msgbuf: Mutex<MsgBuf>,
+    pub(crate) phase: AtomicU32,
+}
+
+impl Kernel {
+    /// The bare value, before boot has done anything with it.
+    pub(crate) fn bare(host: Arc<dyn Host>, config: Config) -> Kernel {
+        Kernel {
+            cpus: Cpus::new(host.clone(), config.ncpu),
+            sysent: Sysent::default(),
+            boottime: host.now(hypercall::Clock::Realtime),
+            hostname: Mutex::new(config.hostname.clone()),
+            procs: RwLock::default(),
+            init: OnceLock::new(),
+            implicit: ImplicitPool::new(config.ncpu),
+            next_pid: AtomicI32::new(0),
+            next_lid: AtomicU64::new(1),
+            factions: [const { OnceLock::new() }; FactionId::COUNT],
+            hooks: Mutex::default(),
+            shutdown: Mutex::default(),
+            components: OnceLock::new(),
+            msgbuf: Mutex::default(),
+            phase: AtomicU32::new(0),
+            host,
+            config,
+        }
+    }
+
+    /// The host it runs on.
+    pub fn host(&self) -> &Arc<dyn Host> {
+        &self.host
+    }
+
+    /// What it was configured with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its virtual CPUs.
+    #[inline]
+    pub fn cpus(&self) -> &Cpus {
+        &self.cpus
+    }
+
+    /// Its system-call vector.
+    #[inline]
+    pub fn sysent(&self) -> &Sysent {
+        &self.sysent
+    }
+
+    /// When it was booted, on the realtime clock.
+    pub fn boottime(&self) -> Nanos {
+        self.boottime
+    }
+
+    /// Its name, `kern.hostname`.
+    pub fn hostname(&self, cx: &Curlwp<'_>) -> String {
+        self.hostname.lock(cx.cpu()).clone()
+    }
+
+    /// Gives it another name.
+    pub fn set_hostname(&self, cx: &Curlwp<'_>, name: &str) {
+        *self.hostname.lock(cx.cpu()) = name.to_owned();
+    }
+
+    /// What a faction keeps for the whole kernel; `None` when the faction is absent.
+    #[inline]
+    pub fn faction(&self, id: FactionId) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.factions[id as usize].get()
+    }
+
+    /// Sets what a faction keeps for the whole kernel; once, when the faction starts.
+    pub fn set_faction(&self, id: FactionId, state: Arc<dyn Any + Send + Sync>) {
+        let _ = self.factions[id as usize].set(state);
+    }
+
+    /// Hangs a faction into the life of processes; those that exist already are told of at once.
+    pub fn add_proc_hooks(&self, cx: &Curlwp<'_>, hooks: ProcHooks) {
+        let existing: Vec<Arc<Proc>> = self.procs.read(cx.cpu()).values().cloned().collect();
+        self.hooks.lock(cx.cpu()).push(hooks);
+        for proc in existing {
+            (hooks.fork)(cx, None, &proc);
+        }
+    }
+
+    /// Has `hook` called when the kernel halts; `what` names it in messages.
+    pub fn at_shutdown(&self, cx: &Curlwp<'_>, what: &'static str, hook: ShutdownHook) {
+        self.shutdown.lock(cx.cpu()).push((what, hook));
+    }
+
+    pub(crate) fn take_shutdown_hooks(&self, cx: &Curlwp<'_>) -> Vec<(&'static str, ShutdownHook)> {
+        std::mem::take(&mut *self.shutdown.lock(cx.cpu()))
+    }
+
+    /// The components that have started, in order.
+    pub fn components(&self) -> &[&'static Component] {
+        self.components.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn set_components(&self, list: Vec<&'static Component>) {
+        let _ = self.components.set(list);
+    }
+
+    /// A line for the message buffer, and for the console when the kernel is verbose. Callable from any thread.
+    pub fn log(&self, line: fmt::Arguments<'_>) {
+        let text = format!("{line}\n");
+        self.msgbuf
+            .lock(&OffCpu(&*self.host))
+            .append(text.as_bytes());
+        if self.config.verbose {
+            self.host.console_write(text.as_bytes());
+        }
+    }
+
+    /// What is in the message buffer.
+    pub fn messages(&self) -> Vec<u8> {
+        self.msgbuf.lock(&OffCpu(&*self.host)).contents()
+    }
+
+    /// The process of a number.
+    pub fn find_proc(&self, cx: &Curlwp<'_>, pid: Pid) -> Option<Arc<Proc>> {
+        self.procs.read(cx.cpu()).get(&pid).cloned()
+    }
+
+    /// Every process, by number.
+    pub fn all_procs(&self, cx: &Curlwp<'_>) -> Vec<Arc<Proc>> {
+        self.procs.read(cx.cpu()).values().cloned().collect()
+    }
+
+    /// The first process, to which threads without an lwp of their own belong.
+    pub(crate) fn init_proc(&self) -> &Arc<Proc> {
+        self.init.get_or_init(|| {
+            let fds = Arc::new(FdTable::default());
+            Arc::new(Proc::new(
+                self.next_pid(),
+                0,
+                "rumplocal",
+                Arc::new(Cred::root()),
+                fds,
+                Limits::default(),
+            ))
+        })
+    }
+
+    pub(crate) fn implicit_pool(&self) -> &ImplicitPool {
+        &self.implicit
+    }
+
+    pub(crate) fn next_lid(&self) -> u64 {
+        self.next_lid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn next_pid(&self) -> Pid {
+        // Numbers are not used again: a kernel would have to fork two thousand million times.
+        self.next_pid.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn register_init(&self, cx: &Curlwp<'_>) {
+        let init = self.init_proc();
+        self.procs.write(cx.cpu()).insert(init.pid, init.clone());
+    }
+
+    pub(crate) fn new_proc(
+        &self,
+        cx: &Curlwp<'_>,
+        parent: Option<&Arc<Proc>>,
+        comm: &str,
+        cred: Arc<Cred>,
+        fds: Arc<FdTable>,
+        limits: Limits,
+    ) -> Arc<Proc> {
+        let ppid = parent.map_or(0, |p| p.pid);
+        let proc = Arc::new(Proc::new(self.next_pid(), ppid, comm, cred, fds, limits));
+        let hooks = self.hooks.lock(cx.cpu()).clone();
+        for hook in hooks {
+            (hook.fork)(cx, parent.map(|p| &**p), &proc);
+        }
+        self.procs.write(cx.cpu()).insert(proc.pid, proc.clone());
+        proc
+    }
+
+    /// Takes a process out of the kernel; its children become the first process's.
+    pub(crate) fn forget_proc(&self, cx: &Curlwp<'_>, proc: &Proc) {
+        {
+            let mut procs = self.procs.write(cx.cpu());
+            procs.remove(&proc.pid);
+            for child in procs.values().filter(|p| p.ppid() == proc.pid) {
+                child.ppid.store(1, Ordering::Relaxed);
+            }
+        }
+        let hooks = self.hooks.lock(cx.cpu()).clone();
+        for hook in hooks.iter().rev() {
+            (hook.exit)(cx, proc);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! lwproc: making processes and lwps, and running as one.
+//!
+//! A [`LwpHandle`] is an lwp that a host thread owns. It can move between threads but serves one at a time, which
+//! the type holds: it is `Send` and not `Sync`. Dropping it releases the lwp; the last lwp of a process takes the
+//! process with it.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use abi::{Arg, Errno, Invoke, SysResult};
+
+use crate::proc::Limits;
+use crate::{
+    ArgMemory, Cred, Curlwp, FdTable, Kernel, KernelMemory, Lwp, Pid, Proc, UserMemory, fd,
+};
+
+/// What a new process does with its parent's descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RforkFds {
+    /// Has the same table.
+    Share,
+    /// Has a copy of the table (`RFFDG`).
+    Copy,
+    /// Starts with none (`RFCFDG`).
+    Clear,
+}
+
+/// An lwp owned by a host thread.
+pub struct LwpHandle {
+    kernel: Arc<Kernel>,
+    lwp: Arc<Lwp>,
+    one_thread_at_a_time: PhantomData<Cell<()>>,
+}
+
+impl LwpHandle {
+    fn new(kernel: &Arc<Kernel>, lwp: Arc<Lwp>) -> LwpHandle {
+        LwpHandle {
+            kernel: kernel.clone(),
+            lwp,
+            one_thread_at_a_time: PhantomData,
+        }
+    }
+
+    /// The kernel it belongs to.
+    pub fn kernel(&self) -> &Arc<Kernel> {
+        &self.kernel
+    }
+
+    /// The lwp.
+    pub fn lwp(&self) -> &Arc<Lwp> {
+        &self.lwp
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> Pid {
+        self.lwp.proc().pid
+    }
+
+    /// Runs `f` in the kernel as this lwp, with `mem` as the caller's memory.
+    #[inline]
+    pub fn enter<R>(&self, mem: &dyn UserMemory, f: impl FnOnce(&Curlwp<'_>) -> R) -> R {
+        f(&Curlwp::enter(&self.kernel, &self.lwp, mem))
+    }
+
+    /// Makes a system call by number with raw registers.
+    #[inline]
+    pub fn syscall(&self, mem: &dyn UserMemory, nr: u32, args: &[u64; 6]) -> SysResult {
+        self.enter(mem, |cx| cx.syscall(nr, args))
+    }
+
+    /// Makes a child process of this lwp's process and its first lwp.
+    pub fn rfork(&self, fds: RforkFds) -> Result<LwpHandle, Errno> {
+        self.enter(&KernelMemory, |cx| rfork(cx, fds))
+    }
+}
+
+impl Invoke for LwpHandle {
+    #[inline]
+    fn invoke(&self, nr: u32, args: &mut [Arg<'_>]) -> SysResult {
+        let raw = ArgMemory::registers(args);
+        self.syscall(&ArgMemory::new(args), nr, &raw)
+    }
+}
+
+impl Drop for LwpHandle {
+    fn drop(&mut self) {
+        self.enter(&KernelMemory, release_current);
+    }
+}
+
+impl Kernel {
+    /// A new process, child of the first one, with no descriptors (or the first one's, by `fds`).
+    pub fn rfork(self: &Arc<Self>, fds: RforkFds) -> Result<LwpHandle, Errno> {
+        self.implicit(&KernelMemory, |cx| rfork(cx, fds))
+    }
+
+    /// A new lwp in a process. `ESRCH` when there is no such process, `EBUSY` when it is going away.
+    pub fn newlwp(self: &Arc<Self>, pid: Pid) -> Result<LwpHandle, Errno> {
+        self.implicit(&KernelMemory, |cx| {
+            let proc = self.find_proc(cx, pid).ok_or(Errno::ESRCH)?;
+            let lwp = self.new_lwp(cx, &proc)?;
+            Ok(LwpHandle::new(self, lwp))
+        })
+    }
+
+    /// Runs `f` in the kernel for a thread that has no lwp of its own: as an lwp of the first process, kept in a
+    /// pool, with `mem` as the caller's memory.
+    pub fn implicit<R>(
+        self: &Arc<Self>,
+        mem: &dyn UserMemory,
+        f: impl FnOnce(&Curlwp<'_>) -> R,
+    ) -> R {
+        let lwp = self.implicit_pool().take(self);
+        let result = f(&Curlwp::enter(self, &lwp, mem));
+        self.implicit_pool().put(self, lwp);
+        result
+    }
+
+    pub(crate) fn new_lwp(&self, cx: &Curlwp<'_>, proc: &Arc<Proc>) -> Result<Arc<Lwp>, Errno> {
+        let mut lwps = proc.lwps.lock(cx.cpu());
+        if proc.is_exiting() {
+            return Err(Errno::EBUSY);
+        }
+        let lwp = Arc::new(Lwp::new(self.next_lid(), proc.clone()));
+        lwps.insert(lwp.lid, lwp.clone());
+        Ok(lwp)
+    }
+
+    /// Ends a process from outside, as when its remote client is gone: no new lwps, and every lwp it has leaves its
+    /// wait at once with `EINTR`. What they hold is given back as they leave; nothing is freed under them.
+    pub fn proc_exit(&self, cx: &Curlwp<'_>, proc: &Proc) {
+        let lwps = proc.lwps.lock(cx.cpu());
+        proc.exiting.store(true, Ordering::SeqCst);
+        for lwp in lwps.values() {
+            lwp.sleeper().interrupt(&**self.host());
+        }
+    }
+}
+
+/// Makes a child of the current process and its first lwp.
+pub fn rfork(cx: &Curlwp<'_>, fds: RforkFds) -> Result<LwpHandle, Errno> {
+    let parent = cx.proc();
+    let fds = match fds {
+        RforkFds::Share => parent.fds().clone(),
+        RforkFds::Copy => Arc::new(parent.fds().copy(cx)),
+        RforkFds::Clear => Arc::new(FdTable::default()),
+    };
+    let limits: Limits = *parent.limits.lock(cx.cpu());
+    let cred: Arc<Cred> = parent.cred().clone();
+    let comm = parent.comm(cx);
+    let child = cx
+        .kernel()
+        .new_proc(cx, Some(parent), &comm, cred, fds, limits);
+    let lwp = cx.kernel().new_lwp(cx, &child)?;
+    Ok(LwpHandle::new(cx.kernel(), lwp))
+}
+
+/// Releases the lwp that runs; the last one of its process ends the process.
+fn release_current(cx: &Curlwp<'_>) {
+    let proc = cx.proc();
+    let last = {
+        let mut lwps = proc.lwps.lock(cx.cpu());
+        lwps.remove(&cx.lwp().lid);
+        let last = lwps.is_empty();
+        if last {
+            proc.exiting.store(true, Ordering::SeqCst);
+        }
+        last
+    };
+    if last {
+        end_process(cx, proc);
+    }
+}
+
+/// Gives back everything a process has, as its last lwp leaves.
+fn end_process(cx: &Curlwp<'_>, proc: &Arc<Proc>) {
+    cx.lwp().sleeper().clear();
+    if Arc::strong_count(proc.fds()) == 1 {
+        for number in proc.fds().numbers(cx, 0, fd::FD_MAX) {
+            if let Ok(file) = proc.fds().remove(cx, number) {
+                fd::release(cx, &file);
+            }
+        }
+    }
+    cx.kernel().forget_proc(cx, proc);
+}
+
+/// Keeps idle lwps of the first process for threads without one. A few stacks, chosen by the thread, so that two
+/// threads seldom meet and the same thread finds the lwp that has its CPU.
+pub(crate) struct ImplicitPool {
+    stacks: Box<[sync::Mutex<Vec<Arc<Lwp>>>]>,
+}
+
+impl ImplicitPool {
+    pub(crate) fn new(count: usize) -> ImplicitPool {
+        ImplicitPool {
+            stacks: (0..count.max(1) * 4)
+                .map(|_| sync::Mutex::default())
+                .collect(),
+        }
+    }
+
+    fn stack(&self, kernel: &Kernel) -> &sync::Mutex<Vec<Arc<Lwp>>> {
+        &self.stacks[kernel.host().thread_hint() % self.stacks.len()]
+    }
+
+    fn take(&self, kernel: &Arc<Kernel>) -> Arc<Lwp> {
+        let off = sync::OffCpu(&**kernel.host());
+        if let Some(lwp) = self.stack(kernel).lock(&off).pop() {
+            return lwp;
+        }
+        let proc = kernel.init_proc();
+        let lwp = Arc::new(Lwp::new(kernel.next_lid(), proc.clone()));
+        proc.lwps.lock(&off).insert(lwp.lid, lwp.clone());
+        lwp
+    }
+
+    fn put(&self, kernel: &Kernel, lwp: Arc<Lwp>) {
+        self.stack(kernel)
+            .lock(&sync::OffCpu(&**kernel.host()))
+            .push(lwp);
+    }
+}

@@ -1,0 +1,114 @@
+//! Readiness: how files say that reading or writing has become possible, and to whom.
+//!
+//! Each pollable file has a [`PollHead`]. Whoever waits for the file (poll, select, epoll) registers a [`Watcher`]
+//! there; the file calls [`PollHead::notify`] when an event may have become true. A watcher is told, looks again by
+//! [`crate::File::poll`], and decides.
+
+use std::ops::{BitAnd, BitOr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use sync::{Mutex, Parker};
+
+/// A set of `POLL*` bits, poll(2); the `EPOLL*` bits have the same values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events(pub u32);
+
+#[allow(missing_docs)] // the names are poll(2)'s
+impl Events {
+    pub const NONE: Events = Events(0);
+    pub const IN: Events = Events(0x001);
+    pub const PRI: Events = Events(0x002);
+    pub const OUT: Events = Events(0x004);
+    pub const ERR: Events = Events(0x008);
+    pub const HUP: Events = Events(0x010);
+    pub const NVAL: Events = Events(0x020);
+    pub const RDNORM: Events = Events(0x040);
+    pub const RDBAND: Events = Events(0x080);
+    pub const WRNORM: Events = Events(0x100);
+    pub const WRBAND: Events = Events(0x200);
+    pub const RDHUP: Events = Events(0x2000);
+}
+
+impl Events {
+    /// Whether no bit is set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether any bit is set in both.
+    pub fn intersects(self, other: Events) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl BitOr for Events {
+    type Output = Events;
+    fn bitor(self, other: Events) -> Events {
+        Events(self.0 | other.0)
+    }
+}
+
+impl BitAnd for Events {
+    type Output = Events;
+    fn bitand(self, other: Events) -> Events {
+        Events(self.0 & other.0)
+    }
+}
+
+/// Somebody who waits for readiness.
+pub trait Watcher: Send + Sync {
+    /// Some of the events may have become true. Called with the locks of the file held or not, with or without a
+    /// virtual CPU: it may only take leaf locks of its own and wake somebody.
+    fn notify(&self, parker: &dyn Parker, events: Events);
+}
+
+/// The watchers of one file. Costs one load when nobody watches.
+///
+/// The list's mutex is a leaf, held while watchers are told; a watcher's own lock comes after it.
+#[derive(Default)]
+pub struct PollHead {
+    count: AtomicUsize,
+    watchers: Mutex<Vec<Weak<dyn Watcher>>>,
+}
+
+impl PollHead {
+    /// Nobody watches yet.
+    pub const fn new() -> PollHead {
+        PollHead {
+            count: AtomicUsize::new(0),
+            watchers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Registers a watcher; the same one twice counts once. It stays until it is removed or dropped. Register
+    /// before looking at the condition, so that no change is missed.
+    pub fn watch(&self, parker: &dyn Parker, watcher: &Arc<dyn Watcher>) {
+        let mut watchers = self.watchers.lock(parker);
+        watchers.retain(|w| w.strong_count() != 0);
+        let weak = Arc::downgrade(watcher);
+        if !watchers.iter().any(|w| w.ptr_eq(&weak)) {
+            watchers.push(weak);
+        }
+        self.count.store(watchers.len(), Ordering::SeqCst);
+    }
+
+    /// Removes a watcher.
+    pub fn unwatch(&self, parker: &dyn Parker, watcher: &Arc<dyn Watcher>) {
+        let weak = Arc::downgrade(watcher);
+        let mut watchers = self.watchers.lock(parker);
+        watchers.retain(|w| !w.ptr_eq(&weak) && w.strong_count() != 0);
+        self.count.store(watchers.len(), Ordering::SeqCst);
+    }
+
+    /// Tells every watcher that the events may have become true.
+    pub fn notify(&self, parker: &dyn Parker, events: Events) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let watchers = self.watchers.lock(parker);
+        for watcher in watchers.iter().filter_map(Weak::upgrade) {
+            watcher.notify(parker, events);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Processes and lwps.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use sync::{Mutex, Sleeper};
+
+use crate::{Cred, Curlwp, FactionId, FdTable};
+
+/// A process number.
+pub type Pid = i32;
+
+/// State that a faction keeps for each process (the vfs: current and root directory, umask).
+pub type ProcState = Arc<dyn Any + Send + Sync>;
+
+/// A process: descriptors, credentials, limits and the lwps that run in it.
+///
+/// Locks, in this order: `lwps`, then the leaves `comm` and `limits`. What the hot paths read (credentials, faction
+/// state, descriptors) takes no lock.
+pub struct Proc {
+    /// Its number.
+    pub pid: Pid,
+    pub(crate) ppid: AtomicI32,
+    comm: Mutex<String>,
+    cred: ArcSwap<Cred>,
+    fds: Arc<FdTable>,
+    pub(crate) limits: Mutex<Limits>,
+    pub(crate) lwps: Mutex<BTreeMap<u64, Arc<Lwp>>>,
+    /// Set when the process is going away: no new lwps, and those it has leave their waits.
+    pub(crate) exiting: AtomicBool,
+    state: [OnceLock<ProcState>; FactionId::COUNT],
+}
+
+/// Resource limits that the kernel keeps, getrlimit(2).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Descriptors, soft and hard.
+    pub nofile: (u64, u64),
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            nofile: (1024, crate::fd::FD_MAX as u64),
+        }
+    }
+}
+
+impl Proc {
+    pub(crate) fn new(
+        pid: Pid,
+        ppid: Pid,
+        comm: &str,
+        cred: Arc<Cred>,
+        fds: Arc<FdTable>,
+        limits: Limits,
+    ) -> Proc {
+        Proc {
+            pid,
+            ppid: AtomicI32::new(ppid),
+            comm: Mutex::new(comm.to_owned()),
+            cred: ArcSwap::new(cred),
+            fds,
+            limits: Mutex::new(limits),
+            lwps: Mutex::new(BTreeMap::new()),
+            exiting: AtomicBool::new(false),
+            state: [const { OnceLock::new() }; FactionId::COUNT],
+        }
+    }
+
+    /// Its parent's number.
+    pub fn ppid(&self) -> Pid {
+        self.ppid.load(Ordering::Relaxed)
+    }
+
+    /// The command name.
+    pub fn comm(&self, cx: &Curlwp<'_>) -> String {
+        self.comm.lock(cx.cpu()).clone()
+    }
+
+    /// Gives it another command name (exec).
+    pub fn set_comm(&self, cx: &Curlwp<'_>, comm: &str) {
+        *self.comm.lock(cx.cpu()) = comm.to_owned();
+    }
+
+    /// Its credentials.
+    #[inline]
+    pub fn cred(&self) -> arc_swap::Guard<Arc<Cred>> {
+        self.cred.load()
+    }
+
+    /// Gives it other credentials.
+    pub fn set_cred(&self, cred: Cred) {
+        self.cred.store(Arc::new(cred));
+    }
+
+    /// Its descriptors.
+    #[inline]
+    pub fn fds(&self) -> &Arc<FdTable> {
+        &self.fds
+    }
+
+    /// How many descriptors it may have.
+    pub fn fd_limit(&self, cx: &Curlwp<'_>) -> usize {
+        self.limits.lock(cx.cpu()).nofile.0 as usize
+    }
+
+    /// Whether it is going away.
+    pub fn is_exiting(&self) -> bool {
+        self.exiting.load(Ordering::SeqCst)
+    }
+
+    /// What a faction keeps for this process.
+    #[inline]
+    pub fn state(&self, faction: FactionId) -> Option<&ProcState> {
+        self.state[faction as usize].get()
+    }
+
+    /// Sets what a faction keeps for this process; once, in the faction's fork hook.
+    pub fn set_state(&self, faction: FactionId, state: ProcState) {
+        let _ = self.state[faction as usize].set(state);
+    }
+}
+
+/// A light-weight process: a thread of control of a process.
+pub struct Lwp {
+    /// Its number, unique in the kernel.
+    pub lid: u64,
+    proc: Arc<Proc>,
+    sleeper: Arc<Sleeper>,
+    /// Where the next descriptors of this lwp go, -1 for the lowest free: a client that keeps a host descriptor
+    /// of the same number chooses it.
+    hints: [AtomicI32; 2],
+    hints_set: AtomicU32,
+}
+
+impl Lwp {
+    pub(crate) fn new(lid: u64, proc: Arc<Proc>) -> Lwp {
+        Lwp {
+            lid,
+            proc,
+            sleeper: Arc::new(Sleeper::new(lid)),
+            hints: [AtomicI32::new(-1), AtomicI32::new(-1)],
+            hints_set: AtomicU32::new(0),
+        }
+    }
+
+    /// Its process.
+    #[inline]
+    pub fn proc(&self) -> &Arc<Proc> {
+        &self.proc
+    }
+
+    /// Where it sleeps.
+    #[inline]
+    pub fn sleeper(&self) -> &Arc<Sleeper> {
+        &self.sleeper
+    }
+
+    /// Chooses the numbers of the next one or two descriptors that a call of this lwp makes; -1 for the lowest
+    /// free one. A hint is used up by the descriptor it was for; set anew before each call.
+    pub fn set_fd_hints(&self, hints: [i32; 2]) {
+        for (slot, hint) in self.hints.iter().zip(hints) {
+            slot.store(hint, Ordering::Relaxed);
+        }
+        self.hints_set
+            .store(u32::from(hints != [-1, -1]), Ordering::Relaxed);
+    }
+
+    /// The number chosen for the next descriptor.
+    pub(crate) fn take_fd_hint(&self) -> Option<i32> {
+        if self.hints_set.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let hint = self.hints[0].swap(self.hints[1].swap(-1, Ordering::Relaxed), Ordering::Relaxed);
+        (hint >= 0).then_some(hint)
+    }
+}

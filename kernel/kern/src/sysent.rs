@@ -1,0 +1,60 @@
+//! The system-call vector and its dispatcher.
+
+use std::sync::OnceLock;
+
+use abi::table::MAX_NR;
+use abi::{Errno, SysResult};
+
+use crate::Curlwp;
+
+/// Serves one system call: takes the six registers, usually as the call's typed arguments, and answers.
+pub type Handler = fn(&Curlwp<'_>, &[u64; 6]) -> SysResult;
+
+/// The vector: a handler for each number. A slot that nobody has filled answers `ENOSYS`.
+pub struct Sysent {
+    slots: Box<[OnceLock<Handler>]>,
+}
+
+impl Default for Sysent {
+    fn default() -> Self {
+        Sysent {
+            slots: (0..MAX_NR).map(|_| OnceLock::new()).collect(),
+        }
+    }
+}
+
+impl Sysent {
+    /// Fills a slot. `EBUSY` when it is filled already, `EINVAL` for a number beyond the vector.
+    pub fn establish(&self, nr: u32, handler: Handler) -> Result<(), Errno> {
+        let slot = self.slots.get(nr as usize).ok_or(Errno::EINVAL)?;
+        slot.set(handler).map_err(|_| Errno::EBUSY)
+    }
+
+    /// The handler of a number.
+    #[inline]
+    pub fn get(&self, nr: u32) -> Option<Handler> {
+        self.slots.get(nr as usize)?.get().copied()
+    }
+}
+
+impl Curlwp<'_> {
+    /// Carries out a system call of the current lwp.
+    #[inline]
+    pub fn syscall(&self, nr: u32, args: &[u64; 6]) -> SysResult {
+        match self.kernel().sysent().get(nr) {
+            Some(handler) => handler(self, args),
+            None => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+/// Fills slots of a kernel's vector from functions that take typed arguments:
+/// `establish!(kernel.sysent(), { read => sys_read, write => sys_write })`.
+#[macro_export]
+macro_rules! establish {
+    ($sysent:expr, { $($name:ident => $f:path),* $(,)? }) => {{
+        let sysent: &$crate::sysent::Sysent = $sysent;
+        $(sysent.establish(abi::nr::$name, |cx, raw| $f(cx, abi::args::$name::from(raw)))?;)*
+        Ok::<(), abi::Errno>(())
+    }};
+}

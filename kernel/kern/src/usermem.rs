@@ -1,0 +1,167 @@
+//! User memory: how the kernel reaches a caller's buffers.
+
+use std::cell::RefCell;
+
+use abi::{Arg, Errno, UserAddr};
+use sync::Cpu;
+
+/// The memory of whoever makes a system call: in this process, at the other end of a connection, or in a window
+/// shared with a client. Addresses come from the caller and mean nothing before they are checked here.
+///
+/// A method may block (a remote client has to be asked); the virtual CPU is given up meanwhile.
+pub trait UserMemory {
+    /// Fills `to` from user memory. `EFAULT` when any of it is not the caller's.
+    fn copyin(&self, cpu: &Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno>;
+
+    /// Writes `from` to user memory. `EFAULT` when any of it is not the caller's to write.
+    fn copyout(&self, cpu: &Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno>;
+
+    /// Appends the NUL-terminated string at `from` to `to`, without the NUL. `ENAMETOOLONG` when it has more than
+    /// `max` bytes.
+    fn copyinstr(
+        &self,
+        cpu: &Cpu<'_>,
+        from: UserAddr,
+        max: usize,
+        to: &mut PathBytes,
+    ) -> Result<(), Errno>;
+}
+
+/// Bytes of a path name or a short string; the usual ones stay on the stack.
+pub type PathBytes = smallvec::SmallVec<[u8; 128]>;
+
+/// No user memory at all: every access is a fault. For kernel threads.
+pub struct KernelMemory;
+
+impl UserMemory for KernelMemory {
+    fn copyin(&self, _: &Cpu<'_>, _: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
+        if to.is_empty() {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
+    fn copyout(&self, _: &Cpu<'_>, from: &[u8], _: UserAddr) -> Result<(), Errno> {
+        if from.is_empty() {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
+    fn copyinstr(
+        &self,
+        _: &Cpu<'_>,
+        _: UserAddr,
+        _: usize,
+        _: &mut PathBytes,
+    ) -> Result<(), Errno> {
+        Err(Errno::EFAULT)
+    }
+}
+
+/// The memory that the arguments of one call name, and nothing else: what a caller in safe Rust lends the kernel.
+/// Addresses are those of the slices, so that a pointer into the middle of one works.
+pub struct ArgMemory<'m, 'a>(RefCell<&'m mut [Arg<'a>]>);
+
+impl<'m, 'a> ArgMemory<'m, 'a> {
+    /// Lends the arguments' memory.
+    pub fn new(args: &'m mut [Arg<'a>]) -> Self {
+        ArgMemory(RefCell::new(args))
+    }
+
+    /// The six registers that these arguments make; an empty buffer is a null pointer.
+    pub fn registers(args: &[Arg<'_>]) -> [u64; 6] {
+        let mut raw = [0; 6];
+        for (reg, arg) in raw.iter_mut().zip(args) {
+            *reg = match arg {
+                Arg::Val(v) => *v,
+                Arg::Str(s) => s.as_ptr().addr() as u64,
+                Arg::In(b) => address(b),
+                Arg::Out(b) => address(b),
+            };
+        }
+        raw
+    }
+}
+
+fn address(buf: &[u8]) -> u64 {
+    if buf.is_empty() {
+        0
+    } else {
+        buf.as_ptr().addr() as u64
+    }
+}
+
+/// The part of `buf` that begins at `addr` and has `len` bytes.
+fn range(buf: &[u8], addr: UserAddr, len: usize) -> Option<std::ops::Range<usize>> {
+    let start = usize::try_from(addr.0.checked_sub(buf.as_ptr().addr() as u64)?).ok()?;
+    let end = start.checked_add(len)?;
+    (end <= buf.len()).then_some(start..end)
+}
+
+impl UserMemory for ArgMemory<'_, '_> {
+    #[inline]
+    fn copyin(&self, _: &Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        for arg in self.0.borrow().iter() {
+            let buf: &[u8] = match arg {
+                Arg::In(b) => b,
+                Arg::Out(b) => b,
+                Arg::Str(s) => s.to_bytes_with_nul(),
+                Arg::Val(_) => continue,
+            };
+            if let Some(range) = range(buf, from, to.len()) {
+                to.copy_from_slice(&buf[range]);
+                return Ok(());
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+
+    #[inline]
+    fn copyout(&self, _: &Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        for arg in self.0.borrow_mut().iter_mut() {
+            if let Arg::Out(buf) = arg
+                && let Some(range) = range(buf, to, from.len())
+            {
+                buf[range].copy_from_slice(from);
+                return Ok(());
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+
+    #[inline]
+    fn copyinstr(
+        &self,
+        _: &Cpu<'_>,
+        from: UserAddr,
+        max: usize,
+        to: &mut PathBytes,
+    ) -> Result<(), Errno> {
+        for arg in self.0.borrow().iter() {
+            let buf: &[u8] = match arg {
+                Arg::Str(s) => s.to_bytes_with_nul(),
+                Arg::In(b) => b,
+                _ => continue,
+            };
+            if let Some(range) = range(buf, from, 1) {
+                let rest = &buf[range.start..];
+                let len = rest.iter().position(|&b| b == 0).ok_or(Errno::EFAULT)?;
+                if len > max {
+                    return Err(Errno::ENAMETOOLONG);
+                }
+                to.extend_from_slice(&rest[..len]);
+                return Ok(());
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+}
