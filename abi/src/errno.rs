@@ -179,7 +179,11 @@ impl Errno {
 
     /// Splits what a Linux system call returned into value and error.
     pub const fn from_ret(ret: i64) -> Result<i64, Errno> {
-        if ret < 0 && ret >= -4095 { Err(Errno(-ret as i32)) } else { Ok(ret) }
+        if ret < 0 && ret >= -4095 {
+            Err(Errno(-ret as i32))
+        } else {
+            Ok(ret)
+        }
     }
 }
 

@@ -27,36 +27,86 @@ pub trait Invoke {
 
 /// The Rust type in which a stub takes an argument of a kind.
 macro_rules! stub_ty {
-    (Fd) => { i32 };
-    (DirFd) => { i32 };
-    (Int) => { i32 };
-    (Uint) => { u32 };
-    (Size) => { usize };
-    (Off) => { i64 };
-    (OpenFlags) => { i32 };
-    (Flags) => { i32 };
-    (Mode) => { u32 };
-    (Path) => { &core::ffi::CStr };
-    (Str) => { &core::ffi::CStr };
-    (In) => { &[u8] };
-    (Out) => { &mut [u8] };
-    (InOut) => { &mut [u8] };
-    (IovIn) => { &[u8] };
-    (IovOut) => { &mut [u8] };
-    (Addr) => { u64 };
+    (Fd) => {
+        i32
+    };
+    (DirFd) => {
+        i32
+    };
+    (Int) => {
+        i32
+    };
+    (Uint) => {
+        u32
+    };
+    (Size) => {
+        usize
+    };
+    (Off) => {
+        i64
+    };
+    (OpenFlags) => {
+        i32
+    };
+    (Flags) => {
+        i32
+    };
+    (Mode) => {
+        u32
+    };
+    (Path) => {
+        &core::ffi::CStr
+    };
+    (Str) => {
+        &core::ffi::CStr
+    };
+    (In) => {
+        &[u8]
+    };
+    (Out) => {
+        &mut [u8]
+    };
+    (InOut) => {
+        &mut [u8]
+    };
+    (IovIn) => {
+        &[u8]
+    };
+    (IovOut) => {
+        &mut [u8]
+    };
+    (Addr) => {
+        u64
+    };
 }
 pub(crate) use stub_ty;
 
 /// The `Arg` of an argument of a kind.
 macro_rules! stub_arg {
-    (Path, $v:expr) => { Arg::Str($v) };
-    (Str, $v:expr) => { Arg::Str($v) };
-    (In, $v:expr) => { Arg::In($v) };
-    (IovIn, $v:expr) => { Arg::In($v) };
-    (Out, $v:expr) => { Arg::Out($v) };
-    (InOut, $v:expr) => { Arg::Out($v) };
-    (IovOut, $v:expr) => { Arg::Out($v) };
-    ($other:ident, $v:expr) => { Arg::Val($v as u64) };
+    (Path, $v:expr) => {
+        Arg::Str($v)
+    };
+    (Str, $v:expr) => {
+        Arg::Str($v)
+    };
+    (In, $v:expr) => {
+        Arg::In($v)
+    };
+    (IovIn, $v:expr) => {
+        Arg::In($v)
+    };
+    (Out, $v:expr) => {
+        Arg::Out($v)
+    };
+    (InOut, $v:expr) => {
+        Arg::Out($v)
+    };
+    (IovOut, $v:expr) => {
+        Arg::Out($v)
+    };
+    ($other:ident, $v:expr) => {
+        Arg::Val($v as u64)
+    };
 }
 pub(crate) use stub_arg;
 

@@ -146,16 +146,36 @@ impl FromRaw for UserAddr {
 
 /// The Rust type in which the kernel takes an argument of a kind.
 macro_rules! arg_ty {
-    (Fd) => { i32 };
-    (DirFd) => { i32 };
-    (Int) => { i32 };
-    (Uint) => { u32 };
-    (Size) => { usize };
-    (Off) => { i64 };
-    (OpenFlags) => { i32 };
-    (Flags) => { i32 };
-    (Mode) => { u32 };
-    ($other:ident) => { UserAddr };
+    (Fd) => {
+        i32
+    };
+    (DirFd) => {
+        i32
+    };
+    (Int) => {
+        i32
+    };
+    (Uint) => {
+        u32
+    };
+    (Size) => {
+        usize
+    };
+    (Off) => {
+        i64
+    };
+    (OpenFlags) => {
+        i32
+    };
+    (Flags) => {
+        i32
+    };
+    (Mode) => {
+        u32
+    };
+    ($other:ident) => {
+        UserAddr
+    };
 }
 
 macro_rules! syscalls {

@@ -12,6 +12,6 @@
 mod host;
 
 pub use host::{
-    BackingFile, BlockOp, BlockRequest, Clock, Completion, DirEntry, FileInfo, FileKind, Host, JoinHandle, Nanos, OpenMode,
-    Signal, ThreadBody, WakeReason,
+    BackingFile, BlockOp, BlockRequest, Clock, Completion, DirEntry, FileInfo, FileKind, Host,
+    JoinHandle, Nanos, OpenMode, Signal, ThreadBody, WakeReason,
 };

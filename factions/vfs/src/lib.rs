@@ -1,1 +1,31 @@
-//! (to be written)
+//! The vfs faction: files. Vnodes and mounts, looking names up, the name and page caches, the root file system
+//! (rumpfs) with the host's files in it (etfs), file locks, and the system calls on files.
+//!
+//! It may use kern and what is below it, and knows no driver: a file system implements [`VnodeOps`] and [`MountOps`]
+//! and registers an [`FsType`]. Start reading at [`Vnode`], then [`VnodeOps`].
+#![forbid(unsafe_code)]
+
+mod attr;
+mod blockdev;
+mod mount;
+mod ops;
+#[allow(clippy::module_inception)]
+mod vfs;
+mod vnode;
+
+pub use attr::{Attr, SetAttr, VnodeKind};
+pub use blockdev::BlockDev;
+pub use mount::{FsStat, FsType, Mount, MountArgs, MountOps};
+pub use ops::{DirEntry, DirSink, NewNode, Rename, VnodeOps};
+pub use vfs::Vfs;
+pub use vnode::Vnode;
+
+use kern::{Component, Stage};
+
+/// The faction itself, for the list of components.
+pub static VFS: Component = Component {
+    name: "vfs",
+    stage: Stage::FactionVfs,
+    requires: &[],
+    init: Vfs::attach,
+};

@@ -23,11 +23,14 @@ pub enum Phase {
     Halted = 3,
 }
 
+/// A change of settings.
+type Adjust = Box<dyn FnOnce(&mut Config)>;
+
 /// What a kernel is made of; `boot` makes it.
 pub struct Builder {
     host: Arc<dyn Host>,
     components: Vec<&'static Component>,
-    adjust: Vec<Box<dyn FnOnce(&mut Config)>>,
+    adjust: Vec<Adjust>,
 }
 
 impl Kernel {

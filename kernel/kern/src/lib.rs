@@ -43,6 +43,6 @@ pub use lwproc::{LwpHandle, RforkFds};
 pub use proc::{Lwp, Pid, Proc};
 pub use sysent::Handler;
 pub use uio::Uio;
-pub use usermem::{ArgMemory, KernelMemory, UserMemory};
+pub use usermem::{ArgMemory, KernelMemory, PathBytes, UserMemory};
 
 pub use abi::{Errno, SysResult, UserAddr};

@@ -1,0 +1,75 @@
+//! A block device: a window of a backing file of the host.
+
+use std::sync::Arc;
+
+use abi::Errno;
+use hypercall::BackingFile;
+
+/// A window of a backing file, as large as the device. Access beyond it is an error, never another window's data.
+///
+/// Methods may block and are called without a virtual CPU ([`sync::Cpu::unscheduled`]).
+pub struct BlockDev {
+    file: Arc<dyn BackingFile>,
+    start: u64,
+    size: u64,
+    writable: bool,
+}
+
+impl BlockDev {
+    /// The window of `size` bytes from `start` on.
+    pub fn new(file: Arc<dyn BackingFile>, start: u64, size: u64, writable: bool) -> BlockDev {
+        BlockDev {
+            file,
+            start,
+            size,
+            writable,
+        }
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it can be written.
+    pub fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Fills the buffer. `EIO` beyond the device; what the host's file lacks is zero.
+    pub fn read_at(&self, mut buf: &mut [u8], offset: u64) -> Result<(), Errno> {
+        let mut at = self.place(offset, buf.len(), Errno::EIO)?;
+        while !buf.is_empty() {
+            let n = self.file.read_at(buf, at)?;
+            if n == 0 {
+                buf.fill(0);
+                return Ok(());
+            }
+            buf = &mut buf[n..];
+            at += n as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes the buffer. `ENOSPC` beyond the device, `EROFS` when it is read-only.
+    pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Errno> {
+        if !self.writable {
+            return Err(Errno::EROFS);
+        }
+        let at = self.place(offset, buf.len(), Errno::ENOSPC)?;
+        self.file.write_at(buf, at)
+    }
+
+    /// Makes everything written durable.
+    pub fn sync(&self) -> Result<(), Errno> {
+        self.file.sync()
+    }
+
+    fn place(&self, offset: u64, len: usize, beyond: Errno) -> Result<u64, Errno> {
+        let end = offset.checked_add(len as u64).ok_or(beyond)?;
+        if end > self.size {
+            return Err(beyond);
+        }
+        self.start.checked_add(offset).ok_or(beyond)
+    }
+}
