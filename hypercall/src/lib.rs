@@ -10,6 +10,9 @@
 //! Start reading at [`Host`].
 
 mod host;
+mod posix;
+
+pub use posix::PosixHost;
 
 pub use host::{
     BackingFile, BlockOp, BlockRequest, Clock, Completion, DirEntry, FileInfo, FileKind, Host,

@@ -1,0 +1,172 @@
+//! Backing files: host files, devices and memory without a name.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::sync::Arc;
+
+use abi::Errno;
+
+use super::block::Pool;
+use super::{errno_of, host_path};
+use crate::{BackingFile, BlockRequest, OpenMode};
+
+/// A host file that is read and written at offsets.
+pub(super) struct PosixFile {
+    file: Arc<File>,
+    device: bool,
+    pool: Arc<Pool>,
+}
+
+impl PosixFile {
+    pub(super) fn open(path: &[u8], mode: OpenMode, pool: Arc<Pool>) -> Result<PosixFile, Errno> {
+        let file = File::options()
+            .read(true)
+            .write(mode.write)
+            .create(mode.create && mode.write)
+            .create_new(mode.exclusive && mode.create && mode.write)
+            .mode(0o644)
+            .custom_flags(libc::O_CLOEXEC | libc::O_NOCTTY)
+            .open(host_path(path))
+            .map_err(|e| errno_of(&e))?;
+        let kind = file.metadata().map_err(|e| errno_of(&e))?.file_type();
+        if kind.is_dir() {
+            return Err(Errno::EISDIR);
+        }
+        Ok(PosixFile {
+            file: Arc::new(file),
+            device: kind.is_block_device(),
+            pool,
+        })
+    }
+
+    pub(super) fn memfd(name: &str, size: u64, pool: Arc<Pool>) -> Result<PosixFile, Errno> {
+        let name = std::ffi::CString::new(name).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: the name is a C string that lives for the call.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(errno_of(&std::io::Error::last_os_error()));
+        }
+        // SAFETY: the descriptor is new and belongs to nobody else.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.set_len(size).map_err(|e| errno_of(&e))?;
+        Ok(PosixFile {
+            file: Arc::new(file),
+            device: false,
+            pool,
+        })
+    }
+}
+
+/// The size of a block device: the end that lseek(2) finds.
+pub(super) fn device_size(path: &[u8]) -> Result<u64, Errno> {
+    let file = File::open(host_path(path)).map_err(|e| errno_of(&e))?;
+    end_of(&file)
+}
+
+fn end_of(file: &File) -> Result<u64, Errno> {
+    use std::io::{Seek, SeekFrom};
+    let mut file = file;
+    file.seek(SeekFrom::End(0)).map_err(|e| errno_of(&e))
+}
+
+impl BackingFile for PosixFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        loop {
+            match self.file.read_at(buf, offset) {
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                result => return result.map_err(|e| errno_of(&e)),
+            }
+        }
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Errno> {
+        self.file
+            .write_all_at(buf, offset)
+            .map_err(|e| errno_of(&e))
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        match self.file.sync_data() {
+            // A character device has nothing to make durable.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            result => result.map_err(|e| errno_of(&e)),
+        }
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        if self.device {
+            return end_of(&self.file);
+        }
+        self.file
+            .metadata()
+            .map(|m| m.len())
+            .map_err(|e| errno_of(&e))
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        self.file.set_len(size).map_err(|e| errno_of(&e))
+    }
+
+    fn submit(&self, batch: Vec<BlockRequest>) {
+        let file = PosixFile {
+            file: self.file.clone(),
+            device: self.device,
+            pool: self.pool.clone(),
+        };
+        self.pool.submit(Arc::new(file), batch);
+    }
+
+    fn host_fd(&self) -> Option<i32> {
+        Some(self.file.as_raw_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_file_reads_back_what_was_written_and_says_what_is_wrong() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("f");
+        let path = path.as_os_str().as_bytes();
+        let rw = OpenMode {
+            write: true,
+            ..OpenMode::default()
+        };
+        let open = |mode| PosixFile::open(path, mode, Pool::new());
+        assert_eq!(open(rw).err(), Some(Errno::ENOENT));
+        let new = OpenMode {
+            create: true,
+            exclusive: true,
+            ..rw
+        };
+        let file = open(new).expect("a new file");
+        assert_eq!(open(new).err(), Some(Errno::EEXIST));
+        file.write_at(b"hello", 3).expect("written");
+        assert_eq!(file.size(), Ok(8));
+        let mut buf = [1; 16];
+        assert_eq!(file.read_at(&mut buf, 0), Ok(8));
+        assert_eq!(&buf[..8], b"\0\0\0hello");
+        assert_eq!(file.read_at(&mut buf, 8), Ok(0));
+        file.sync().expect("synced");
+        let reader = open(OpenMode::default()).expect("read-only");
+        assert_eq!(reader.write_at(b"x", 0), Err(Errno::EBADF));
+        let dir = dir.path().as_os_str().as_bytes();
+        assert_eq!(
+            PosixFile::open(dir, OpenMode::default(), Pool::new()).err(),
+            Some(Errno::EISDIR)
+        );
+    }
+
+    #[test]
+    fn shared_memory_is_zero_and_has_a_descriptor() {
+        let mem = PosixFile::memfd("m", 8192, Pool::new()).expect("memory");
+        let mut buf = [1; 8192];
+        assert_eq!(mem.read_at(&mut buf, 0), Ok(8192));
+        assert!(buf.iter().all(|&b| b == 0));
+        assert!(mem.host_fd().is_some());
+    }
+}
