@@ -20,6 +20,63 @@ pub enum Len {
     Fixed(u32),
     /// `socklen_t` at the address in the argument of this index (in and out).
     At(u8),
+    /// A bit for each of as many descriptors as the argument of this index says, in whole words (select(2)).
+    Bits(u8),
+    /// What the operation of ioctl(2) in the argument of this index takes; with 0 the argument is a plain number.
+    Ioctl(u8),
+    /// What the command of fcntl(2) in the argument of this index takes; with 0 the argument is a plain number.
+    Fcntl(u8),
+}
+
+impl Len {
+    /// The length in bytes for a call with these registers. `socklen` reads the `socklen_t` at an address of the
+    /// caller; `None` when it cannot. The result is what the caller claims, bounded by nothing.
+    pub fn bytes(self, raw: &[u64; 6], socklen: impl FnOnce(u64) -> Option<u32>) -> Option<usize> {
+        let arg = |i: u8| raw.get(usize::from(i)).copied().unwrap_or(0);
+        Some(match self {
+            Len::Arg(i) => arg(i) as usize,
+            Len::Times(i, size) => (arg(i) as u32 as usize).saturating_mul(size as usize),
+            Len::Fixed(size) => size as usize,
+            Len::At(i) if arg(i) == 0 => 0,
+            Len::At(i) => socklen(arg(i))? as usize,
+            Len::Bits(i) => {
+                (arg(i) as i32).max(0) as usize / 64 * 8 + 8 * usize::from(arg(i) as i32 % 64 > 0)
+            }
+            Len::Ioctl(i) => ioctl_size(arg(i) as u32),
+            Len::Fcntl(i) => fcntl_size(arg(i) as i32),
+        })
+    }
+}
+
+/// Bytes that an ioctl operation takes at its argument, in either direction: what the number itself says (`_IOC_SIZE`), and
+/// the old ones that say nothing, ioctl_list(2).
+pub const fn ioctl_size(op: u32) -> usize {
+    match op {
+        // TCGETS, TCSETS, TCSETSW, TCSETSF: struct termios of the kernel.
+        0x5401..=0x5404 => 36,
+        // TIOCGPGRP, TIOCSPGRP, TIOCOUTQ, FIONREAD, FIONBIO, FIOASYNC.
+        0x540f | 0x5410 | 0x5411 | 0x541b | 0x5421 | 0x5452 => 4,
+        // TIOCGWINSZ, TIOCSWINSZ.
+        0x5413 | 0x5414 => 8,
+        // BLKROGET, BLKSSZGET; BLKGETSIZE.
+        0x125e | 0x1268 => 4,
+        0x1260 => 8,
+        // SIOC*: struct ifreq; SIOCGIFCONF: struct ifconf.
+        0x8912 => 16,
+        0x8900..=0x89ff => 40,
+        _ if op >> 30 == 0 => 0,
+        _ => (op >> 16 & 0x3fff) as usize,
+    }
+}
+
+/// Bytes that an fcntl command takes at its argument: `struct flock`, `struct f_owner_ex`, or none.
+pub const fn fcntl_size(cmd: i32) -> usize {
+    match cmd {
+        5..=7 | 36..=38 => 32,
+        15 | 16 => 8,
+        1035..=1038 => 8,
+        _ => 0,
+    }
 }
 
 /// Kind and direction of one argument.
@@ -74,6 +131,8 @@ pub enum RetKind {
     Int,
     /// A file offset.
     Off,
+    /// An address.
+    Addr,
 }
 
 /// The faction that serves a call.
@@ -260,6 +319,25 @@ mod tests {
         }
         assert!(desc(511).is_none());
         assert!(desc(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn lengths_follow_the_registers() {
+        let none = |_| None;
+        assert_eq!(Len::Arg(1).bytes(&[0, 9, 0, 0, 0, 0], none), Some(9));
+        assert_eq!(Len::Times(0, 12).bytes(&[3, 0, 0, 0, 0, 0], none), Some(36));
+        for (nfds, bytes) in [(0, 0), (1, 8), (64, 8), (65, 16), (u64::MAX, 0)] {
+            assert_eq!(
+                Len::Bits(0).bytes(&[nfds, 0, 0, 0, 0, 0], none),
+                Some(bytes),
+                "{nfds}"
+            );
+        }
+        assert_eq!(Len::At(0).bytes(&[0; 6], none), Some(0));
+        assert_eq!(Len::At(0).bytes(&[1; 6], none), None);
+        assert_eq!(Len::At(0).bytes(&[1; 6], |_| Some(16)), Some(16));
+        assert_eq!(Len::Ioctl(1).bytes(&[0, 0x541b, 0, 0, 0, 0], none), Some(4));
+        assert_eq!(Len::Fcntl(1).bytes(&[0, 6, 0, 0, 0, 0], none), Some(32));
     }
 
     #[test]
