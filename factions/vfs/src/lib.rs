@@ -4,6 +4,7 @@
 //! It may use kern and what is below it, and knows no driver: a file system implements [`VnodeOps`] and [`MountOps`]
 //! and registers an [`FsType`]. Start reading at [`Vnode`], then [`VnodeOps`].
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod attr;
 mod blockdev;

@@ -11,6 +11,7 @@
 //!
 //! Start reading at [`boot`], the table of contents; then [`curlwp`], [`lwproc`] and [`file`].
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod boot;
 pub mod component;

@@ -12,6 +12,8 @@
 //!
 //! It may use `abi` and `hypercall`. Start reading at [`Cpus`], then [`Mutex`], [`Condvar`] and [`PerCpu`].
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
+
 mod condvar;
 mod cpu;
 mod mutex;
