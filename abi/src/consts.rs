@@ -73,3 +73,18 @@ pub const EPOLL_CTL_DEL: i32 = 2;
 pub const EPOLL_CTL_MOD: i32 = 3;
 pub const RENAME_NOREPLACE: i32 = 1;
 pub const RENAME_EXCHANGE: i32 = 2;
+
+/// Types of `etfs_register`: a regular file.
+pub const ETFS_REG: i32 = 0;
+/// Types of `etfs_register`: a block device.
+pub const ETFS_BLK: i32 = 1;
+/// Types of `etfs_register`: a character device.
+pub const ETFS_CHR: i32 = 2;
+/// Types of `etfs_register`: the files of one directory.
+pub const ETFS_DIR: i32 = 3;
+/// Types of `etfs_register`: a directory with everything below it.
+pub const ETFS_DIR_SUBDIRS: i32 = 4;
+/// Added to a type of `etfs_register`: the host's file is not written.
+pub const ETFS_RDONLY: i32 = 0x100;
+/// Size of an `etfs_register` that goes to the end of the host's file.
+pub const ETFS_SIZE_ENDOFF: i64 = -1;

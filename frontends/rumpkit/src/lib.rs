@@ -1,1 +1,47 @@
-//! (to be written)
+//! rumpkit: a rump kernel as a Rust library. One crate to depend on.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//!
+//! let kernel = rumpkit::builder().boot()?;
+//! let process = rumpkit::Process::new(&kernel)?;
+//! process.create("/tmp/hello")?.write_all(b"from a kernel of our own")?;
+//!
+//! let mut text = String::new();
+//! process.open("/tmp/hello")?.read_to_string(&mut text)?;
+//! assert_eq!(text, "from a kernel of our own");
+//! kernel.shutdown(true)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! This crate is the facade: it names every component that there is ([`COMPONENTS`]) and gives the kernel a face that Rust programs
+//! know ([`Process`], [`File`], [`std::io::Error`]). [`Process`] works over anything that can invoke a system call, so also over a client
+//! of a remote kernel. What it does not cover is reached by [`Process::sys`] and [`abi::Syscalls`], where every call is.
+//!
+//! It may use every layer below the clients. Start reading at [`builder`], then [`Process`] and [`MountSpec`].
+#![forbid(unsafe_code)]
+
+mod mount;
+mod process;
+
+pub use abi;
+pub use hypercall;
+pub use kern;
+pub use vfs;
+
+pub use abi::{Errno, Invoke, Stat, Syscalls};
+pub use hypercall::PosixHost;
+pub use kern::{Builder, Component, Config, Kernel, LwpHandle, RforkFds};
+pub use mount::{MountEntry, MountSpec, SpecError};
+pub use process::{File, Process};
+
+/// Every component there is, each with the line that adds it: what [`builder`] boots. A kernel of fewer parts takes its own list.
+pub static COMPONENTS: &[&Component] = &[&vfs::VFS];
+
+/// Describes a kernel on this Linux process, with every component and the settings that the environment gives (`RUMP_NCPU` and so on,
+/// see [`Config`]); `boot` makes it.
+pub fn builder() -> Builder {
+    COMPONENTS
+        .iter()
+        .fold(Kernel::builder(PosixHost::new()), |b, c| b.component(c))
+}
