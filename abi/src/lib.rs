@@ -12,6 +12,7 @@ pub mod consts;
 mod errno;
 mod layout;
 pub mod stubs;
+pub mod sysproxy;
 pub mod table;
 pub mod types;
 

@@ -1,0 +1,127 @@
+//! Which memory a call names: the rule by which requests are marshalled and replies are checked.
+
+use crate::table::{ArgKind, Len, SyscallDesc};
+
+/// What a call does with a stretch of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Reads a string from it; its length is not known ahead.
+    Str,
+    /// Reads it.
+    In,
+    /// Writes it.
+    Out,
+    /// Reads and writes it.
+    InOut,
+}
+
+impl Use {
+    /// Whether the call may write there.
+    pub const fn writes(self) -> bool {
+        matches!(self, Use::Out | Use::InOut)
+    }
+}
+
+/// A stretch of caller memory that a call names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Where it begins; not null.
+    pub addr: u64,
+    /// How long it is; not zero. For a string, the most it can be.
+    pub len: usize,
+    /// What the call does with it.
+    pub how: Use,
+}
+
+impl Named {
+    /// Whether `len` bytes at `addr` lie inside.
+    pub const fn covers(&self, addr: u64, len: usize) -> bool {
+        match addr.checked_sub(self.addr) {
+            Some(skip) => skip <= self.len as u64 && len as u64 <= self.len as u64 - skip,
+            None => false,
+        }
+    }
+}
+
+/// The most buffers of a vectored call, `IOV_MAX`.
+const IOV_MAX: u64 = 1024;
+/// The most bytes of a string, `PATH_MAX`.
+const STR_MAX: usize = 4096;
+
+/// Hands each stretch of memory that the call names to `each`, until that answers false. `peek` reads caller memory
+/// where a length or an iovec array stands in it, and answers false when it cannot; what hangs on that is left out.
+///
+/// Answers whether the call may reach memory that the table cannot name ([`ArgKind::Addr`]).
+pub fn named(
+    desc: &SyscallDesc,
+    raw: &[u64; 6],
+    peek: &mut dyn FnMut(u64, &mut [u8]) -> bool,
+    each: &mut dyn FnMut(Named) -> bool,
+) -> bool {
+    let mut anywhere = false;
+    let mut go = true;
+    for (arg, &addr) in desc.args.iter().zip(raw) {
+        let mut one = |addr: u64, len: Option<usize>, how| {
+            if let Some(len) = len.filter(|&len| len != 0 && addr != 0) {
+                go = go && each(Named { addr, len, how });
+            }
+            go
+        };
+        match arg.kind {
+            ArgKind::Path | ArgKind::Str => {
+                one(addr, Some(STR_MAX), Use::Str);
+            }
+            ArgKind::In(len) => {
+                one(addr, bytes(len, raw, peek), Use::In);
+            }
+            ArgKind::Out(len) => {
+                one(addr, bytes(len, raw, peek), Use::Out);
+            }
+            ArgKind::InOut(len) => {
+                one(addr, bytes(len, raw, peek), Use::InOut);
+            }
+            ArgKind::IovIn(count) => {
+                iovec(addr, raw[usize::from(count) % 6], Use::In, peek, &mut one)
+            }
+            ArgKind::IovOut(count) => {
+                iovec(addr, raw[usize::from(count) % 6], Use::Out, peek, &mut one)
+            }
+            ArgKind::Addr => anywhere = true,
+            _ => {}
+        }
+    }
+    anywhere
+}
+
+fn bytes(len: Len, raw: &[u64; 6], peek: &mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option<usize> {
+    len.bytes(raw, |at| {
+        let mut word = [0; 4];
+        peek(at, &mut word).then(|| u32::from_le_bytes(word))
+    })
+}
+
+/// The array itself, and the buffers it names.
+fn iovec(
+    array: u64,
+    count: u64,
+    how: Use,
+    peek: &mut dyn FnMut(u64, &mut [u8]) -> bool,
+    one: &mut dyn FnMut(u64, Option<usize>, Use) -> bool,
+) {
+    // The count is an int, as the kernel takes it.
+    let count = u64::from(count as u32);
+    if count > IOV_MAX || !one(array, Some(count as usize * 16), Use::In) {
+        return;
+    }
+    for i in 0..count {
+        let mut raw = [0; 16];
+        if !peek(array.wrapping_add(i * 16), &mut raw) {
+            return;
+        }
+        let iov = crate::Iovec::from_bytes(&raw);
+        let len = usize::try_from(iov.iov_len).ok();
+        if !one(iov.iov_base, len, how) {
+            return;
+        }
+    }
+}

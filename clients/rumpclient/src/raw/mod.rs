@@ -1,0 +1,14 @@
+//! The raw core: system calls of a remote kernel by number and registers.
+//!
+//! Rules of everything in here: no libc function (a hijacking shim sits below libc), no allocation on the path of a
+//! call, no panic, no thread-local variable (each thread's [`ThreadState`] is passed in and kept by the caller), no
+//! lock that a signal handler of the same thread would wait for.
+
+pub mod sys;
+
+mod client;
+mod thread;
+
+pub use abi::sysproxy::{Cookie, GUEST_CONSOLE, Url, UrlError, Watch};
+pub use client::Client;
+pub use thread::ThreadState;
