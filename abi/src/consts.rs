@@ -62,6 +62,7 @@ pub const MS_REMOUNT: u64 = 32;
 pub const MS_NOATIME: u64 = 1024;
 pub const MS_NODIRATIME: u64 = 2048;
 pub const MS_RELATIME: u64 = 1 << 21;
+pub const MS_STRICTATIME: u64 = 1 << 24;
 pub const MNT_FORCE: i32 = 1;
 pub const MNT_DETACH: i32 = 2;
 pub const LOCK_SH: i32 = 1;

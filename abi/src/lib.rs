@@ -15,12 +15,14 @@ pub mod stubs;
 pub mod sysproxy;
 pub mod table;
 pub mod types;
+mod vfsstat;
 
 pub use consts::*;
 pub use errno::Errno;
 pub use stubs::{Arg, Invoke, Syscalls};
 pub use table::{ArgKind, Faction, Len, RetKind, Support, SyscallDesc, args, nr};
 pub use types::*;
+pub use vfsstat::{VFSSTAT_SIZE, VfsStat};
 
 /// What a system call answers: a non-negative value, or the errno.
 pub type SysResult = Result<i64, Errno>;

@@ -1,7 +1,12 @@
 //! What a vnode is, and its attributes.
 
-use abi::Stat;
+use std::sync::Arc;
+
+use abi::{Errno, Stat};
 use hypercall::Nanos;
+use kern::Curlwp;
+
+use crate::Vnode;
 
 /// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,4 +142,11 @@ impl Attr {
             ..Stat::default()
         }
     }
+}
+
+/// Makes a change of attributes, in the file system and in the vnode. Not for sizes, which the page cache must know of.
+pub(crate) fn store(cx: &Curlwp<'_>, vp: &Arc<Vnode>, set: &SetAttr) -> Result<(), Errno> {
+    vp.ops().setattr(cx, vp, set)?;
+    vp.update(cx, |attr| set.apply(attr));
+    Ok(())
 }

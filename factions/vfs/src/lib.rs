@@ -6,16 +6,31 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod access;
 mod attr;
 mod blockdev;
+mod cwd;
+mod devsw;
+mod etfs;
+mod file;
 mod mount;
+mod mounts;
+mod namecache;
+mod namei;
+mod names;
 mod ops;
+pub mod pages;
+mod rumpfs;
+mod syscalls;
+#[cfg(test)]
+mod tests;
 #[allow(clippy::module_inception)]
 mod vfs;
 mod vnode;
 
 pub use attr::{Attr, SetAttr, VnodeKind};
 pub use blockdev::BlockDev;
+pub use devsw::{Device, DeviceOpen, major, makedev, minor};
 pub use mount::{FsStat, FsType, Mount, MountArgs, MountOps};
 pub use ops::{DirEntry, DirSink, NewNode, Rename, VnodeOps};
 pub use vfs::Vfs;

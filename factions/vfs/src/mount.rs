@@ -2,13 +2,26 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
+use arc_swap::ArcSwapOption;
 use kern::Curlwp;
 use sync::Mutex;
 
 use crate::{Vnode, VnodeKind};
+
+/// The mount(2) flags that stay with a mount and that statfs(2) shows: read-only, nosuid, nodev, noexec, synchronous,
+/// noatime, nodiratime, relatime, strictatime.
+const KEPT_FLAGS: u64 = abi::MS_RDONLY
+    | abi::MS_NOSUID
+    | abi::MS_NODEV
+    | abi::MS_NOEXEC
+    | abi::MS_SYNCHRONOUS
+    | abi::MS_NOATIME
+    | abi::MS_NODIRATIME
+    | abi::MS_RELATIME;
 
 /// A type of file system that can be mounted. Drivers register one: [`crate::Vfs::register`].
 pub struct FsType {
@@ -24,7 +37,7 @@ pub struct FsType {
 pub struct MountArgs<'a> {
     /// The source as given.
     pub source: &'a [u8],
-    /// What the source names, where it names something in the kernel's tree (an etfs block node).
+    /// The vnode that the source names, where it names something in the kernel's tree (an etfs block node).
     pub device: Option<&'a Arc<Vnode>>,
     /// `MS_*` flags, as the mount will have them.
     pub flags: u64,
@@ -82,7 +95,7 @@ pub trait MountOps: Send + Sync + Any {
 
 /// A mounted file system.
 ///
-/// Locks: `nodes` comes after a vnode's locks and before a driver's own.
+/// Locks: `renames` comes before every vnode's locks, `nodes` after them and before a driver's own.
 pub struct Mount {
     /// Number for `st_dev`.
     pub dev: u64,
@@ -94,8 +107,38 @@ pub struct Mount {
     pub namecache: bool,
     ops: Box<dyn MountOps>,
     root: OnceLock<Arc<Vnode>>,
-    /// The vnodes of numbered files.
-    nodes: Mutex<HashMap<u64, Weak<Vnode>>>,
+    /// What was mounted, as given.
+    pub source: Box<[u8]>,
+    /// `MS_*` flags; remounting changes them.
+    flags: AtomicU64,
+    /// Open files, working directories and calls under way that keep it from being unmounted.
+    busy: AtomicU32,
+    /// Those of them that may write: they keep it from being made read-only.
+    writers: AtomicU32,
+    life: AtomicU32,
+    /// The directory that it covers; `None` for the root, and when it is out of the tree.
+    pub(crate) covered: ArcSwapOption<Vnode>,
+    /// Serialises renames between directories, so that none moves a directory into itself.
+    pub(crate) renames: Mutex<()>,
+    /// The vnodes of numbered files, and at how many to look for dead ones.
+    nodes: Mutex<Nodes>,
+}
+
+/// Where a mount is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MountState {
+    /// In the tree.
+    Live = 0,
+    /// Out of the tree (`MNT_DETACH`), with uses left.
+    Detached = 1,
+    /// Being unmounted, or unmounted: no new uses.
+    Dead = 2,
+}
+
+#[derive(Default)]
+struct Nodes {
+    by_number: HashMap<u64, Weak<Vnode>>,
+    sweep_at: usize,
 }
 
 impl Mount {
@@ -114,6 +157,13 @@ impl Mount {
             namecache,
             ops,
             root: OnceLock::new(),
+            source: args.source.into(),
+            flags: AtomicU64::new(args.flags & KEPT_FLAGS),
+            busy: AtomicU32::new(0),
+            writers: AtomicU32::new(0),
+            life: AtomicU32::new(MountState::Live as u32),
+            covered: ArcSwapOption::empty(),
+            renames: Mutex::default(),
             nodes: Mutex::default(),
         });
         let root = root(&mount)?;
@@ -147,20 +197,134 @@ impl Mount {
         ino: u64,
         make: impl FnOnce() -> Result<Arc<Vnode>, Errno>,
     ) -> Result<Arc<Vnode>, Errno> {
-        if let Some(vp) = self.nodes.lock(cx.cpu()).get(&ino).and_then(Weak::upgrade) {
+        if let Some(vp) = self.nodes.lock(cx.cpu()).get(ino) {
             return Ok(vp);
         }
         let new = make()?;
         let mut nodes = self.nodes.lock(cx.cpu());
-        if let Some(vp) = nodes.get(&ino).and_then(Weak::upgrade) {
+        if let Some(vp) = nodes.get(ino) {
             return Ok(vp);
         }
-        nodes.insert(ino, Arc::downgrade(&new));
+        nodes.insert(ino, &new);
         Ok(new)
     }
 
     /// Forgets the vnode of a file number, because the file is freed and its number may be used again.
     pub fn forget(&self, cx: &Curlwp<'_>, ino: u64) {
-        self.nodes.lock(cx.cpu()).remove(&ino);
+        self.nodes.lock(cx.cpu()).by_number.remove(&ino);
+    }
+
+    /// `MS_*` flags as they are now.
+    #[inline]
+    pub fn flags(&self) -> u64 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing may be changed in it.
+    #[inline]
+    pub fn read_only(&self) -> bool {
+        self.flags() & abi::MS_RDONLY != 0
+    }
+
+    /// Makes it read-only or otherwise flagged. A driver uses it when it finds that it must not write.
+    pub fn set_flags(&self, flags: u64) {
+        self.flags.store(flags & KEPT_FLAGS, Ordering::Relaxed);
+    }
+
+    /// How many uses keep it from being unmounted.
+    pub fn busy(&self) -> u32 {
+        self.busy.load(Ordering::SeqCst)
+    }
+
+    /// How many uses keep it from being made read-only.
+    pub(crate) fn writers(&self) -> u32 {
+        self.writers.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn life(&self) -> MountState {
+        match self.life.load(Ordering::SeqCst) {
+            0 => MountState::Live,
+            1 => MountState::Detached,
+            _ => MountState::Dead,
+        }
+    }
+
+    pub(crate) fn set_life(&self, state: MountState) {
+        self.life.store(state as u32, Ordering::SeqCst);
+    }
+
+    /// The directory that it covers; `None` for the root, and when it is out of the tree.
+    pub(crate) fn covered(&self) -> Option<Arc<Vnode>> {
+        self.covered.load_full()
+    }
+}
+
+impl Nodes {
+    fn get(&self, ino: u64) -> Option<Arc<Vnode>> {
+        self.by_number.get(&ino).and_then(Weak::upgrade)
+    }
+
+    /// Adds a vnode. Now and then those that have died are swept out, so that a walk over a whole image leaves nothing.
+    fn insert(&mut self, ino: u64, vp: &Arc<Vnode>) {
+        if self.by_number.len() >= self.sweep_at.max(256) {
+            self.by_number.retain(|_, vp| vp.strong_count() != 0);
+            self.sweep_at = self.by_number.len() * 2;
+        }
+        self.by_number.insert(ino, Arc::downgrade(vp));
+    }
+}
+
+/// Keeps a mount from being unmounted, and one that writes also from being made read-only.
+pub(crate) struct MountHold {
+    mount: Arc<Mount>,
+    held: AtomicBool,
+    writes: bool,
+}
+
+impl MountHold {
+    /// For a use that changes nothing. `ENODEV` when the mount is unmounted already.
+    pub(crate) fn new(mount: Arc<Mount>) -> Result<MountHold, Errno> {
+        mount.busy.fetch_add(1, Ordering::SeqCst);
+        let hold = MountHold {
+            mount,
+            held: AtomicBool::new(true),
+            writes: false,
+        };
+        // Whoever unmounts says so and then looks whether anybody holds: one of the two sees the other.
+        if hold.mount.life() == MountState::Dead {
+            return Err(Errno::ENODEV);
+        }
+        Ok(hold)
+    }
+
+    /// For a use that changes something. `EROFS` when nothing may be.
+    pub(crate) fn writing(mount: Arc<Mount>) -> Result<MountHold, Errno> {
+        let mut hold = MountHold::new(mount)?;
+        hold.mount.writers.fetch_add(1, Ordering::SeqCst);
+        hold.writes = true;
+        if hold.mount.read_only() {
+            return Err(Errno::EROFS);
+        }
+        Ok(hold)
+    }
+
+    pub(crate) fn mount(&self) -> &Arc<Mount> {
+        &self.mount
+    }
+
+    /// Lets the mount go, now rather than when the value is dropped.
+    pub(crate) fn release(&self) {
+        if self.held.swap(false, Ordering::AcqRel) {
+            if self.writes {
+                self.mount.writers.fetch_sub(1, Ordering::SeqCst);
+            }
+            self.mount.busy.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for MountHold {
+    fn drop(&mut self) {
+        self.release();
     }
 }

@@ -1,21 +1,32 @@
 //! What the faction keeps for the whole kernel.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Errno;
 use kern::{Curlwp, FactionId};
 use sync::Mutex;
 
-use crate::FsType;
+use crate::devsw::{Device, Devsw};
+use crate::etfs::Etfs;
+use crate::mounts::Mounts;
+use crate::namecache::{self, NameCache};
+use crate::{FsType, MountArgs, Vnode, cwd, mounts, rumpfs, syscalls};
 
-/// The faction's state: the file-system types there are. Its lock is a leaf.
-#[derive(Default)]
+/// The faction's state. The lock of `types` is a leaf.
 pub struct Vfs {
     types: Mutex<Vec<&'static FsType>>,
+    next_dev: AtomicU64,
+    root: Arc<Vnode>,
+    pub(crate) mounts: Mounts,
+    pub(crate) names: NameCache,
+    pub(crate) devsw: Devsw,
+    pub(crate) etfs: Etfs,
 }
 
 impl Vfs {
     /// The state of this kernel's faction; `EOPNOTSUPP` where there is no vfs faction.
+    #[inline]
     pub fn of<'a>(cx: &'a Curlwp<'_>) -> Result<&'a Vfs, Errno> {
         cx.kernel()
             .faction(FactionId::Vfs)
@@ -46,10 +57,62 @@ impl Vfs {
             .ok_or(Errno::ENODEV)
     }
 
-    /// Makes the state for a kernel that boots.
+    /// The names of all types, as a message lists them.
+    pub(crate) fn fstypes(&self, cx: &Curlwp<'_>) -> String {
+        let names: Vec<&str> = self.types.lock(cx.cpu()).iter().map(|t| t.name).collect();
+        names.join(", ")
+    }
+
+    /// Adds a driver of device nodes.
+    pub fn add_device(&self, cx: &Curlwp<'_>, device: Device) {
+        self.devsw.add(cx, device);
+    }
+
+    /// The root of the root file system.
+    #[inline]
+    pub fn root(&self) -> &Arc<Vnode> {
+        &self.root
+    }
+
+    /// A number for a new mount's `st_dev`, never given out before.
+    pub(crate) fn new_dev(&self) -> u64 {
+        self.next_dev.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes the state for a kernel that boots, with rumpfs as root.
     pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
-        cx.kernel()
-            .set_faction(FactionId::Vfs, Arc::new(Vfs::default()));
-        Ok(())
+        let kernel = cx.kernel();
+        let entries = match kernel.host().param("RUMP_NVNODES") {
+            None => namecache::DEFAULT_ENTRIES,
+            Some(text) => text.parse().ok().filter(|&n| n > 0).ok_or_else(|| {
+                let line = format!(
+                    "rump: RUMP_NVNODES={text}: want how many files to keep in memory, as 4096\n"
+                );
+                kernel.host().console_write(line.as_bytes());
+                Errno::EINVAL
+            })?,
+        };
+        let args = MountArgs {
+            source: b"rumpfs",
+            device: None,
+            flags: 0,
+            data: b"",
+            dev: 1,
+        };
+        let mount = rumpfs::mount(cx, &args)?;
+        let vfs = Vfs {
+            types: Mutex::new(vec![&rumpfs::RUMPFS]),
+            next_dev: AtomicU64::new(2),
+            root: mount.root()?.clone(),
+            mounts: Mounts::new(mount),
+            names: NameCache::new(entries),
+            devsw: Devsw::default(),
+            etfs: Etfs::default(),
+        };
+        kernel.set_faction(FactionId::Vfs, Arc::new(vfs));
+        rumpfs::populate(cx, Vfs::of(cx)?)?;
+        kernel.add_proc_hooks(cx, cwd::HOOKS);
+        kernel.at_shutdown(cx, "unmounting file systems", mounts::unmount_all);
+        syscalls::establish(cx)
     }
 }

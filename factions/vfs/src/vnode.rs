@@ -3,21 +3,49 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use abi::Stat;
+use smallvec::SmallVec;
+
+use abi::{Errno, Stat};
 use arc_swap::ArcSwapOption;
 use hypercall::Nanos;
 use kern::Curlwp;
 use sync::{Mutex, RwLock};
 
+use crate::pages::Pages;
 use crate::{Attr, BlockDev, Mount, VnodeKind, VnodeOps};
+
+/// A file name; the usual ones take no allocation.
+pub(crate) type Name = SmallVec<[u8; 32]>;
+
+/// Set in [`Vnode::opens`] by who frees the file: from then on nobody opens it.
+const FREED: u32 = 1 << 31;
+
+/// Where a directory hangs: the directory above it, and its name there.
+#[derive(Clone)]
+pub(crate) struct Parent {
+    pub(crate) dir: ParentDir,
+    pub(crate) name: Name,
+}
+
+/// A reference upwards. In a file system whose directories are in memory they hold what is in them, so a counted
+/// reference would be a circle; elsewhere a directory in use keeps the ones above it.
+#[derive(Clone)]
+pub(crate) enum ParentDir {
+    Held(Arc<Vnode>),
+    Known(Weak<Vnode>),
+}
 
 /// A file in memory: what it is, its attributes, and the driver's operations for it. There is one vnode for a file as
 /// long as anybody refers to it.
 ///
 /// Locks, in this order: `dir` (names of a directory, an ancestor's before a descendant's), `io` (the data: shared to
-/// read, exclusive to write, cut or append), a driver's own, and `attr`, a leaf.
+/// read, exclusive to write, cut or append), a driver's own, and `attr` and `parent`, leaves.
 pub struct Vnode {
     mount: Weak<Mount>,
+    /// The mount's, so that stat(2) need not ask it.
+    dev: u64,
+    blksize: u32,
+    in_memory: bool,
     /// Inode number, unique in its mount.
     pub ino: u64,
     /// Its kind.
@@ -35,9 +63,14 @@ pub struct Vnode {
     /// What is mounted on this directory.
     pub(crate) mounted: ArcSwapOption<Mount>,
     /// Open files; with no name and no opener left the file is freed.
-    pub(crate) opens: AtomicU32,
-    /// Set by who frees the file, once.
-    pub(crate) dead: AtomicBool,
+    opens: AtomicU32,
+    /// A directory that has been removed: nothing is found or made in it any more. Changes under `dir`.
+    removed: AtomicBool,
+    /// Where a directory hangs; `None` in the root of a mount, and in what is no directory.
+    parent: Mutex<Option<Parent>>,
+    has_parent: AtomicBool,
+    /// The cached data.
+    pub(crate) pages: Pages,
     /// The block device behind a block node.
     pub(crate) block: OnceLock<Arc<BlockDev>>,
 }
@@ -53,8 +86,14 @@ impl Vnode {
         attr: Attr,
         ops: Box<dyn VnodeOps>,
     ) -> Arc<Vnode> {
+        let (dev, blksize, in_memory) = mount
+            .upgrade()
+            .map_or((0, 4096, true), |m| (m.dev, m.blksize, !m.namecache));
         Arc::new(Vnode {
             mount: mount.clone(),
+            dev,
+            blksize,
+            in_memory,
             ino,
             kind,
             rdev,
@@ -65,7 +104,10 @@ impl Vnode {
             io: RwLock::default(),
             mounted: ArcSwapOption::empty(),
             opens: AtomicU32::new(0),
-            dead: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
+            parent: Mutex::new(None),
+            has_parent: AtomicBool::new(false),
+            pages: Pages::default(),
             block: OnceLock::new(),
         })
     }
@@ -129,7 +171,94 @@ impl Vnode {
 
     /// How many open files there are.
     pub fn opens(&self) -> u32 {
-        self.opens.load(Ordering::Acquire)
+        self.opens.load(Ordering::Acquire) & !FREED
+    }
+
+    /// Counts one more open file. `ENOENT` when the file is freed already.
+    pub(crate) fn opened(&self) -> Result<(), Errno> {
+        let more = |n: u32| (n & FREED == 0).then_some(n + 1);
+        self.opens
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .map(drop)
+            .map_err(|_| Errno::ENOENT)
+    }
+
+    /// Counts one open file less.
+    pub(crate) fn closed(self: &Arc<Self>, cx: &Curlwp<'_>) -> Result<(), Errno> {
+        self.opens.fetch_sub(1, Ordering::AcqRel);
+        self.free_if_unused(cx)
+    }
+
+    /// Frees the file when it has neither a name nor an opener; called after either may have gone.
+    pub(crate) fn free_if_unused(self: &Arc<Self>, cx: &Curlwp<'_>) -> Result<(), Errno> {
+        if self.attr.lock(cx.cpu()).nlink != 0 {
+            return Ok(());
+        }
+        let ours = self
+            .opens
+            .compare_exchange(0, FREED, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if !ours {
+            return Ok(());
+        }
+        crate::pages::discard(cx, self);
+        self.ops().inactive(cx, self)
+    }
+
+    /// Whether this directory has been removed.
+    #[inline]
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Says that this directory has been removed; by who holds its `dir` lock exclusively.
+    pub(crate) fn set_removed(&self) {
+        self.removed.store(true, Ordering::Release);
+    }
+
+    /// Notes where this directory hangs, if that is not known.
+    #[inline]
+    pub(crate) fn learn_parent(&self, cx: &Curlwp<'_>, dir: &Arc<Vnode>, name: &[u8]) {
+        if self.is_dir() && !self.has_parent.load(Ordering::Acquire) {
+            self.set_parent(cx, dir, name);
+        }
+    }
+
+    /// Notes where this directory hangs now.
+    pub(crate) fn set_parent(&self, cx: &Curlwp<'_>, dir: &Arc<Vnode>, name: &[u8]) {
+        let new = Parent {
+            dir: if self.in_memory {
+                ParentDir::Known(Arc::downgrade(dir))
+            } else {
+                ParentDir::Held(dir.clone())
+            },
+            name: Name::from_slice(name),
+        };
+        let _old = self.parent.lock(cx.cpu()).replace(new);
+        self.has_parent.store(true, Ordering::Release);
+    }
+
+    /// The directory that this one hangs in. `None` for the root of a mount, and for what is no directory.
+    pub(crate) fn parent(&self, cx: &Curlwp<'_>) -> Option<Arc<Vnode>> {
+        match &self.parent.lock(cx.cpu()).as_ref()?.dir {
+            ParentDir::Held(dir) => Some(dir.clone()),
+            ParentDir::Known(dir) => dir.upgrade(),
+        }
+    }
+
+    /// The directory that this one hangs in, and its name there.
+    pub(crate) fn place(&self, cx: &Curlwp<'_>) -> Option<(Arc<Vnode>, Name)> {
+        let parent = self.parent.lock(cx.cpu()).clone()?;
+        let dir = match parent.dir {
+            ParentDir::Held(dir) => dir,
+            ParentDir::Known(dir) => dir.upgrade()?,
+        };
+        Some((dir, parent.name))
+    }
+
+    /// Whether this is the root of its mount.
+    pub(crate) fn is_mount_root(&self) -> bool {
+        self.is_dir() && !self.has_parent.load(Ordering::Acquire)
     }
 
     /// The block device behind a block node: what a driver's mount reads and writes.
@@ -138,9 +267,29 @@ impl Vnode {
     }
 
     /// stat(2).
+    #[inline]
     pub fn stat(&self, cx: &Curlwp<'_>) -> Stat {
-        let (dev, blksize) = self.mount().map_or((0, 4096), |m| (m.dev, m.blksize));
         self.attr(cx)
-            .stat(self.kind, dev, self.ino, self.rdev, blksize)
+            .stat(self.kind, self.dev, self.ino, self.rdev, self.blksize)
+    }
+
+    /// Whether its file system keeps directories in memory, so that names need no cache.
+    #[inline]
+    pub(crate) fn in_memory(&self) -> bool {
+        self.in_memory
+    }
+}
+
+impl Drop for Vnode {
+    /// Lets the directories above go one by one: the chain may be longer than a stack is deep.
+    fn drop(&mut self) {
+        let mut above = self.parent.get_mut().take();
+        while let Some(Parent {
+            dir: ParentDir::Held(dir),
+            ..
+        }) = above
+        {
+            above = Arc::into_inner(dir).and_then(|mut vnode| vnode.parent.get_mut().take());
+        }
     }
 }

@@ -1,0 +1,252 @@
+//! A vnode as descriptors see it.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use abi::{
+    Errno, O_ACCMODE, O_DSYNC, O_NOATIME, O_PATH, O_RDONLY, O_SYNC, Stat, SysResult, UserAddr,
+};
+use kern::poll::{Events, Watcher};
+use kern::{Curlwp, File, OpenFile, Uio};
+
+use crate::mount::MountHold;
+use crate::{Mount, Vnode, VnodeKind, access, pages};
+
+/// The largest offset a file can have.
+pub(crate) const MAX_SIZE: u64 = i64::MAX as u64;
+/// How old a time of last access gets before reading changes it although nothing was written: a day, as Linux has it.
+const ATIME_STALE: u64 = 24 * 60 * 60 * 1_000_000_000;
+
+/// An open vnode.
+pub(crate) struct VnodeFile {
+    vp: Arc<Vnode>,
+    hold: MountHold,
+    /// What serves reads and writes where the file system's pages do not: a device, a fifo, a host's file.
+    device: Option<Arc<dyn File>>,
+    /// Opened with `O_PATH`: stands for a place in the tree and counts as no opener.
+    path_only: bool,
+    /// The time of last access is a day old, so that the next read sets it.
+    atime_stale: AtomicBool,
+}
+
+impl VnodeFile {
+    /// Opens a vnode: permissions are checked, the driver is asked what serves it. `ENOENT` when it is freed already.
+    pub(crate) fn open(
+        cx: &Curlwp<'_>,
+        vp: Arc<Vnode>,
+        flags: i32,
+    ) -> Result<Arc<VnodeFile>, Errno> {
+        let mount = vp.mount().ok_or(Errno::ENODEV)?;
+        let path_only = flags & O_PATH != 0;
+        let mut device = None;
+        if !path_only {
+            vp.opened()?;
+            match crate::devsw::serve(cx, &vp, &mount, flags) {
+                Ok(found) => device = found,
+                Err(error) => {
+                    let _ = vp.closed(cx);
+                    return Err(error);
+                }
+            }
+        }
+        // Only regular files are written through their mount: a device is somewhere else.
+        let writes = vp.kind == VnodeKind::Regular && flags & O_ACCMODE != O_RDONLY && !path_only;
+        let hold = match writes {
+            true => MountHold::writing(mount),
+            false => MountHold::new(mount),
+        };
+        let hold = hold.inspect_err(|_| {
+            if !path_only {
+                let _ = vp.closed(cx);
+            }
+        })?;
+        let stale = Vnode::timestamp(cx).saturating_sub(vp.attr(cx).atime) > ATIME_STALE;
+        Ok(Arc::new(VnodeFile {
+            hold,
+            device,
+            path_only,
+            atime_stale: AtomicBool::new(stale),
+            vp,
+        }))
+    }
+
+    /// The vnode.
+    #[inline]
+    pub(crate) fn vnode(&self) -> &Arc<Vnode> {
+        &self.vp
+    }
+
+    /// The mount that it was opened in.
+    pub(crate) fn mount(&self) -> &Arc<Mount> {
+        self.hold.mount()
+    }
+
+    /// Whether it was opened with `O_PATH`.
+    pub(crate) fn is_path_only(&self) -> bool {
+        self.path_only
+    }
+
+    /// Sets the time of last access as relatime does: when the file was changed since, or it is a day old.
+    #[inline]
+    pub(crate) fn accessed(&self, cx: &Curlwp<'_>, of: &OpenFile) {
+        let attr = self.vp.attr(cx);
+        let due = attr.atime <= attr.mtime
+            || attr.atime <= attr.ctime
+            || self.atime_stale.load(Ordering::Relaxed);
+        if due {
+            self.set_atime(cx, of);
+        }
+    }
+
+    #[cold]
+    fn set_atime(&self, cx: &Curlwp<'_>, of: &OpenFile) {
+        let flags = self.mount().flags();
+        let dir = self.vp.is_dir() && flags & abi::MS_NODIRATIME != 0;
+        if flags & (abi::MS_NOATIME | abi::MS_RDONLY) != 0 || dir || of.flags() & O_NOATIME != 0 {
+            return;
+        }
+        self.atime_stale.store(false, Ordering::Relaxed);
+        let now = Vnode::timestamp(cx);
+        self.vp.update_later(cx, |attr| attr.atime = now);
+    }
+
+    fn write_data(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
+        // Writing may go on while the descriptor is closed, and a driver may have found its disk broken since it was opened.
+        let _writing = MountHold::writing(self.mount().clone())?;
+        if uio.resid() == 0 {
+            return Ok(());
+        }
+        let room = MAX_SIZE.saturating_sub(uio.offset());
+        if room == 0 {
+            return Err(Errno::EFBIG);
+        }
+        uio.truncate(room.min(usize::MAX as u64) as usize);
+        access::clear_set_id(cx, &self.vp)?;
+        pages::write(cx, &self.vp, uio, of.appends())?;
+        let flags = of.flags();
+        if flags & O_DSYNC != 0 || self.mount().flags() & abi::MS_SYNCHRONOUS != 0 {
+            pages::flush(cx, &self.vp)?;
+            self.vp
+                .ops()
+                .fsync(cx, &self.vp, flags & O_SYNC != O_SYNC)?;
+        }
+        Ok(())
+    }
+}
+
+impl File for VnodeFile {
+    fn read(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
+        if let Some(device) = &self.device {
+            return device.read(cx, of, uio);
+        }
+        match self.vp.kind {
+            VnodeKind::Regular | VnodeKind::Block => {
+                pages::read(cx, &self.vp, uio)?;
+                self.accessed(cx, of);
+                Ok(())
+            }
+            VnodeKind::Directory => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn write(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
+        if let Some(device) = &self.device {
+            return device.write(cx, of, uio);
+        }
+        match self.vp.kind {
+            VnodeKind::Regular => self.write_data(cx, of, uio),
+            VnodeKind::Block => self.write_block(cx, of, uio),
+            VnodeKind::Directory => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn seekable(&self) -> bool {
+        match &self.device {
+            Some(device) => device.seekable(),
+            None => true,
+        }
+    }
+
+    fn seek(&self, cx: &Curlwp<'_>, offset: i64, whence: i32) -> Result<u64, Errno> {
+        if let Some(device) = &self.device {
+            return device.seek(cx, offset, whence);
+        }
+        let size = self.vp.attr(cx).size;
+        match whence {
+            abi::SEEK_END => size
+                .checked_add_signed(offset)
+                .filter(|&n| n <= MAX_SIZE)
+                .ok_or(Errno::EINVAL),
+            abi::SEEK_DATA | abi::SEEK_HOLE => {
+                let from = u64::try_from(offset)
+                    .ok()
+                    .filter(|&n| n < size)
+                    .ok_or(Errno::ENXIO)?;
+                Ok(if whence == abi::SEEK_DATA { from } else { size })
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn poll(&self, cx: &Curlwp<'_>, events: Events, watcher: Option<&Arc<dyn Watcher>>) -> Events {
+        match &self.device {
+            Some(device) => device.poll(cx, events, watcher),
+            // A file is always ready, poll(2).
+            None => events & (Events::IN | Events::OUT | Events::RDNORM | Events::WRNORM),
+        }
+    }
+
+    fn ioctl(&self, cx: &Curlwp<'_>, of: &OpenFile, cmd: u32, arg: UserAddr) -> SysResult {
+        match &self.device {
+            Some(device) => device.ioctl(cx, of, cmd, arg),
+            None => crate::devsw::file_ioctl(cx, self, of, cmd, arg),
+        }
+    }
+
+    #[inline]
+    fn stat(&self, cx: &Curlwp<'_>) -> Result<Stat, Errno> {
+        Ok(self.vp.stat(cx))
+    }
+
+    fn close(&self, cx: &Curlwp<'_>, of: &OpenFile) {
+        if let Some(device) = &self.device {
+            device.close(cx, of);
+        }
+        if !self.path_only
+            && let Err(error) = self.vp.closed(cx)
+        {
+            cx.log(format_args!(
+                "{}: freeing file {}: {error}",
+                self.mount().fstype,
+                self.vp.ino
+            ));
+        }
+        self.hold.release();
+        crate::mounts::finish_detached(cx, self.mount());
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl VnodeFile {
+    /// A block device does not grow.
+    fn write_block(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
+        let size = self.vp.attr(cx).size;
+        let room = size.saturating_sub(uio.offset());
+        if room == 0 && uio.resid() > 0 {
+            return Err(Errno::ENOSPC);
+        }
+        uio.truncate(room.min(usize::MAX as u64) as usize);
+        pages::write(cx, &self.vp, uio, false)?;
+        if of.flags() & O_DSYNC != 0 {
+            pages::flush(cx, &self.vp)?;
+            self.vp.ops().fsync(cx, &self.vp, true)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! The data of files: cutting, syncing, advice.
+
+use std::sync::Arc;
+
+use abi::{AT_FDCWD, Errno, SysResult, args};
+use kern::Curlwp;
+
+use super::{require_regular, vnode_file};
+use crate::access::{self, Want};
+use crate::file::VnodeFile;
+use crate::namei::namei;
+use crate::{Vnode, VnodeKind, pages};
+
+/// truncate(2).
+pub(super) fn truncate(cx: &Curlwp<'_>, a: args::truncate) -> SysResult {
+    let size = u64::try_from(a.length).map_err(|_| Errno::EINVAL)?;
+    let vp = namei(cx, AT_FDCWD, &cx.copyin_path(a.path)?, true)?;
+    require_regular(&vp)?;
+    access::check(cx, &cx.cred(), &vp, Want::WRITE)?;
+    cut(cx, &vp, size)
+}
+
+/// ftruncate(2).
+pub(super) fn ftruncate(cx: &Curlwp<'_>, a: args::ftruncate) -> SysResult {
+    let size = u64::try_from(a.length).map_err(|_| Errno::EINVAL)?;
+    vnode_file(cx, a.fd, Errno::EINVAL, |of, file| {
+        if !of.writable() || file.vnode().kind != VnodeKind::Regular {
+            return Err(Errno::EINVAL);
+        }
+        cut(cx, file.vnode(), size)
+    })
+}
+
+fn cut(cx: &Curlwp<'_>, vp: &Arc<Vnode>, size: u64) -> SysResult {
+    let _writing = access::writing(vp)?;
+    access::clear_set_id(cx, vp)?;
+    pages::truncate(cx, vp, size)?;
+    Ok(0)
+}
+
+/// fsync(2).
+pub(super) fn fsync(cx: &Curlwp<'_>, a: args::fsync) -> SysResult {
+    vnode_file(cx, a.fd, Errno::EINVAL, |_, file| {
+        sync_file(cx, file, false)
+    })
+}
+
+/// fdatasync(2).
+pub(super) fn fdatasync(cx: &Curlwp<'_>, a: args::fdatasync) -> SysResult {
+    vnode_file(cx, a.fd, Errno::EINVAL, |_, file| sync_file(cx, file, true))
+}
+
+fn sync_file(cx: &Curlwp<'_>, file: &VnodeFile, data_only: bool) -> SysResult {
+    let vp = file.vnode();
+    match vp.kind {
+        VnodeKind::Regular | VnodeKind::Directory | VnodeKind::Block => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    pages::flush(cx, vp)?;
+    vp.ops().fsync(cx, vp, data_only)?;
+    Ok(0)
+}
+
+/// sync_file_range(2): the whole file, which is more than was asked for.
+pub(super) fn sync_file_range(cx: &Curlwp<'_>, a: args::sync_file_range) -> SysResult {
+    super::known_flags(a.flags, 7)?;
+    if a.offset < 0 || a.nbytes < 0 || a.offset.checked_add(a.nbytes).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    vnode_file(cx, a.fd, Errno::ESPIPE, |_, file| {
+        pages::flush(cx, file.vnode())?;
+        Ok(0)
+    })
+}
+
+/// readahead(2).
+pub(super) fn readahead(cx: &Curlwp<'_>, a: args::readahead) -> SysResult {
+    vnode_file(cx, a.fd, Errno::EINVAL, |of, file| {
+        if !of.readable() {
+            return Err(Errno::EBADF);
+        }
+        require_regular(file.vnode()).map_err(|_| Errno::EINVAL)?;
+        Ok(0)
+    })
+}
+
+/// posix_fadvise(2).
+pub(super) fn fadvise64(cx: &Curlwp<'_>, a: args::fadvise64) -> SysResult {
+    vnode_file(cx, a.fd, Errno::ESPIPE, |_, _| {
+        if a.len < 0 || !(0..=5).contains(&a.advice) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(0)
+    })
+}

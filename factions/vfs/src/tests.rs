@@ -1,0 +1,74 @@
+//! The faction from outside: system calls on a kernel in this process.
+
+use std::ffi::CString;
+use std::sync::Arc;
+
+use abi::*;
+use hypercall::PosixHost;
+use kern::{Kernel, LwpHandle, RforkFds};
+
+pub(crate) fn boot() -> (Arc<Kernel>, LwpHandle) {
+    let host = PosixHost::with_params([("RUMP_NCPU", "2")]);
+    let kernel = Kernel::builder(host)
+        .component(&crate::VFS)
+        .boot()
+        .expect("a kernel");
+    let lwp = kernel.rfork(RforkFds::Clear).expect("a process");
+    (kernel, lwp)
+}
+
+pub(crate) fn c(path: &str) -> CString {
+    CString::new(path).expect("no NUL")
+}
+
+pub(crate) fn stat(lwp: &LwpHandle, path: &str) -> Result<Stat, Errno> {
+    let mut buf = [0; Stat::SIZE];
+    lwp.stat(&c(path), &mut buf)?;
+    Ok(Stat::from_bytes(&buf))
+}
+
+pub(crate) fn open(lwp: &LwpHandle, path: &str, flags: i32) -> Result<i32, Errno> {
+    lwp.open(&c(path), flags, 0o644).map(|fd| fd as i32)
+}
+
+#[test]
+fn a_file_in_the_root_reads_back() {
+    let (_kernel, lwp) = boot();
+    lwp.mkdir(&c("/d"), 0o755).expect("a directory");
+    let fd = open(&lwp, "/d/f", O_CREAT | O_RDWR | O_EXCL).expect("a file");
+    assert_eq!(lwp.write(fd, b"hello", 5), Ok(5));
+    assert_eq!(lwp.pwrite64(fd, b"J", 1, 0), Ok(1));
+    let mut buf = [0; 16];
+    assert_eq!(lwp.pread64(fd, &mut buf, 16, 0), Ok(5));
+    assert_eq!(&buf[..5], b"Jello");
+    assert_eq!(stat(&lwp, "/d/f").expect("there").st_size, 5);
+    lwp.unlink(&c("/d/f")).expect("unlinked");
+    assert_eq!(lwp.pread64(fd, &mut buf, 16, 1), Ok(4), "open files stay");
+    assert_eq!(stat(&lwp, "/d/f"), Err(Errno::ENOENT));
+    lwp.close(fd).expect("closed");
+    lwp.rmdir(&c("/d")).expect("removed");
+}
+
+#[test]
+fn mounting_covers_a_directory_until_it_is_unmounted() {
+    let (kernel, lwp) = boot();
+    let mount = |kind: &str, dir: &str| lwp.mount(c"none", &c(dir), &c(kind), 0, c"");
+    assert_eq!(mount("rumpfs", "/m"), Err(Errno::ENOENT));
+    lwp.mkdir(c"/m", 0o755).expect("a directory");
+    lwp.mkdir(c"/m/under", 0o755).expect("a directory");
+    assert_eq!(mount("nofs", "/m"), Err(Errno::ENODEV));
+    mount("rumpfs", "/m").expect("mounted");
+    assert_eq!(stat(&lwp, "/m/under"), Err(Errno::ENOENT));
+    let fd = open(&lwp, "/m/f", O_CREAT | O_RDWR).expect("a file");
+    assert_ne!(
+        stat(&lwp, "/m").expect("there").st_dev,
+        stat(&lwp, "/m/..").expect("there").st_dev
+    );
+    assert_eq!(lwp.rmdir(c"/m"), Err(Errno::EBUSY));
+    assert_eq!(lwp.umount2(c"/m", 0), Err(Errno::EBUSY));
+    lwp.close(fd).expect("closed");
+    lwp.umount2(c"/m", 0).expect("unmounted");
+    stat(&lwp, "/m/under").expect("visible again");
+    drop(lwp);
+    kernel.shutdown(true).expect("halted");
+}
