@@ -11,6 +11,7 @@ use kern::poll::{Events, Watcher};
 use kern::{Curlwp, File, OpenFile, Uio};
 
 use crate::mount::MountHold;
+use crate::pages::ErrorMark;
 use crate::{Mount, Vnode, VnodeKind, access, pages};
 
 /// The largest offset a file can have.
@@ -26,6 +27,8 @@ pub(crate) struct VnodeFile {
     device: Option<Arc<dyn File>>,
     /// Opened with `O_PATH`: stands for a place in the tree and counts as no opener.
     path_only: bool,
+    /// Which errors of write-back this open file has been told of.
+    errors: ErrorMark,
     /// The time of last access is a day old, so that the next read sets it.
     atime_stale: AtomicBool,
 }
@@ -66,6 +69,7 @@ impl VnodeFile {
             hold,
             device,
             path_only,
+            errors: pages::error_mark(&vp),
             atime_stale: AtomicBool::new(stale),
             vp,
         }))
@@ -111,6 +115,11 @@ impl VnodeFile {
         self.vp.update_later(cx, |attr| attr.atime = now);
     }
 
+    /// Writes the file back and makes it durable; tells an error of an earlier write-back that nobody told this open file.
+    pub(crate) fn fsync(&self, cx: &Curlwp<'_>, data_only: bool) -> Result<(), Errno> {
+        pages::fsync(cx, &self.vp, data_only, &self.errors)
+    }
+
     fn write_data(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
         // Writing may go on while the descriptor is closed, and a driver may have found its disk broken since it was opened.
         let _writing = MountHold::writing(self.mount().clone())?;
@@ -126,10 +135,7 @@ impl VnodeFile {
         pages::write(cx, &self.vp, uio, of.appends())?;
         let flags = of.flags();
         if flags & O_DSYNC != 0 || self.mount().flags() & abi::MS_SYNCHRONOUS != 0 {
-            pages::flush(cx, &self.vp)?;
-            self.vp
-                .ops()
-                .fsync(cx, &self.vp, flags & O_SYNC != O_SYNC)?;
+            self.fsync(cx, flags & O_SYNC != O_SYNC)?;
         }
         Ok(())
     }
@@ -181,11 +187,11 @@ impl File for VnodeFile {
                 .filter(|&n| n <= MAX_SIZE)
                 .ok_or(Errno::EINVAL),
             abi::SEEK_DATA | abi::SEEK_HOLE => {
-                let from = u64::try_from(offset)
-                    .ok()
-                    .filter(|&n| n < size)
-                    .ok_or(Errno::ENXIO)?;
-                Ok(if whence == abi::SEEK_DATA { from } else { size })
+                let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+                match whence {
+                    abi::SEEK_DATA => pages::next_data(cx, &self.vp, from),
+                    _ => pages::next_hole(cx, &self.vp, from),
+                }
             }
             _ => Err(Errno::EINVAL),
         }
@@ -244,8 +250,7 @@ impl VnodeFile {
         uio.truncate(room.min(usize::MAX as u64) as usize);
         pages::write(cx, &self.vp, uio, false)?;
         if of.flags() & O_DSYNC != 0 {
-            pages::flush(cx, &self.vp)?;
-            self.vp.ops().fsync(cx, &self.vp, true)?;
+            self.fsync(cx, true)?;
         }
         Ok(())
     }

@@ -84,8 +84,14 @@ pub trait MountOps: Send + Sync + Any {
         Ok(())
     }
 
-    /// Changes between read-only and read-write (`MS_REMOUNT`).
-    fn remount(&self, cx: &Curlwp<'_>, mount: &Mount, flags: u64) -> Result<(), Errno> {
+    /// Changes between read-only and read-write, and takes new options (`MS_REMOUNT`).
+    fn remount(
+        &self,
+        cx: &Curlwp<'_>,
+        mount: &Mount,
+        flags: u64,
+        data: &[u8],
+    ) -> Result<(), Errno> {
         Ok(())
     }
 

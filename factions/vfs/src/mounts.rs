@@ -60,7 +60,7 @@ pub(crate) fn mount(cx: &Curlwp<'_>, request: &MountRequest<'_>) -> Result<(), E
         ));
     })?;
     if request.flags & MS_REMOUNT != 0 {
-        return remount(cx, &covers, request.flags);
+        return remount(cx, &covers, request.flags, request.data);
     }
     if !covers.is_dir() {
         cx.log(format_args!("mount {target}: is not a directory"));
@@ -122,7 +122,7 @@ fn attach(
     Ok(())
 }
 
-fn remount(cx: &Curlwp<'_>, vp: &Arc<Vnode>, flags: u64) -> Result<(), Errno> {
+fn remount(cx: &Curlwp<'_>, vp: &Arc<Vnode>, flags: u64, data: &[u8]) -> Result<(), Errno> {
     let mount = vp.mount().ok_or(Errno::EINVAL)?;
     if !vp.is_mount_root() {
         return Err(Errno::EINVAL);
@@ -146,7 +146,7 @@ fn remount(cx: &Curlwp<'_>, vp: &Arc<Vnode>, flags: u64) -> Result<(), Errno> {
         true => sync(cx, &mount),
         false => Ok(()),
     };
-    let result = result.and_then(|()| mount.ops().remount(cx, &mount, flags & !MS_REMOUNT));
+    let result = result.and_then(|()| mount.ops().remount(cx, &mount, flags & !MS_REMOUNT, data));
     match result {
         Ok(()) => mount.set_flags(flags),
         Err(_) => mount.set_flags(before),
@@ -231,6 +231,7 @@ fn detach(cx: &Curlwp<'_>, list: &mut Vec<Arc<Mount>>, mount: &Arc<Mount>) {
 fn finish(cx: &Curlwp<'_>, vfs: &Vfs, mount: &Arc<Mount>) -> Result<(), Errno> {
     let synced = sync(cx, mount);
     vfs.names.purge(cx, mount);
+    pages::drop_mount(cx, mount);
     let closed = mount.ops().unmount(cx, mount);
     synced.and(closed).inspect_err(|error| {
         let source = text(&mount.source);

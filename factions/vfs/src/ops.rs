@@ -179,7 +179,9 @@ pub trait VnodeOps: Send + Sync + Any {
         Err(Errno::EROFS)
     }
 
-    /// Makes sure that bytes about to be written to the cache will find space, so that `ENOSPC` is told by write(2).
+    /// Makes sure that pages about to be dirty will find space when they are written, so that `ENOSPC` is told by
+    /// write(2). Called once for each page that becomes dirty; `offset` is a multiple of the page size, and `len` ends
+    /// inside the last page at most where the file will end. The file's `io` lock is held.
     fn reserve(
         &self,
         cx: &Curlwp<'_>,
@@ -188,6 +190,33 @@ pub trait VnodeOps: Send + Sync + Any {
         len: u64,
     ) -> Result<(), Errno> {
         Ok(())
+    }
+
+    /// Pages that were dirty, and so reserved, are gone before they were written (cut, punched, discarded): what
+    /// [`reserve`](Self::reserve) set aside for them is free again. Of a resident file every page is such a page.
+    fn unreserve(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, pages: u64) {}
+
+    /// Frees the space of a range inside the file, whose bytes read as zero from then on. Not asked of a resident file.
+    fn punch(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Finds space for a range, which may be beyond the end of the file. Not asked of a resident file.
+    fn allocate(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Arc<Vnode>,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether the file's data is nowhere but in the page cache: its pages are never written back nor evicted, and a
+    /// page that is not there is a hole. The driver counts what they take by [`reserve`](Self::reserve) and
+    /// [`unreserve`](Self::unreserve). Asked once, when the vnode is made.
+    fn resident(&self) -> bool {
+        false
     }
 
     /// Stores the vnode's attributes (size and times that writing changed) in the file system, not yet on the disk.

@@ -11,6 +11,7 @@ use crate::devsw::{Device, Devsw};
 use crate::etfs::Etfs;
 use crate::mounts::Mounts;
 use crate::namecache::{self, NameCache};
+use crate::pages::PageCache;
 use crate::{FsType, MountArgs, Vnode, cwd, mounts, rumpfs, syscalls};
 
 /// The faction's state. The lock of `types` is a leaf.
@@ -22,6 +23,7 @@ pub struct Vfs {
     pub(crate) names: NameCache,
     pub(crate) devsw: Devsw,
     pub(crate) etfs: Etfs,
+    page_cache: Arc<PageCache>,
 }
 
 impl Vfs {
@@ -32,6 +34,11 @@ impl Vfs {
             .faction(FactionId::Vfs)
             .and_then(|state| state.downcast_ref())
             .ok_or(Errno::EOPNOTSUPP)
+    }
+
+    /// The page cache of this kernel.
+    pub fn page_cache(&self) -> &Arc<PageCache> {
+        &self.page_cache
     }
 
     /// Makes a type of file system mountable. `EEXIST` when there is one of that name.
@@ -108,6 +115,7 @@ impl Vfs {
             names: NameCache::new(entries),
             devsw: Devsw::default(),
             etfs: Etfs::default(),
+            page_cache: Arc::default(),
         };
         kernel.set_faction(FactionId::Vfs, Arc::new(vfs));
         rumpfs::populate(cx, Vfs::of(cx)?)?;

@@ -54,12 +54,10 @@ pub struct Vnode {
     pub rdev: u64,
     ops: Box<dyn VnodeOps>,
     attr: Mutex<Attr>,
-    /// Attributes have changed that the driver has not stored.
-    attr_dirty: AtomicBool,
     /// Guards the names of a directory.
     pub(crate) dir: RwLock<()>,
-    /// Guards the data.
-    pub(crate) io: RwLock<()>,
+    /// The data in the cache, and its `io` lock.
+    pub(crate) pages: Pages,
     /// What is mounted on this directory.
     pub(crate) mounted: ArcSwapOption<Mount>,
     /// Open files; with no name and no opener left the file is freed.
@@ -69,8 +67,6 @@ pub struct Vnode {
     /// Where a directory hangs; `None` in the root of a mount, and in what is no directory.
     parent: Mutex<Option<Parent>>,
     has_parent: AtomicBool,
-    /// The cached data.
-    pub(crate) pages: Pages,
     /// The block device behind a block node.
     pub(crate) block: OnceLock<Arc<BlockDev>>,
 }
@@ -89,6 +85,7 @@ impl Vnode {
         let (dev, blksize, in_memory) = mount
             .upgrade()
             .map_or((0, 4096, true), |m| (m.dev, m.blksize, !m.namecache));
+        let pages = Pages::new(kind, &*ops);
         Arc::new(Vnode {
             mount: mount.clone(),
             dev,
@@ -99,15 +96,13 @@ impl Vnode {
             rdev,
             ops,
             attr: Mutex::new(attr),
-            attr_dirty: AtomicBool::new(false),
             dir: RwLock::default(),
-            io: RwLock::default(),
+            pages,
             mounted: ArcSwapOption::empty(),
             opens: AtomicU32::new(0),
             removed: AtomicBool::new(false),
             parent: Mutex::new(None),
             has_parent: AtomicBool::new(false),
-            pages: Pages::default(),
             block: OnceLock::new(),
         })
     }
@@ -153,15 +148,11 @@ impl Vnode {
     }
 
     /// Changes its attributes in memory and leaves it to write-back to tell the driver (`write_attr`).
-    pub fn update_later<R>(&self, cx: &Curlwp<'_>, f: impl FnOnce(&mut Attr) -> R) -> R {
+    #[inline]
+    pub fn update_later<R>(self: &Arc<Self>, cx: &Curlwp<'_>, f: impl FnOnce(&mut Attr) -> R) -> R {
         let result = self.update(cx, f);
-        self.attr_dirty.store(true, Ordering::Release);
+        self.pages.attr_changed(cx, self);
         result
-    }
-
-    /// Whether the driver has attributes to store; answers true once for each change.
-    pub fn take_attr_dirty(&self) -> bool {
-        self.attr_dirty.swap(false, Ordering::AcqRel)
     }
 
     /// A time stamp for a change that happens now.

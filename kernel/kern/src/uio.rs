@@ -120,6 +120,18 @@ impl<'b> Uio<'b> {
         self.resid = self.resid.min(len);
     }
 
+    /// Ends the transfer because its last `len` bytes found no place after all: they count as not moved.
+    pub fn give_back(&mut self, len: usize) {
+        self.resid += len;
+        self.offset -= len as u64;
+    }
+
+    /// Whether moving bytes may have to wait for the caller: see [`crate::UserMemory::may_wait`].
+    #[inline]
+    pub fn may_wait(&self, cx: &Curlwp<'_>) -> bool {
+        matches!(self.space, Space::User { .. }) && cx.memory().may_wait()
+    }
+
     /// The read side of uiomove: hands file data to the memory, at most [`resid`](Self::resid) bytes; answers how
     /// many were taken. On `EFAULT` what was moved before stays moved.
     pub fn put(&mut self, cx: &Curlwp<'_>, mut data: &[u8]) -> Result<usize, Errno> {

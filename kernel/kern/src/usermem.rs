@@ -25,6 +25,12 @@ pub trait UserMemory {
         max: usize,
         to: &mut PathBytes,
     ) -> Result<(), Errno>;
+
+    /// Whether a copy may have to wait for the caller, as for a remote one who has to be asked. What others need is not
+    /// kept locked meanwhile: such data is staged in memory of the kernel.
+    fn may_wait(&self) -> bool {
+        true
+    }
 }
 
 /// Bytes of a path name or a short string; the usual ones stay on the stack.
@@ -58,6 +64,10 @@ impl UserMemory for KernelMemory {
         _: &mut PathBytes,
     ) -> Result<(), Errno> {
         Err(Errno::EFAULT)
+    }
+
+    fn may_wait(&self) -> bool {
+        false
     }
 }
 
@@ -163,5 +173,10 @@ impl UserMemory for ArgMemory<'_, '_> {
             }
         }
         Err(Errno::EFAULT)
+    }
+
+    #[inline]
+    fn may_wait(&self) -> bool {
+        false
     }
 }

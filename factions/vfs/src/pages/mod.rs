@@ -1,132 +1,133 @@
-//! File data. For now the simplest store that keeps it: the pages of each file in a map.
+//! The page cache and the buffer cache: the data of regular files and block devices.
+//!
+//! Every byte that read(2) and write(2) move goes through pages of 4 KiB that each vnode keeps in an index of its own. A
+//! cached read takes the vnode's `io` lock shared and nothing else. Missing pages come from the driver (from the
+//! [`BlockDev`](crate::BlockDev) for a block node) in one call for as many as lie together; dirty pages go back in
+//! large runs, in file order.
+//!
+//! # Locks
+//! In this order:
+//! 1. `writeback` of a vnode: held by who writes its pages back, cuts it or discards it. So a file is never cut under
+//!    pages that are on their way to the driver, and its pages are written once and in order.
+//! 2. `io` of the vnode: guards the pages, which of them are dirty, and the file's size. Shared to read, exclusive to
+//!    write, cut, append, and to put pages in or take them out. It is held while copying to and from the caller's
+//!    memory only where that cannot wait for the caller, and not while the driver reads or writes pages.
+//! 3. `fills` of the vnode: which missing pages somebody is reading from the driver. A page has one filler; others wait
+//!    on `filled`. A cut takes the pages it removes away from the fillers, whose data then is not used.
+//! 4. the kernel-wide lists, leaves both: the clock's ring and the list of dirty files. The clock's hand only ever
+//!    tries for an `io` lock.
+//!
+//! Between `io` and what a driver locks come no other locks of the vfs.
+//!
+//! # Write-back
+//! Pages on their way to the driver are shared, not locked: a writer that changes one gets a copy ([`page`]). A page
+//! that could not be written stays dirty and is tried again at the next occasion; the error is told once to each open
+//! file that calls fsync(2) ([`error`]). Pages of a discarded file are never written.
+//!
+//! A file of which pages are cached, or dirty, is kept in memory: its vnode is in the clock's ring or in the list of
+//! dirty files. Vnodes whose driver says [`resident`](crate::VnodeOps::resident) are in neither: their pages live and
+//! die with them.
+//!
+//! Start reading at [`read`](mod@read), [`write`](mod@write), then [`writeback`] and [`memory`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod backing;
+mod cut;
+mod data;
+mod error;
+mod memory;
+mod page;
+mod radix;
+mod read;
+mod write;
+mod writeback;
 
-use abi::Errno;
-use kern::{Curlwp, Uio};
-use sync::Mutex;
+#[cfg(test)]
+mod tests;
 
-use crate::{Mount, SetAttr, Vnode};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-const PAGE: u64 = 4096;
+use kern::Curlwp;
+use sync::{Condvar, Mutex, RwLock};
 
-struct Page {
-    data: Box<[u8]>,
-    dirty: bool,
+use crate::{Vnode, VnodeKind, VnodeOps};
+use data::FileData;
+use error::WriteError;
+use read::Fill;
+
+pub use cut::{allocate, discard, punch, truncate, zero};
+pub use error::ErrorMark;
+pub use memory::PageCache;
+pub use page::PAGE_SIZE;
+pub use read::{next_data, next_hole, read, readahead};
+pub use write::write;
+pub use writeback::{drop_mount, error_mark, flush, flush_mount, flush_older, fsync};
+
+/// What a vnode has of the page cache.
+///
+/// The locks are explained in the module's documentation. `ring_slot` changes under the ring's lock and this file's
+/// `io` held exclusively; `dirty_ticket` changes under the lock of the list of dirty files.
+pub(crate) struct Pages {
+    resident: bool,
+    writeback: Mutex<()>,
+    io: RwLock<FileData>,
+    fills: Mutex<Vec<Fill>>,
+    filled: Condvar,
+    error: WriteError,
+    /// The page at which a reader that reads on in order comes next, and how many pages to read for it.
+    ahead_at: AtomicU64,
+    ahead_window: AtomicU64,
+    /// The kernel's cache, in whose accounts the pages are.
+    cache: OnceLock<Arc<PageCache>>,
+    /// Place in the clock's ring.
+    ring_slot: AtomicUsize,
+    /// Place in the list of dirty files; 0 for none.
+    dirty_ticket: AtomicU64,
+    /// Attributes have changed that the driver has not stored.
+    attr_dirty: AtomicBool,
 }
 
-/// The cached pages of a file.
-#[derive(Default)]
-pub struct Pages(Mutex<BTreeMap<u64, Page>>);
+impl Pages {
+    pub(crate) fn new(kind: VnodeKind, ops: &dyn VnodeOps) -> Pages {
+        Pages {
+            resident: kind != VnodeKind::Block && ops.resident(),
+            writeback: Mutex::default(),
+            io: RwLock::default(),
+            fills: Mutex::default(),
+            filled: Condvar::new("pagein"),
+            error: WriteError::default(),
+            ahead_at: AtomicU64::new(0),
+            ahead_window: AtomicU64::new(0),
+            cache: OnceLock::new(),
+            ring_slot: AtomicUsize::new(memory::NOWHERE),
+            dirty_ticket: AtomicU64::new(0),
+            attr_dirty: AtomicBool::new(false),
+        }
+    }
 
-fn with_page<R>(
-    cx: &Curlwp<'_>,
-    vp: &Arc<Vnode>,
-    page: u64,
-    f: impl FnOnce(&mut Page) -> Result<R, Errno>,
-) -> Result<R, Errno> {
-    let mut pages = vp.pages.0.lock(cx.cpu());
-    if let Some(page) = pages.get_mut(&page) {
-        return f(page);
+    /// Says that attributes have changed that the driver is to be told of.
+    pub(crate) fn attr_changed(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
+        if !self.resident {
+            self.attr_dirty.store(true, Ordering::SeqCst);
+            memory::list_dirty(cx, vp);
+        }
     }
-    let mut data = vec![0; PAGE as usize].into_boxed_slice();
-    if !vp.in_memory() {
-        vp.ops().read_pages(cx, vp, page * PAGE, &mut [&mut data])?;
-    }
-    f(pages.entry(page).or_insert(Page { data, dirty: false }))
 }
 
-/// read(2) at the uio's offset.
-pub fn read(cx: &Curlwp<'_>, vp: &Arc<Vnode>, uio: &mut Uio<'_>) -> Result<(), Errno> {
-    let _io = vp.io.read(cx.cpu());
-    let size = vp.attr(cx).size;
-    while uio.resid() > 0 && uio.offset() < size {
-        let at = (uio.offset() % PAGE) as usize;
-        let len = (PAGE as usize - at).min((size - uio.offset()) as usize);
-        with_page(cx, vp, uio.offset() / PAGE, |page| {
-            uio.put(cx, &page.data[at..at + len])
-        })?;
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.get() {
+            let data = self.io.get_mut();
+            cache.gone(data.pages(), data.dirty(), self.resident);
+        }
     }
-    Ok(())
 }
 
-/// write(2) at the uio's offset, or at the end of the file.
-pub fn write(
-    cx: &Curlwp<'_>,
-    vp: &Arc<Vnode>,
-    uio: &mut Uio<'_>,
-    append: bool,
-) -> Result<(), Errno> {
-    let _io = vp.io.write(cx.cpu());
-    if append {
-        uio.set_offset(vp.attr(cx).size);
+/// Bytes of a file or a block device.
+#[inline]
+fn size(cx: &Curlwp<'_>, vp: &Vnode) -> u64 {
+    if vp.kind == VnodeKind::Block {
+        return vp.block_device().map_or(0, |device| device.size());
     }
-    vp.ops().reserve(cx, vp, uio.offset(), uio.resid() as u64)?;
-    while uio.resid() > 0 {
-        let at = (uio.offset() % PAGE) as usize;
-        with_page(cx, vp, uio.offset() / PAGE, |page| {
-            page.dirty = true;
-            uio.get(cx, &mut page.data[at..])
-        })?;
-        let now = Vnode::timestamp(cx);
-        vp.update_later(cx, |attr| {
-            attr.size = attr.size.max(uio.offset());
-            (attr.mtime, attr.ctime) = (now, now);
-        });
-    }
-    Ok(())
-}
-
-/// Cuts or extends the file.
-pub fn truncate(cx: &Curlwp<'_>, vp: &Arc<Vnode>, size: u64) -> Result<(), Errno> {
-    let _io = vp.io.write(cx.cpu());
-    let now = Vnode::timestamp(cx);
-    let set = SetAttr {
-        size: Some(size),
-        mtime: Some(now),
-        ctime: Some(now),
-        ..SetAttr::default()
-    };
-    vp.ops().setattr(cx, vp, &set)?;
-    let mut pages = vp.pages.0.lock(cx.cpu());
-    pages.split_off(&size.div_ceil(PAGE));
-    if let Some(page) = pages.get_mut(&(size / PAGE)) {
-        page.data[(size % PAGE) as usize..].fill(0);
-    }
-    vp.update(cx, |attr| set.apply(attr));
-    Ok(())
-}
-
-/// Hands everything that was written to the driver.
-pub fn flush(cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<(), Errno> {
-    if vp.in_memory() {
-        return Ok(());
-    }
-    let size = vp.attr(cx).size;
-    for (number, page) in vp
-        .pages
-        .0
-        .lock(cx.cpu())
-        .iter_mut()
-        .filter(|(_, p)| p.dirty)
-    {
-        vp.ops()
-            .write_pages(cx, vp, number * PAGE, &[&page.data], size)?;
-        page.dirty = false;
-    }
-    if vp.take_attr_dirty() {
-        vp.ops().write_attr(cx, vp)?;
-    }
-    Ok(())
-}
-
-/// Hands everything that was written in a mount to its driver.
-pub fn flush_mount(_cx: &Curlwp<'_>, _mount: &Arc<Mount>) -> Result<(), Errno> {
-    Ok(())
-}
-
-/// Forgets the pages of a file that is freed.
-pub fn discard(cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
-    vp.pages.0.lock(cx.cpu()).clear();
+    vp.attr(cx).size
 }

@@ -172,6 +172,10 @@ fn unlinked(cx: &Curlwp<'_>, vp: &Vnode) {
 }
 
 impl VnodeOps for Node {
+    fn resident(&self) -> bool {
+        true
+    }
+
     fn lookup(
         &self,
         cx: &Curlwp<'_>,

@@ -56,8 +56,7 @@ fn sync_file(cx: &Curlwp<'_>, file: &VnodeFile, data_only: bool) -> SysResult {
         VnodeKind::Regular | VnodeKind::Directory | VnodeKind::Block => {}
         _ => return Err(Errno::EINVAL),
     }
-    pages::flush(cx, vp)?;
-    vp.ops().fsync(cx, vp, data_only)?;
+    file.fsync(cx, data_only)?;
     Ok(0)
 }
 
@@ -80,6 +79,7 @@ pub(super) fn readahead(cx: &Curlwp<'_>, a: args::readahead) -> SysResult {
             return Err(Errno::EBADF);
         }
         require_regular(file.vnode()).map_err(|_| Errno::EINVAL)?;
+        pages::readahead(cx, file.vnode(), a.offset as u64, a.count as u64);
         Ok(0)
     })
 }
