@@ -2,8 +2,8 @@
 //!
 //! The [`Host`] trait is the whole border between a kernel and the machine it runs on: threads, waiting and
 //! waking, clocks, memory, backing files, randomness, parameters, the console, and the end. [`PosixHost`]
-//! serves it on Linux. Everything above this crate names only the trait, which is what makes a simulated host
-//! possible: virtual time, a seeded scheduler, faulty disks.
+//! serves it on Linux, [`sim::SimHost`] in virtual time with a seeded scheduler and faulty disks. Everything above
+//! this crate names only the trait.
 //!
 //! This crate may use libc and unsafe code: it is where the kernel's safe world meets the host's.
 //!
@@ -11,6 +11,7 @@
 
 mod host;
 mod posix;
+pub mod sim;
 
 pub use posix::PosixHost;
 

@@ -1,0 +1,283 @@
+//! Backing files in memory that lose what was not synced, tear sectors, fail and fill up.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use abi::Errno;
+
+use super::{SimHost, lock};
+use crate::{BackingFile, BlockOp, BlockRequest};
+
+/// What a device makes durable as a whole, in bytes.
+const SECTOR: usize = 512;
+/// How long a request takes, at most, in nanoseconds of virtual time.
+const LATENCY: u64 = 200_000;
+
+/// What goes wrong with a file, and when. Operations (reads, writes, syncs) are counted from 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// From this operation on, everything answers this error.
+    pub fail_from: Option<(u64, Errno)>,
+    /// Only this operation answers this error.
+    pub fail_once: Option<(u64, Errno)>,
+    /// Writes beyond this size answer `ENOSPC`.
+    pub full_at: Option<u64>,
+}
+
+/// A file of the simulated host. A write is seen by reads at once and is durable after the next sync;
+/// [`after_crash`](SimFile::after_crash) shows what a power cut leaves.
+///
+/// `state` is held for the length of one operation, never over a wait.
+pub struct SimFile {
+    me: Weak<SimFile>,
+    host: Weak<SimHost>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What reads see.
+    content: Vec<u8>,
+    /// What is durable.
+    durable: Vec<u8>,
+    /// Changes since the last sync, in order.
+    pending: Vec<Change>,
+    faults: Faults,
+    operations: u64,
+}
+
+enum Change {
+    Write(u64, Box<[u8]>),
+    Size(u64),
+}
+
+impl SimFile {
+    pub(super) fn new(host: Weak<SimHost>, content: Vec<u8>) -> Arc<SimFile> {
+        Arc::new_cyclic(|me| SimFile {
+            me: me.clone(),
+            host,
+            state: Mutex::new(State {
+                durable: content.clone(),
+                content,
+                ..State::default()
+            }),
+        })
+    }
+
+    /// Sets what goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        lock(&self.state).faults = faults;
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> u64 {
+        lock(&self.state).operations
+    }
+
+    /// What reads see now.
+    pub fn content(&self) -> Vec<u8> {
+        lock(&self.state).content.clone()
+    }
+
+    /// What a power cut now would leave: what is durable, and of every later write, by chance, all, some of its
+    /// sectors, or nothing.
+    pub fn after_crash(&self, draw: &mut dyn FnMut(u64) -> u64) -> Vec<u8> {
+        let state = lock(&self.state);
+        let mut content = state.durable.clone();
+        for change in &state.pending {
+            match change {
+                Change::Size(size) => {
+                    if draw(2) == 0 {
+                        content.resize(*size as usize, 0);
+                    }
+                }
+                Change::Write(offset, data) => match draw(3) {
+                    0 => put(&mut content, *offset, data),
+                    1 => {
+                        for (i, sector) in data.chunks(SECTOR).enumerate() {
+                            if draw(2) == 0 {
+                                put(&mut content, offset + (i * SECTOR) as u64, sector);
+                            }
+                        }
+                    }
+                    _ => {}
+                },
+            }
+        }
+        content
+    }
+
+    fn carry_out(&self, op: &mut BlockOp, offset: u64) -> Result<(), Errno> {
+        match op {
+            BlockOp::Write(data) => self.write_at(data, offset),
+            BlockOp::Sync => self.sync(),
+            BlockOp::Read(buf) => {
+                let n = self.read_at(buf, offset)?;
+                buf[n..].fill(0);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn put(content: &mut Vec<u8>, offset: u64, data: &[u8]) {
+    let start = offset as usize;
+    let end = start + data.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[start..end].copy_from_slice(data);
+}
+
+impl State {
+    fn count(&mut self) -> Result<(), Errno> {
+        let number = self.operations;
+        self.operations += 1;
+        match (self.faults.fail_from, self.faults.fail_once) {
+            (Some((from, error)), _) if number >= from => Err(error),
+            (_, Some((at, error))) if number == at => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl BackingFile for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let mut state = lock(&self.state);
+        state.count()?;
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(state.content.len());
+        let n = buf.len().min(state.content.len() - start);
+        buf[..n].copy_from_slice(&state.content[start..start + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        state.count()?;
+        let end = offset.checked_add(buf.len() as u64).ok_or(Errno::EFBIG)?;
+        if state.faults.full_at.is_some_and(|full| end > full) {
+            return Err(Errno::ENOSPC);
+        }
+        put(&mut state.content, offset, buf);
+        state.pending.push(Change::Write(offset, buf.into()));
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        state.count()?;
+        for change in std::mem::take(&mut state.pending) {
+            match change {
+                Change::Write(offset, data) => put(&mut state.durable, offset, &data),
+                Change::Size(size) => state.durable.resize(size as usize, 0),
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        Ok(lock(&self.state).content.len() as u64)
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        state.count()?;
+        if state.faults.full_at.is_some_and(|full| size > full) {
+            return Err(Errno::ENOSPC);
+        }
+        state.content.resize(size as usize, 0);
+        state.pending.push(Change::Size(size));
+        Ok(())
+    }
+
+    fn submit(&self, batch: Vec<BlockRequest>) {
+        let Some(host) = self.host.upgrade() else {
+            return;
+        };
+        for request in batch {
+            let BlockRequest {
+                mut op,
+                offset,
+                done,
+            } = request;
+            let file = self.me.upgrade();
+            let delay = 1 + host.draw(LATENCY);
+            let work = Box::new(move || {
+                let result = match file {
+                    Some(file) => file.carry_out(&mut op, offset),
+                    None => Err(Errno::EIO),
+                };
+                done(op, result);
+            });
+            lock(&host.sched).after(delay, work);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::SimConfig;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn what_was_synced_survives_and_the_rest_may_not() {
+        let file = SimFile::new(Weak::new(), vec![0; 1024]);
+        file.write_at(&[1; 512], 0).expect("written");
+        file.sync().expect("synced");
+        file.write_at(&[2; 1024], 0).expect("written");
+        let mut draws = [1, 1, 0].into_iter();
+        let torn = file.after_crash(&mut |_| draws.next().unwrap_or(0));
+        assert_eq!(
+            (torn[0], torn[512]),
+            (1, 2),
+            "the second sector of the write alone"
+        );
+        assert_eq!(file.after_crash(&mut |_| 2)[..512], [1; 512]);
+        assert_eq!(file.after_crash(&mut |_| 0), vec![2; 1024]);
+    }
+
+    #[test]
+    fn faults_come_when_told() {
+        let file = SimFile::new(Weak::new(), Vec::new());
+        file.set_faults(Faults {
+            fail_once: Some((1, Errno::EIO)),
+            full_at: Some(8),
+            ..Faults::default()
+        });
+        assert_eq!(file.write_at(&[0; 8], 0), Ok(()));
+        assert_eq!(file.sync(), Err(Errno::EIO));
+        assert_eq!(file.write_at(&[0; 8], 1), Err(Errno::ENOSPC));
+        assert_eq!(file.sync(), Ok(()));
+    }
+
+    #[test]
+    fn requests_complete_in_any_order_but_all_do() {
+        let run = SimHost::run(SimConfig::new(7), |host| {
+            let file = host.new_file(vec![0; 4096]);
+            let left = Arc::new(AtomicU32::new(8));
+            let batch = (0..8u64).map(|i| {
+                let (left, host) = (left.clone(), host.clone());
+                BlockRequest {
+                    op: BlockOp::Write(vec![i as u8; 512].into()),
+                    offset: i * 512,
+                    done: Box::new(move |_, result| {
+                        result.expect("written");
+                        if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                            crate::Host::unpark(&*host, &left, 1);
+                        }
+                    }),
+                }
+            });
+            file.submit(batch.collect());
+            loop {
+                match left.load(Ordering::SeqCst) {
+                    0 => return file.content()[7 * 512],
+                    seen => crate::Host::park(&**host, &left, seen, None),
+                };
+            }
+        });
+        assert_eq!(run.result.expect("a value"), 7);
+    }
+}
