@@ -1,0 +1,165 @@
+//! Whole kernels on the simulated host: processes that work on the same files, every switch drawn from a seed.
+
+use std::ffi::CString;
+use std::sync::Arc;
+
+use abi::Syscalls;
+use rumpkit::hypercall::Host;
+use rumpkit::hypercall::sim::{Run, SimConfig, SimHost};
+use rumpkit::{COMPONENTS, Kernel, LwpHandle, RforkFds};
+
+const SEEDS: u64 = 200;
+const O_CREAT: i32 = 0o100;
+const O_RDWR: i32 = 2;
+const O_APPEND: i32 = 0o2000;
+
+fn boot(host: &Arc<SimHost>) -> Arc<Kernel> {
+    let as_host: Arc<dyn Host> = host.clone();
+    let builder = COMPONENTS
+        .iter()
+        .fold(Kernel::builder(as_host), |b, c| b.component(c));
+    builder.boot().expect("boots")
+}
+
+fn on_threads(
+    host: &Arc<SimHost>,
+    kernel: &Arc<Kernel>,
+    count: usize,
+    body: impl Fn(usize, &LwpHandle) + Send + Sync + 'static,
+) {
+    let body = Arc::new(body);
+    let threads: Vec<_> = (0..count)
+        .map(|i| {
+            let (kernel, body) = (kernel.clone(), body.clone());
+            let run = move || body(i, &kernel.rfork(RforkFds::Clear).expect("a process"));
+            host.spawn(&format!("user{i}"), Box::new(run))
+                .expect("a thread")
+        })
+        .collect();
+    threads.into_iter().for_each(|t| t.join());
+}
+
+fn run(config: SimConfig, f: impl FnOnce(&Arc<SimHost>, &Arc<Kernel>) + Send + 'static) -> Run<()> {
+    let seed = config.seed;
+    let run = SimHost::run(config, move |host| {
+        let kernel = boot(host);
+        f(host, &kernel);
+        kernel.shutdown(true).expect("halts");
+    });
+    if let Err(failure) = &run.result {
+        panic!(
+            "seed {seed}: {failure:?}\n{}",
+            String::from_utf8_lossy(&run.console)
+        );
+    }
+    assert!(
+        run.leftover.is_empty(),
+        "seed {seed} leaves {:?}",
+        run.leftover
+    );
+    run
+}
+
+fn path(text: String) -> CString {
+    CString::new(text).expect("no NUL")
+}
+
+/// What processes do that share a directory: make, link, rename, remove, list. Any answer is right that an order of the
+/// operations explains; what is checked is that all come to an end and the names that stay can be opened.
+fn play_with_names(host: &Arc<SimHost>, kernel: &Arc<Kernel>, dir: &'static str) {
+    let chance = host.clone();
+    on_threads(host, kernel, 3, move |_, p| {
+        let name = || path(format!("{dir}/{}", chance.draw(4)));
+        for _ in 0..12 {
+            match chance.draw(6) {
+                0 => {
+                    if let Ok(fd) = p.open(&name(), O_CREAT | O_RDWR | O_APPEND, 0o644) {
+                        let _ = p.write(fd as i32, b"four", 4);
+                        assert_eq!(p.close(fd as i32), Ok(0));
+                    }
+                }
+                1 => drop(p.mkdir(&name(), 0o755)),
+                2 => drop(p.rename(&name(), &name())),
+                3 => drop(p.link(&name(), &name())),
+                4 => drop(p.unlink(&name())),
+                _ => drop(p.rmdir(&name())),
+            }
+        }
+    });
+    let p = kernel.rfork(RforkFds::Clear).expect("a process");
+    for n in 0..4 {
+        let mut stat = [0; 144];
+        if p.stat(&path(format!("{dir}/{n}")), &mut stat).is_ok() {
+            let fd = p
+                .open(&path(format!("{dir}/{n}")), 0, 0)
+                .expect("what is there opens");
+            let size = i64::from_le_bytes(stat[48..56].try_into().expect("8 bytes"));
+            let is_dir = u32::from_le_bytes(stat[24..28].try_into().expect("4 bytes")) & 0o170000
+                == 0o040000;
+            assert!(is_dir || size % 4 == 0, "a write was torn: {size} bytes");
+            assert_eq!(p.close(fd as i32), Ok(0));
+        }
+    }
+}
+
+#[test]
+fn names_in_rumpfs_stay_whole_in_any_order() {
+    for seed in 0..SEEDS {
+        run(SimConfig::new(seed), |host, kernel| {
+            play_with_names(host, kernel, "/tmp")
+        });
+    }
+}
+
+#[test]
+fn names_in_tmpfs_stay_whole_in_any_order() {
+    for seed in 0..SEEDS {
+        run(SimConfig::new(seed), |host, kernel| {
+            let p = kernel.rfork(RforkFds::Clear).expect("a process");
+            p.mkdir(c"/t", 0o755).expect("made");
+            p.mount(c"t", c"/t", c"tmpfs", 0, c"").expect("mounted");
+            drop(p);
+            play_with_names(host, kernel, "/t");
+        });
+    }
+}
+
+#[test]
+fn appends_of_many_processes_do_not_overlap() {
+    for seed in 0..SEEDS {
+        run(
+            SimConfig::new(seed).param("RUMP_NCPU", "3"),
+            |host, kernel| {
+                on_threads(host, kernel, 3, |i, p| {
+                    let fd = p
+                        .open(c"/tmp/log", O_CREAT | O_RDWR | O_APPEND, 0o644)
+                        .expect("opens") as i32;
+                    for _ in 0..8 {
+                        let record = [b'a' + i as u8; 1000];
+                        assert_eq!(p.write(fd, &record, record.len()), Ok(1000));
+                    }
+                });
+                let p = kernel.rfork(RforkFds::Clear).expect("a process");
+                let fd = p.open(c"/tmp/log", 0, 0).expect("opens") as i32;
+                let mut all = vec![0; 30_000];
+                let len = all.len();
+                assert_eq!(p.read(fd, &mut all, len), Ok(24_000));
+                for record in all[..24_000].chunks(1000) {
+                    assert!(record.iter().all(|b| *b == record[0]));
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn a_whole_kernel_runs_the_same_twice() {
+    let once = || {
+        let config = SimConfig {
+            keep_trace: true,
+            ..SimConfig::new(99)
+        };
+        run(config, |host, kernel| play_with_names(host, kernel, "/tmp"))
+    };
+    assert_eq!(once().trace, once().trace);
+}
