@@ -7,6 +7,7 @@ use abi::Errno;
 use hypercall::Host;
 
 use crate::component::{self, Component, Stage};
+use crate::sysent::HALTED;
 use crate::{Config, Curlwp, Kernel, KernelMemory, syscalls};
 
 /// Where a kernel is in its life.
@@ -127,9 +128,7 @@ fn start(cx: &Curlwp<'_>, components: &[&'static Component], stage: Stage) -> Re
 
 fn warm(cx: &Curlwp<'_>, components: Vec<&'static Component>) {
     cx.kernel().set_components(components);
-    cx.kernel()
-        .phase
-        .store(Phase::Running as u32, Ordering::SeqCst);
+    cx.kernel().set_phase(Phase::Running);
 }
 
 impl Kernel {
@@ -146,7 +145,55 @@ impl Kernel {
     /// Halts: syncs and unmounts unless told not to, stops the kernel's own threads, and refuses later calls. The
     /// first error of a shutdown step is answered after all have run; a second halt does nothing.
     pub fn shutdown(self: &Arc<Self>, sync: bool) -> Result<(), Errno> {
-        let first = self
+        self.implicit(&KernelMemory, |cx| cx.reboot(Howto::Halt, sync))
+    }
+
+    /// Sleeps, for a host thread outside the kernel, until the kernel is down; answers how it was asked to go.
+    pub fn wait_halted(&self) -> Howto {
+        loop {
+            if let Some(howto) = self.halted() {
+                return howto;
+            }
+            let phase = self.phase.load(Ordering::SeqCst);
+            if phase != Phase::Halted as u32 {
+                self.host().park(&self.phase, phase, None);
+            }
+        }
+    }
+
+    /// How the kernel was asked to go, once it is down.
+    pub fn halted(&self) -> Option<Howto> {
+        (self.phase() == Phase::Halted).then(|| match self.howto.load(Ordering::SeqCst) {
+            0 => Howto::Halt,
+            1 => Howto::PowerOff,
+            _ => Howto::Restart,
+        })
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u32, Ordering::SeqCst);
+        self.host().unpark(&self.phase, u32::MAX);
+    }
+}
+
+/// What is to become of a kernel that goes down; the frontend that runs it decides what that means for the host
+/// process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Howto {
+    /// It stays down.
+    Halt = 0,
+    /// It stays down, and its host process ends.
+    PowerOff = 1,
+    /// It is to be booted again.
+    Restart = 2,
+}
+
+impl Curlwp<'_> {
+    /// Takes the kernel down; see [`Kernel::shutdown`].
+    pub fn reboot(&self, howto: Howto, sync: bool) -> Result<(), Errno> {
+        let kernel = self.kernel();
+        let first = kernel
             .phase
             .compare_exchange(
                 Phase::Running as u32,
@@ -159,9 +206,11 @@ impl Kernel {
             return Ok(());
         }
         self.log(format_args!("rump kernel halting..."));
-        let result = self.implicit(&KernelMemory, |cx| run_shutdown_hooks(cx, sync));
-        self.phase.store(Phase::Halted as u32, Ordering::SeqCst);
+        let result = run_shutdown_hooks(self, sync);
+        kernel.attention.fetch_or(HALTED, Ordering::SeqCst);
         self.log(format_args!("rump kernel halted"));
+        kernel.howto.store(howto as u32, Ordering::SeqCst);
+        kernel.set_phase(Phase::Halted);
         result
     }
 }

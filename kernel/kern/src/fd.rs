@@ -1,6 +1,6 @@
 //! Descriptor tables.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
@@ -29,6 +29,8 @@ struct Slot {
 pub struct FdTable {
     chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
     free: Mutex<Numbers>,
+    /// Processes that have this table.
+    pub(crate) users: AtomicU32,
 }
 
 /// An open file borrowed from its descriptor; no reference count is touched.
@@ -39,6 +41,7 @@ impl Default for FdTable {
         FdTable {
             chunks: [const { OnceLock::new() }; CHUNKS],
             free: Mutex::new(Numbers::default()),
+            users: AtomicU32::new(0),
         }
     }
 }
@@ -96,6 +99,49 @@ impl FdTable {
             .filter(|&n| n < limit.min(FD_MAX))
             .ok_or(Errno::EBADF)?;
         let mut free = self.free.lock(cx.cpu());
+        free.take(fd);
+        Ok(self.put(fd, Some(file), cloexec))
+    }
+
+    /// Gives the open file of `old` another descriptor, the lowest free one from `min` on and below `limit`. The
+    /// file cannot be closed in between: descriptors go under the same lock.
+    pub fn dup(
+        &self,
+        cx: &Curlwp<'_>,
+        old: i32,
+        min: i32,
+        limit: usize,
+        cloexec: bool,
+    ) -> Result<i32, Errno> {
+        let min = usize::try_from(min).map_err(|_| Errno::EINVAL)?;
+        let mut free = self.free.lock(cx.cpu());
+        let file = self.get(old)?;
+        if min >= limit {
+            return Err(Errno::EINVAL);
+        }
+        let fd = free
+            .take_lowest(min, limit.min(FD_MAX))
+            .ok_or(Errno::EMFILE)?;
+        self.put(fd, Some(file), cloexec);
+        Ok(fd as i32)
+    }
+
+    /// Gives the open file of `old` this very descriptor; answers what was there before, for the caller to
+    /// [`release`]. `EBADF` when either number is out of range.
+    pub fn dup_to(
+        &self,
+        cx: &Curlwp<'_>,
+        old: i32,
+        new: i32,
+        limit: usize,
+        cloexec: bool,
+    ) -> Result<Option<Arc<OpenFile>>, Errno> {
+        let mut free = self.free.lock(cx.cpu());
+        let file = self.get(old)?;
+        let fd = usize::try_from(new)
+            .ok()
+            .filter(|&n| n < limit.min(FD_MAX))
+            .ok_or(Errno::EBADF)?;
         free.take(fd);
         Ok(self.put(fd, Some(file), cloexec))
     }
@@ -188,6 +234,7 @@ fn place(fd: usize) -> (usize, usize) {
 pub fn release(cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
     of.file().descriptor_closed(cx);
     if of.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+        of.leave_epolls(cx);
         of.file().close(cx, of);
     }
 }

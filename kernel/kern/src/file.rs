@@ -1,14 +1,14 @@
 //! Files as descriptors see them: the operations, and the open file with its offset and flags.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
-use abi::{Errno, O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY, Stat, SysResult, UserAddr};
+use abi::{Errno, O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_WRONLY, Stat, SysResult, UserAddr};
 use sync::Mutex;
 
 use crate::poll::{Events, Watcher};
-use crate::{Curlwp, Uio};
+use crate::{Curlwp, Pid, Uio, epoll};
 
 /// What a descriptor stands for: a vnode, a pipe, a socket, an epoll instance. The operations of NetBSD's
 /// `fileops`. All may block unless the file is non-blocking; none is called with a lock held.
@@ -22,6 +22,11 @@ pub trait File: Send + Sync + Any {
     /// Whether the file has offsets. Without them lseek and pread answer `ESPIPE`.
     fn seekable(&self) -> bool {
         false
+    }
+
+    /// Whether waiting for readiness makes sense; what is always ready cannot be added to an epoll instance.
+    fn pollable(&self) -> bool {
+        !self.seekable()
     }
 
     /// The new offset for lseek(2) with `SEEK_END`, `SEEK_DATA` or `SEEK_HOLE`.
@@ -40,6 +45,28 @@ pub trait File: Send + Sync + Any {
     /// fstat(2).
     fn stat(&self, cx: &Curlwp<'_>) -> Result<Stat, Errno>;
 
+    /// Takes or gives back a record lock, fcntl(2) with `F_SETLK` or, with `wait`, `F_SETLKW`. `EAGAIN` when another
+    /// owner's lock is in the way and `wait` is false, `EDEADLK` when waiting would never end, `EINTR`.
+    fn lock(
+        &self,
+        _cx: &Curlwp<'_>,
+        _of: &OpenFile,
+        _lock: RecordLock,
+        _wait: bool,
+    ) -> Result<(), Errno> {
+        Err(Errno::EINVAL)
+    }
+
+    /// The first lock of another owner that `lock` would have to wait for, fcntl(2) with `F_GETLK`.
+    fn conflicting_lock(
+        &self,
+        _cx: &Curlwp<'_>,
+        _of: &OpenFile,
+        _lock: RecordLock,
+    ) -> Result<Option<RecordLock>, Errno> {
+        Err(Errno::EINVAL)
+    }
+
     /// A descriptor for it was closed in the current process, perhaps not the last one (POSIX locks go here).
     fn descriptor_closed(&self, _cx: &Curlwp<'_>) {}
 
@@ -48,6 +75,39 @@ pub trait File: Send + Sync + Any {
 
     /// Itself, for the faction that knows what it is.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// What a record lock does to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// Shared: keeps writers' locks out.
+    Read,
+    /// Exclusive.
+    Write,
+    /// No lock: gives the range back.
+    Unlock,
+}
+
+/// Whose a record lock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockOwner {
+    /// A process (`F_SETLK`): gone when the process closes any descriptor of the file.
+    Process(Pid),
+    /// The open file through which it was taken (`F_OFD_SETLK`): gone with that.
+    OpenFile,
+}
+
+/// A record lock: a range of a file, with both ends in it, and its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordLock {
+    /// Shared, exclusive, or none.
+    pub kind: LockKind,
+    /// First byte.
+    pub start: u64,
+    /// Last byte; `i64::MAX` for "to the end, however far it grows".
+    pub end: u64,
+    /// Whose it is.
+    pub owner: LockOwner,
 }
 
 /// An open file: a [`File`] with offset and status flags. Descriptors made by dup, fork and descriptor passing
@@ -61,6 +121,8 @@ pub struct OpenFile {
     /// Descriptors (and descriptors in flight) that name this open file.
     pub(crate) refs: AtomicU32,
     offset: Mutex<u64>,
+    /// The epoll instances that watch it, if any ever did.
+    epolls: OnceLock<Box<Mutex<Vec<Weak<epoll::Item>>>>>,
 }
 
 impl OpenFile {
@@ -71,6 +133,7 @@ impl OpenFile {
             flags: AtomicI32::new(flags),
             refs: AtomicU32::new(0),
             offset: Mutex::new(0),
+            epolls: OnceLock::new(),
         })
     }
 
@@ -155,6 +218,30 @@ impl OpenFile {
             return Err(Errno::ESPIPE);
         }
         count(uio, |uio| self.file.write(cx, self, uio))
+    }
+
+    /// Remembers an epoll entry that is to go when the last descriptor does.
+    pub(crate) fn join_epoll(&self, cx: &Curlwp<'_>, item: &Arc<epoll::Item>) {
+        let mut items = self.epolls.get_or_init(Box::default).lock(cx.cpu());
+        items.retain(|item| item.strong_count() != 0);
+        items.push(Arc::downgrade(item));
+    }
+
+    /// Takes the file out of every epoll instance that watches it.
+    pub(crate) fn leave_epolls(&self, cx: &Curlwp<'_>) {
+        let Some(items) = self.epolls.get() else {
+            return;
+        };
+        let items = std::mem::take(&mut *items.lock(cx.cpu()));
+        for item in items.iter().filter_map(Weak::upgrade) {
+            item.detach(cx);
+        }
+    }
+
+    /// Whether operations answer `EAGAIN` instead of waiting.
+    #[inline]
+    pub fn nonblocking(&self) -> bool {
+        self.flags() & O_NONBLOCK != 0
     }
 
     /// Whether writes go to the end.

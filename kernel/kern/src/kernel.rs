@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hypercall::{Host, Nanos};
-use sync::{Cpus, Mutex, OffCpu, RwLock};
+use sync::{Cpus, Mutex, MutexGuard, OffCpu, RwLock};
 
 use crate::hooks::ShutdownHook;
 use crate::lwproc::ImplicitPool;
@@ -47,12 +47,17 @@ pub struct Kernel {
     implicit: ImplicitPool,
     next_pid: AtomicI32,
     next_lid: AtomicU64,
+    next_anon_ino: AtomicU64,
+    epoll_topology: Mutex<()>,
     factions: [OnceLock<Arc<dyn Any + Send + Sync>>; FactionId::COUNT],
     hooks: Mutex<Vec<ProcHooks>>,
     shutdown: Mutex<Vec<(&'static str, ShutdownHook)>>,
     components: OnceLock<Vec<&'static Component>>,
     msgbuf: Mutex<MsgBuf>,
     pub(crate) phase: AtomicU32,
+    pub(crate) howto: AtomicU32,
+    /// Why the dispatcher may not just run a call; 0 for no reason. See [`crate::sysent`].
+    pub(crate) attention: AtomicU32,
 }
 
 impl Kernel {
@@ -68,12 +73,16 @@ impl Kernel {
             implicit: ImplicitPool::new(config.ncpu),
             next_pid: AtomicI32::new(0),
             next_lid: AtomicU64::new(1),
+            next_anon_ino: AtomicU64::new(1),
+            epoll_topology: Mutex::new(()),
             factions: [const { OnceLock::new() }; FactionId::COUNT],
             hooks: Mutex::default(),
             shutdown: Mutex::default(),
             components: OnceLock::new(),
             msgbuf: Mutex::default(),
             phase: AtomicU32::new(0),
+            howto: AtomicU32::new(0),
+            attention: AtomicU32::new(0),
             host,
             config,
         }
@@ -170,6 +179,16 @@ impl Kernel {
         self.msgbuf.lock(&OffCpu(&*self.host)).contents()
     }
 
+    /// Empties the message buffer.
+    pub fn clear_messages(&self) {
+        *self.msgbuf.lock(&OffCpu(&*self.host)) = MsgBuf::default();
+    }
+
+    /// How many processes there are.
+    pub fn proc_count(&self, cx: &Curlwp<'_>) -> usize {
+        self.procs.read(cx.cpu()).len()
+    }
+
     /// The process of a number.
     pub fn find_proc(&self, cx: &Curlwp<'_>, pid: Pid) -> Option<Arc<Proc>> {
         self.procs.read(cx.cpu()).get(&pid).cloned()
@@ -201,6 +220,16 @@ impl Kernel {
 
     pub(crate) fn next_lid(&self) -> u64 {
         self.next_lid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number for a file without a name.
+    pub(crate) fn next_anon_ino(&self) -> u64 {
+        self.next_anon_ino.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Held while one epoll instance is added to another.
+    pub(crate) fn epoll_topology<'a>(&'a self, cx: &'a Curlwp<'_>) -> MutexGuard<'a, ()> {
+        self.epoll_topology.lock(cx.cpu())
     }
 
     fn next_pid(&self) -> Pid {

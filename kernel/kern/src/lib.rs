@@ -13,10 +13,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub mod anon;
 pub mod boot;
 pub mod component;
 pub mod config;
 pub mod curlwp;
+pub mod epoll;
+pub mod eventfd;
 pub mod fd;
 pub mod file;
 pub mod hooks;
@@ -24,19 +27,21 @@ pub mod kauth;
 mod kernel;
 pub mod lwproc;
 pub mod msgbuf;
+pub mod pipe;
 pub mod poll;
 pub mod proc;
 mod syscalls;
 pub mod sysent;
 pub mod uio;
 pub mod usermem;
+pub mod version;
 
-pub use boot::Builder;
+pub use boot::{Builder, Howto};
 pub use component::{Component, Stage};
 pub use config::Config;
 pub use curlwp::Curlwp;
 pub use fd::FdTable;
-pub use file::{File, OpenFile};
+pub use file::{File, LockKind, LockOwner, OpenFile, RecordLock};
 pub use hooks::ProcHooks;
 pub use kauth::Cred;
 pub use kernel::{FactionId, Kernel};

@@ -6,8 +6,8 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use abi::{Arg, Errno, Invoke, SysResult};
 
@@ -96,6 +96,22 @@ impl Kernel {
         self.implicit(&KernelMemory, |cx| rfork(cx, fds))
     }
 
+    /// A new process, child of the first one, without descriptors, with a command name and credentials of its own.
+    pub fn spawn(self: &Arc<Self>, comm: &str, cred: Cred) -> Result<LwpHandle, Errno> {
+        self.implicit(&KernelMemory, |cx| {
+            let child = self.new_proc(
+                cx,
+                Some(cx.proc()),
+                comm,
+                Arc::new(cred),
+                Arc::new(FdTable::default()),
+                Limits::default(),
+            );
+            let lwp = self.new_lwp(cx, &child)?;
+            Ok(LwpHandle::new(self, lwp))
+        })
+    }
+
     /// A new lwp in a process. `ESRCH` when there is no such process, `EBUSY` when it is going away.
     pub fn newlwp(self: &Arc<Self>, pid: Pid) -> Result<LwpHandle, Errno> {
         self.implicit(&KernelMemory, |cx| {
@@ -120,11 +136,11 @@ impl Kernel {
 
     pub(crate) fn new_lwp(&self, cx: &Curlwp<'_>, proc: &Arc<Proc>) -> Result<Arc<Lwp>, Errno> {
         let mut lwps = proc.lwps.lock(cx.cpu());
-        if proc.is_exiting() {
+        if proc.is_exiting() || proc.execing.load(Ordering::SeqCst) {
             return Err(Errno::EBUSY);
         }
         let lwp = Arc::new(Lwp::new(self.next_lid(), proc.clone()));
-        lwps.insert(lwp.lid, lwp.clone());
+        lwps.insert(lwp.lid, Arc::downgrade(&lwp));
         Ok(lwp)
     }
 
@@ -133,10 +149,65 @@ impl Kernel {
     pub fn proc_exit(&self, cx: &Curlwp<'_>, proc: &Proc) {
         let lwps = proc.lwps.lock(cx.cpu());
         proc.exiting.store(true, Ordering::SeqCst);
-        for lwp in lwps.values() {
-            lwp.sleeper().interrupt(&**self.host());
+        dismiss(cx, lwps.values());
+    }
+}
+
+/// Tells lwps to leave.
+fn dismiss<'a>(cx: &Curlwp<'_>, lwps: impl Iterator<Item = &'a Weak<Lwp>>) {
+    for lwp in lwps.filter_map(Weak::upgrade) {
+        lwp.leaving.store(true, Ordering::SeqCst);
+        lwp.sleeper().interrupt(&**cx.kernel().host());
+    }
+}
+
+/// The kernel's part of execve(2): the same process goes on as another program. Its other lwps are told to leave and
+/// are waited for (whoever owns their handles must drop them), close-on-exec descriptors are closed, and the saved
+/// ids become the effective ones. `EBUSY` when another lwp is at it already, `EINTR`.
+pub fn exec(cx: &Curlwp<'_>, comm: &str) -> Result<(), Errno> {
+    let proc = cx.proc();
+    if proc.execing.swap(true, Ordering::SeqCst) {
+        return Err(Errno::EBUSY);
+    }
+    let alone = be_alone(cx);
+    if alone.is_ok() {
+        for number in proc.fds().numbers(cx, 0, fd::FD_MAX) {
+            if proc.fds().close_on_exec(number) == Ok(true)
+                && let Ok(file) = proc.fds().remove(cx, number)
+            {
+                fd::release(cx, &file);
+            }
+        }
+        proc.change_cred(|old| {
+            Ok(Cred {
+                suid: old.euid,
+                sgid: old.egid,
+                ..old.clone()
+            })
+        })?;
+        proc.set_comm(cx, comm);
+    }
+    proc.execing.store(false, Ordering::SeqCst);
+    alone
+}
+
+/// Waits until the current lwp is the only one of its process.
+fn be_alone(cx: &Curlwp<'_>) -> Result<(), Errno> {
+    let proc = cx.proc();
+    let me = cx.lwp().lid;
+    let mut lwps = proc.lwps.lock(cx.cpu());
+    dismiss(
+        cx,
+        lwps.iter().filter(|(lid, _)| **lid != me).map(|(_, l)| l),
+    );
+    while lwps.len() > 1 {
+        let wake;
+        (lwps, wake) = proc.lwp_left.wait_intr(cx.cpu(), lwps, None);
+        if wake == sync::Wake::Interrupted {
+            return Err(Errno::EINTR);
         }
     }
+    Ok(())
 }
 
 /// Makes a child of the current process and its first lwp.
@@ -169,6 +240,7 @@ fn release_current(cx: &Curlwp<'_>) {
         }
         last
     };
+    proc.lwp_left.broadcast(cx.cpu());
     if last {
         end_process(cx, proc);
     }
@@ -177,7 +249,7 @@ fn release_current(cx: &Curlwp<'_>) {
 /// Gives back everything a process has, as its last lwp leaves.
 fn end_process(cx: &Curlwp<'_>, proc: &Arc<Proc>) {
     cx.lwp().sleeper().clear();
-    if Arc::strong_count(proc.fds()) == 1 {
+    if proc.fds().users.fetch_sub(1, Ordering::AcqRel) == 1 {
         for number in proc.fds().numbers(cx, 0, fd::FD_MAX) {
             if let Ok(file) = proc.fds().remove(cx, number) {
                 fd::release(cx, &file);
@@ -213,7 +285,7 @@ impl ImplicitPool {
         }
         let proc = kernel.init_proc();
         let lwp = Arc::new(Lwp::new(kernel.next_lid(), proc.clone()));
-        proc.lwps.lock(&off).insert(lwp.lid, lwp.clone());
+        proc.lwps.lock(&off).insert(lwp.lid, Arc::downgrade(&lwp));
         lwp
     }
 

@@ -8,7 +8,11 @@ use std::ops::{BitAnd, BitOr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use sync::{Mutex, Parker};
+use abi::Errno;
+use hypercall::Nanos;
+use sync::{Condvar, Mutex, Parker, Wake};
+
+use crate::Curlwp;
 
 /// A set of `POLL*` bits, poll(2); the `EPOLL*` bits have the same values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +40,9 @@ impl Events {
         self.0 == 0
     }
 
+    /// What is always reported, asked for or not.
+    pub const ALWAYS: Events = Events(0x008 | 0x010 | 0x020);
+
     /// Whether any bit is set in both.
     pub fn intersects(self, other: Events) -> bool {
         self.0 & other.0 != 0
@@ -61,6 +68,17 @@ pub trait Watcher: Send + Sync {
     /// Some of the events may have become true. Called with the locks of the file held or not, with or without a
     /// virtual CPU: it may only take leaf locks of its own and wake somebody.
     fn notify(&self, parker: &dyn Parker, events: Events);
+
+    /// Whether telling one such watcher of a file is enough (`EPOLLEXCLUSIVE`).
+    fn exclusive(&self) -> bool {
+        false
+    }
+
+    /// Tells an exclusive watcher; false when nobody waits there, so that another one should be told too.
+    fn notify_exclusive(&self, parker: &dyn Parker, events: Events) -> bool {
+        self.notify(parker, events);
+        true
+    }
 }
 
 /// The watchers of one file. Costs one load when nobody watches.
@@ -106,9 +124,61 @@ impl PollHead {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let watchers = self.watchers.lock(parker);
-        for watcher in watchers.iter().filter_map(Weak::upgrade) {
-            watcher.notify(parker, events);
+        let mut watchers = self.watchers.lock(parker);
+        let mut taken = false;
+        let mut gone = false;
+        for weak in watchers.iter() {
+            match weak.upgrade() {
+                None => gone = true,
+                Some(w) if !w.exclusive() => w.notify(parker, events),
+                Some(_) if taken => {}
+                Some(w) => taken = w.notify_exclusive(parker, events),
+            }
         }
+        if gone {
+            watchers.retain(|w| w.strong_count() != 0);
+            self.count.store(watchers.len(), Ordering::SeqCst);
+        }
+    }
+}
+
+/// Lets one lwp wait for any of several files: register it as watcher with each, look at them once more, and
+/// [`wait`](Self::wait). Whatever a file tells after the registration ends the wait.
+pub struct LwpWaiter {
+    told: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl LwpWaiter {
+    /// Nobody has told it anything yet.
+    pub fn new() -> Arc<LwpWaiter> {
+        Arc::new(LwpWaiter {
+            told: Mutex::new(false),
+            changed: Condvar::new("poll"),
+        })
+    }
+
+    /// Sleeps until a file tells something or the deadline on the monotonic clock; forgets what was told. `EINTR`
+    /// when interrupted.
+    pub fn wait(&self, cx: &Curlwp<'_>, deadline: Option<Nanos>) -> Result<Wake, Errno> {
+        let mut told = self.told.lock(cx.cpu());
+        while !*told {
+            let wake;
+            (told, wake) = self.changed.wait_intr(cx.cpu(), told, deadline);
+            match wake {
+                Wake::Woken => {}
+                Wake::TimedOut => return Ok(Wake::TimedOut),
+                Wake::Interrupted => return Err(Errno::EINTR),
+            }
+        }
+        *told = false;
+        Ok(Wake::Woken)
+    }
+}
+
+impl Watcher for LwpWaiter {
+    fn notify(&self, parker: &dyn Parker, _: Events) {
+        *self.told.lock(parker) = true;
+        self.changed.signal(parker);
     }
 }

@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
+use abi::Errno;
 use arc_swap::ArcSwap;
-use sync::{Mutex, Sleeper};
+use sync::{Condvar, Mutex, Sleeper};
 
 use crate::{Cred, Curlwp, FactionId, FdTable};
 
@@ -28,24 +29,38 @@ pub struct Proc {
     cred: ArcSwap<Cred>,
     fds: Arc<FdTable>,
     pub(crate) limits: Mutex<Limits>,
-    pub(crate) lwps: Mutex<BTreeMap<u64, Arc<Lwp>>>,
+    /// Its lwps, which belong to the threads that run as them.
+    pub(crate) lwps: Mutex<BTreeMap<u64, Weak<Lwp>>>,
+    /// Told when an lwp has left; an exec waits for the others here.
+    pub(crate) lwp_left: Condvar,
+    /// Set while one of its lwps has the others leave (exec): no new ones meanwhile.
+    pub(crate) execing: AtomicBool,
     /// Set when the process is going away: no new lwps, and those it has leave their waits.
     pub(crate) exiting: AtomicBool,
     state: [OnceLock<ProcState>; FactionId::COUNT],
 }
 
-/// Resource limits that the kernel keeps, getrlimit(2).
+/// Resource limits, getrlimit(2): soft and hard by Linux's number of the resource.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Descriptors, soft and hard.
-    pub nofile: (u64, u64),
+pub struct Limits(pub [(u64, u64); Limits::COUNT]);
+
+/// The most bytes of a file, `RLIMIT_FSIZE`.
+pub const RLIMIT_FSIZE: usize = 1;
+/// One more than the highest descriptor, `RLIMIT_NOFILE`.
+pub const RLIMIT_NOFILE: usize = 7;
+/// No limit.
+pub const RLIM_INFINITY: u64 = u64::MAX;
+
+impl Limits {
+    /// How many resources there are.
+    pub const COUNT: usize = 16;
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            nofile: (1024, crate::fd::FD_MAX as u64),
-        }
+        let mut limits = [(RLIM_INFINITY, RLIM_INFINITY); Limits::COUNT];
+        limits[RLIMIT_NOFILE] = (1024, crate::fd::FD_MAX as u64);
+        Limits(limits)
     }
 }
 
@@ -58,6 +73,7 @@ impl Proc {
         fds: Arc<FdTable>,
         limits: Limits,
     ) -> Proc {
+        fds.users.fetch_add(1, Ordering::Relaxed);
         Proc {
             pid,
             ppid: AtomicI32::new(ppid),
@@ -66,6 +82,8 @@ impl Proc {
             fds,
             limits: Mutex::new(limits),
             lwps: Mutex::new(BTreeMap::new()),
+            lwp_left: Condvar::new("lwpexit"),
+            execing: AtomicBool::new(false),
             exiting: AtomicBool::new(false),
             state: [const { OnceLock::new() }; FactionId::COUNT],
         }
@@ -97,6 +115,20 @@ impl Proc {
         self.cred.store(Arc::new(cred));
     }
 
+    /// Gives it the credentials that `change` makes of the present ones; again from the start when another thread
+    /// was faster.
+    pub fn change_cred(&self, change: impl Fn(&Cred) -> Result<Cred, Errno>) -> Result<(), Errno> {
+        let mut old = self.cred.load_full();
+        loop {
+            let new = Arc::new(change(&old)?);
+            let seen = self.cred.compare_and_swap(&old, new);
+            if Arc::ptr_eq(&seen, &old) {
+                return Ok(());
+            }
+            old = Arc::clone(&seen);
+        }
+    }
+
     /// Its descriptors.
     #[inline]
     pub fn fds(&self) -> &Arc<FdTable> {
@@ -105,7 +137,12 @@ impl Proc {
 
     /// How many descriptors it may have.
     pub fn fd_limit(&self, cx: &Curlwp<'_>) -> usize {
-        self.limits.lock(cx.cpu()).nofile.0 as usize
+        self.limit(cx, RLIMIT_NOFILE) as usize
+    }
+
+    /// A soft resource limit by Linux's number, such as [`RLIMIT_FSIZE`].
+    pub fn limit(&self, cx: &Curlwp<'_>, resource: usize) -> u64 {
+        self.limits.lock(cx.cpu()).0[resource].0
     }
 
     /// Whether it is going away.
@@ -135,6 +172,8 @@ pub struct Lwp {
     /// of the same number chooses it.
     hints: [AtomicI32; 2],
     hints_set: AtomicU32,
+    /// Told to leave: see [`Lwp::is_leaving`].
+    pub(crate) leaving: AtomicBool,
 }
 
 impl Lwp {
@@ -145,6 +184,7 @@ impl Lwp {
             sleeper: Arc::new(Sleeper::new(lid)),
             hints: [AtomicI32::new(-1), AtomicI32::new(-1)],
             hints_set: AtomicU32::new(0),
+            leaving: AtomicBool::new(false),
         }
     }
 
@@ -158,6 +198,12 @@ impl Lwp {
     #[inline]
     pub fn sleeper(&self) -> &Arc<Sleeper> {
         &self.sleeper
+    }
+
+    /// Whether it has been told to leave, because its process execs or goes away: every wait of it ends with `EINTR`,
+    /// and whoever runs as it should drop it soon.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
     }
 
     /// Chooses the numbers of the next one or two descriptors that a call of this lwp makes; -1 for the lowest

@@ -1,6 +1,7 @@
 //! The system-call vector and its dispatcher.
 
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 use abi::table::MAX_NR;
 use abi::{Errno, SysResult};
@@ -37,14 +38,35 @@ impl Sysent {
     }
 }
 
+/// In `Kernel::attention`: the kernel has halted, calls answer `ESHUTDOWN`.
+pub(crate) const HALTED: u32 = 1;
+
 impl Curlwp<'_> {
     /// Carries out a system call of the current lwp.
     #[inline]
     pub fn syscall(&self, nr: u32, args: &[u64; 6]) -> SysResult {
+        if self.kernel().attention.load(Ordering::Relaxed) != 0 {
+            return self.syscall_attentive(nr, args);
+        }
+        self.dispatch(nr, args)
+    }
+
+    #[inline]
+    fn dispatch(&self, nr: u32, args: &[u64; 6]) -> SysResult {
         match self.kernel().sysent().get(nr) {
             Some(handler) => handler(self, args),
             None => Err(Errno::ENOSYS),
         }
+    }
+
+    /// A call while something is out of the ordinary.
+    #[cold]
+    fn syscall_attentive(&self, nr: u32, args: &[u64; 6]) -> SysResult {
+        let attention = self.kernel().attention.load(Ordering::Relaxed);
+        if attention & HALTED != 0 {
+            return Err(Errno::ESHUTDOWN);
+        }
+        self.dispatch(nr, args)
     }
 }
 

@@ -4,8 +4,15 @@ use abi::Errno;
 
 use crate::{Curlwp, establish};
 
-mod proc;
+mod copy;
+mod desc;
+mod id;
+mod ipc;
+mod limits;
+mod poll;
 mod rw;
+mod system;
+mod time;
 
 /// Fills the kernel's own slots of the system-call vector.
 pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
@@ -16,9 +23,67 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         pwrite64 => rw::pwrite64,
         readv => rw::readv,
         writev => rw::writev,
+        preadv => rw::preadv,
+        pwritev => rw::pwritev,
+        preadv2 => rw::preadv2,
+        pwritev2 => rw::pwritev2,
         lseek => rw::lseek,
         close => rw::close,
         fstat => rw::fstat,
-        getpid => proc::getpid,
+        sendfile => copy::sendfile,
+        copy_file_range => copy::copy_file_range,
+        dup => desc::dup,
+        dup2 => desc::dup2,
+        dup3 => desc::dup3,
+        fcntl => desc::fcntl,
+        ioctl => desc::ioctl,
+        close_range => desc::close_range,
+        getfdinfo => desc::getfdinfo,
+        pipe => ipc::pipe,
+        pipe2 => ipc::pipe2,
+        eventfd => ipc::eventfd,
+        eventfd2 => ipc::eventfd2,
+        poll => poll::poll,
+        ppoll => poll::ppoll,
+        select => poll::select,
+        pselect6 => poll::pselect6,
+        epoll_create => poll::epoll_create,
+        epoll_create1 => poll::epoll_create1,
+        epoll_ctl => poll::epoll_ctl,
+        epoll_wait => poll::epoll_wait,
+        epoll_pwait => poll::epoll_pwait,
+        epoll_pwait2 => poll::epoll_pwait2,
+        nanosleep => time::nanosleep,
+        clock_nanosleep => time::clock_nanosleep,
+        clock_gettime => time::clock_gettime,
+        clock_getres => time::clock_getres,
+        gettimeofday => time::gettimeofday,
+        time => time::time,
+        getpid => id::getpid,
+        getppid => id::getppid,
+        getuid => id::getuid,
+        geteuid => id::geteuid,
+        getgid => id::getgid,
+        getegid => id::getegid,
+        getresuid => id::getresuid,
+        getresgid => id::getresgid,
+        setuid => id::setuid,
+        setgid => id::setgid,
+        setreuid => id::setreuid,
+        setregid => id::setregid,
+        setresuid => id::setresuid,
+        setresgid => id::setresgid,
+        getgroups => id::getgroups,
+        setgroups => id::setgroups,
+        getrlimit => limits::getrlimit,
+        setrlimit => limits::setrlimit,
+        prlimit64 => limits::prlimit64,
+        uname => system::uname,
+        sysinfo => system::sysinfo,
+        sethostname => system::sethostname,
+        syslog => system::syslog,
+        reboot => system::reboot,
+        getrandom => system::getrandom,
+        sched_yield => system::sched_yield,
     })
 }

@@ -81,3 +81,46 @@ pub(super) fn fstat(cx: &Curlwp<'_>, a: args::fstat) -> SysResult {
     cx.copyout(&stat.to_bytes(), a.statbuf)?;
     Ok(0)
 }
+
+/// preadv(2).
+pub(super) fn preadv(cx: &Curlwp<'_>, a: args::preadv) -> SysResult {
+    let offset = u64::try_from(a.offset).map_err(|_| Errno::EINVAL)?;
+    let file = cx.file(a.fd)?;
+    file.pread(cx, &mut Uio::user_iov(cx, a.iov, a.iovcnt, offset)?)
+}
+
+/// pwritev(2).
+pub(super) fn pwritev(cx: &Curlwp<'_>, a: args::pwritev) -> SysResult {
+    let offset = u64::try_from(a.offset).map_err(|_| Errno::EINVAL)?;
+    let file = cx.file(a.fd)?;
+    file.pwrite(cx, &mut Uio::user_iov(cx, a.iov, a.iovcnt, offset)?)
+}
+
+/// A hint of preadv2(2) that changes nothing here.
+const RWF_HIPRI: i32 = 1;
+
+/// preadv2(2): with the offset -1 as readv(2).
+pub(super) fn preadv2(cx: &Curlwp<'_>, a: args::preadv2) -> SysResult {
+    if a.flags & !RWF_HIPRI != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let file = cx.file(a.fd)?;
+    if a.offset == -1 {
+        return file.read(cx, &mut Uio::user_iov(cx, a.iov, a.iovcnt, 0)?);
+    }
+    let offset = u64::try_from(a.offset).map_err(|_| Errno::EINVAL)?;
+    file.pread(cx, &mut Uio::user_iov(cx, a.iov, a.iovcnt, offset)?)
+}
+
+/// pwritev2(2): with the offset -1 as writev(2).
+pub(super) fn pwritev2(cx: &Curlwp<'_>, a: args::pwritev2) -> SysResult {
+    if a.flags & !RWF_HIPRI != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let file = cx.file(a.fd)?;
+    if a.offset == -1 {
+        return file.write(cx, &mut Uio::user_iov(cx, a.iov, a.iovcnt, 0)?);
+    }
+    let offset = u64::try_from(a.offset).map_err(|_| Errno::EINVAL)?;
+    file.pwrite(cx, &mut Uio::user_iov(cx, a.iov, a.iovcnt, offset)?)
+}

@@ -1,0 +1,420 @@
+//! Pipes: a ring of bytes with a reading and a writing end, pipe(7). Named pipes of a file system use the same.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use abi::{Errno, Stat, SysResult, UserAddr};
+use sync::{Condvar, Mutex, MutexGuard, Wake};
+
+use crate::poll::{Events, PollHead, Watcher};
+use crate::{Curlwp, File, OpenFile, Uio, anon};
+
+/// Bytes that a new pipe holds.
+pub const DEFAULT_SIZE: usize = 64 << 10;
+/// The most bytes a pipe can be made to hold by others than the superuser.
+pub const MAX_SIZE: usize = 1 << 20;
+/// Writes of up to so many bytes are not mixed with others'.
+pub const PIPE_BUF: usize = 4096;
+
+const FIONREAD: u32 = 0x541b;
+const S_IFIFO: u32 = 0o010000;
+
+/// Which end of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// For reading.
+    Read,
+    /// For writing.
+    Write,
+    /// For both, as a named pipe can be opened.
+    Both,
+}
+
+impl Side {
+    fn reads(self) -> bool {
+        self != Side::Write
+    }
+
+    fn writes(self) -> bool {
+        self != Side::Read
+    }
+}
+
+/// A pipe.
+///
+/// `state` is a leaf, never held while memory of a caller is touched: bytes go through a small buffer of the kernel,
+/// so that a caller whose memory is slow to answer holds up nobody else.
+pub struct Pipe {
+    state: Mutex<State>,
+    readable: Condvar,
+    writable: Condvar,
+    peers: Condvar,
+    poll: PollHead,
+    ident: anon::Ident,
+}
+
+struct State {
+    ring: Ring,
+    readers: usize,
+    writers: usize,
+    /// How often an end of each kind was opened; a named pipe's open waits for a change.
+    opened: [u64; 2],
+}
+
+impl Pipe {
+    /// A pipe without ends.
+    pub fn new(cx: &Curlwp<'_>) -> Arc<Pipe> {
+        Arc::new(Pipe {
+            state: Mutex::new(State {
+                ring: Ring::new(DEFAULT_SIZE),
+                readers: 0,
+                writers: 0,
+                opened: [0; 2],
+            }),
+            readable: Condvar::new("piperd"),
+            writable: Condvar::new("pipewr"),
+            peers: Condvar::new("fifo"),
+            poll: PollHead::new(),
+            ident: anon::Ident::new(cx, S_IFIFO | 0o600),
+        })
+    }
+
+    /// A new end, to be opened as a file at once: it counts from here on and until [`File::close`].
+    pub fn end(self: &Arc<Self>, cx: &Curlwp<'_>, side: Side) -> Arc<PipeEnd> {
+        let mut state = self.state.lock(cx.cpu());
+        state.readers += usize::from(side.reads());
+        state.writers += usize::from(side.writes());
+        state.opened[0] += u64::from(side.reads());
+        state.opened[1] += u64::from(side.writes());
+        drop(state);
+        self.peers.broadcast(cx.cpu());
+        Arc::new(PipeEnd {
+            pipe: self.clone(),
+            side,
+        })
+    }
+
+    /// Waits, as opening a named pipe does, until the other side has been opened too. `EINTR`.
+    pub fn wait_for_peer(&self, cx: &Curlwp<'_>, side: Side) -> Result<(), Errno> {
+        let other = usize::from(side == Side::Read);
+        let mut state = self.state.lock(cx.cpu());
+        let before = state.opened[other];
+        while side != Side::Both
+            && [state.readers, state.writers][other] == 0
+            && state.opened[other] == before
+        {
+            state = sleep(cx, &self.peers, state)?;
+        }
+        Ok(())
+    }
+
+    /// How many reading and writing ends are open.
+    pub fn ends(&self, cx: &Curlwp<'_>) -> (usize, usize) {
+        let state = self.state.lock(cx.cpu());
+        (state.readers, state.writers)
+    }
+
+    /// How many bytes it can hold.
+    pub fn capacity(&self, cx: &Curlwp<'_>) -> usize {
+        self.state.lock(cx.cpu()).ring.capacity
+    }
+
+    /// Makes it hold `size` bytes, rounded up to a power of two of pages. `EBUSY` when there is more in it, `EPERM`
+    /// above [`MAX_SIZE`] for others than the superuser.
+    pub fn set_capacity(&self, cx: &Curlwp<'_>, size: usize) -> Result<usize, Errno> {
+        if size > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        let size = size.max(PIPE_BUF).next_power_of_two();
+        if size > MAX_SIZE && !cx.cred().is_superuser() {
+            return Err(Errno::EPERM);
+        }
+        let mut state = self.state.lock(cx.cpu());
+        if state.ring.len > size {
+            return Err(Errno::EBUSY);
+        }
+        state.ring.resize(size);
+        drop(state);
+        self.writable.broadcast(cx.cpu());
+        self.poll.notify(cx.cpu(), Events::OUT);
+        Ok(size)
+    }
+
+    /// Waits for bytes and takes some; none means that the last writer is gone.
+    fn take(&self, cx: &Curlwp<'_>, buf: &mut [u8], wait: bool) -> Result<usize, Errno> {
+        let mut state = self.state.lock(cx.cpu());
+        while state.ring.len == 0 {
+            if state.writers == 0 {
+                return Ok(0);
+            }
+            if !wait {
+                return Err(Errno::EAGAIN);
+            }
+            state = sleep(cx, &self.readable, state)?;
+        }
+        let taken = state.ring.pop(buf);
+        let more = state.ring.len != 0;
+        drop(state);
+        self.writable.broadcast(cx.cpu());
+        if more {
+            self.readable.signal(cx.cpu());
+        }
+        self.poll.notify(cx.cpu(), Events::OUT | Events::WRNORM);
+        Ok(taken)
+    }
+
+    /// Waits for room and adds bytes: all of them at once when `atomic`, else as many as fit.
+    fn add(&self, cx: &Curlwp<'_>, data: &[u8], atomic: bool, wait: bool) -> Result<usize, Errno> {
+        let need = if atomic { data.len() } else { 1 };
+        let mut state = self.state.lock(cx.cpu());
+        loop {
+            if state.readers == 0 {
+                return Err(Errno::EPIPE);
+            }
+            if state.ring.room() >= need {
+                break;
+            }
+            if !wait {
+                return Err(Errno::EAGAIN);
+            }
+            state = sleep(cx, &self.writable, state)?;
+        }
+        let added = state.ring.push(data);
+        drop(state);
+        self.readable.signal(cx.cpu());
+        self.poll.notify(cx.cpu(), Events::IN | Events::RDNORM);
+        Ok(added)
+    }
+}
+
+fn sleep<'a>(
+    cx: &'a Curlwp<'_>,
+    cv: &Condvar,
+    state: MutexGuard<'a, State>,
+) -> Result<MutexGuard<'a, State>, Errno> {
+    let (state, wake) = cv.wait_intr(cx.cpu(), state, None);
+    match wake {
+        Wake::Interrupted => Err(Errno::EINTR),
+        Wake::Woken | Wake::TimedOut => Ok(state),
+    }
+}
+
+/// An open end of a [`Pipe`].
+pub struct PipeEnd {
+    pipe: Arc<Pipe>,
+    side: Side,
+}
+
+impl PipeEnd {
+    /// The pipe.
+    pub fn pipe(&self) -> &Arc<Pipe> {
+        &self.pipe
+    }
+}
+
+impl File for PipeEnd {
+    fn read(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
+        if uio.resid() == 0 {
+            return Ok(());
+        }
+        let mut chunk = [0; PIPE_BUF];
+        let mut wait = !of.nonblocking();
+        while uio.resid() != 0 {
+            let want = uio.resid().min(PIPE_BUF);
+            let taken = self.pipe.take(cx, &mut chunk[..want], wait)?;
+            uio.put(cx, &chunk[..taken])?;
+            if taken < want {
+                break;
+            }
+            // There was something; waiting for more is not what read(2) does.
+            wait = false;
+        }
+        Ok(())
+    }
+
+    fn write(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
+        let wait = !of.nonblocking();
+        let atomic = uio.resid() <= PIPE_BUF;
+        let mut chunk = [0; PIPE_BUF];
+        while uio.resid() != 0 {
+            let got = uio.get(cx, &mut chunk)?;
+            let mut rest = &chunk[..got];
+            while !rest.is_empty() {
+                match self.pipe.add(cx, rest, atomic, wait) {
+                    Ok(added) => rest = &rest[added..],
+                    Err(error) => {
+                        // What was taken from the caller but not from this chunk was not written.
+                        uio.give_back(rest.len());
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&self, cx: &Curlwp<'_>, events: Events, watcher: Option<&Arc<dyn Watcher>>) -> Events {
+        if let Some(watcher) = watcher {
+            self.pipe.poll.watch(cx.cpu(), watcher);
+        }
+        let state = self.pipe.state.lock(cx.cpu());
+        let mut now = Events::NONE;
+        if self.side.reads() {
+            if state.ring.len != 0 {
+                now = now | Events::IN | Events::RDNORM;
+            }
+            if state.writers == 0 {
+                now = now | Events::HUP;
+            }
+        }
+        if self.side.writes() {
+            if state.ring.room() >= PIPE_BUF {
+                now = now | Events::OUT | Events::WRNORM;
+            }
+            if state.readers == 0 {
+                now = now | Events::ERR;
+            }
+        }
+        now & (events | Events::ALWAYS)
+    }
+
+    fn ioctl(&self, cx: &Curlwp<'_>, _: &OpenFile, cmd: u32, arg: UserAddr) -> SysResult {
+        match cmd {
+            FIONREAD => {
+                let len = self.pipe.state.lock(cx.cpu()).ring.len as i32;
+                cx.copyout(&len.to_le_bytes(), arg)?;
+                Ok(0)
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
+        Ok(self.pipe.ident.stat())
+    }
+
+    fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {
+        let mut state = self.pipe.state.lock(cx.cpu());
+        state.readers -= usize::from(self.side.reads());
+        state.writers -= usize::from(self.side.writes());
+        if state.readers == 0 && state.writers == 0 {
+            // A named pipe forgets what nobody has read.
+            state.ring.clear();
+        }
+        drop(state);
+        self.pipe.readable.broadcast(cx.cpu());
+        self.pipe.writable.broadcast(cx.cpu());
+        self.pipe.poll.notify(
+            cx.cpu(),
+            Events::IN | Events::OUT | Events::HUP | Events::ERR,
+        );
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A ring of bytes. Its memory comes with the first byte and grows up to the capacity.
+struct Ring {
+    bytes: Box<[u8]>,
+    head: usize,
+    len: usize,
+    capacity: usize,
+}
+
+impl Ring {
+    fn new(capacity: usize) -> Ring {
+        Ring {
+            bytes: Box::default(),
+            head: 0,
+            len: 0,
+            capacity,
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.capacity - self.len
+    }
+
+    fn push(&mut self, data: &[u8]) -> usize {
+        let n = data.len().min(self.room());
+        if n == 0 {
+            return 0;
+        }
+        if self.len + n > self.bytes.len() {
+            self.grow((self.len + n).next_power_of_two().max(PIPE_BUF));
+        }
+        let tail = (self.head + self.len) & (self.bytes.len() - 1);
+        let first = n.min(self.bytes.len() - tail);
+        self.bytes[tail..tail + first].copy_from_slice(&data[..first]);
+        self.bytes[..n - first].copy_from_slice(&data[first..n]);
+        self.len += n;
+        n
+    }
+
+    fn pop(&mut self, buf: &mut [u8]) -> usize {
+        let n = buf.len().min(self.len);
+        let first = n.min(self.bytes.len() - self.head);
+        buf[..first].copy_from_slice(&self.bytes[self.head..self.head + first]);
+        buf[first..n].copy_from_slice(&self.bytes[..n - first]);
+        self.len -= n;
+        self.head = if self.len == 0 {
+            0
+        } else {
+            (self.head + n) & (self.bytes.len() - 1)
+        };
+        n
+    }
+
+    fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity;
+        if self.bytes.len() > capacity {
+            self.grow(capacity);
+        }
+    }
+
+    /// Moves the bytes to memory of another size, a power of two.
+    fn grow(&mut self, size: usize) {
+        let mut bytes = vec![0; size].into_boxed_slice();
+        let len = self.len;
+        self.pop(&mut bytes[..len]);
+        (self.bytes, self.head, self.len) = (bytes, 0, len);
+    }
+
+    fn clear(&mut self) {
+        (self.bytes, self.head, self.len) = (Box::default(), 0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    proptest! {
+        #[test]
+        fn the_ring_is_a_queue_of_bounded_length(
+            ops in prop::collection::vec((any::<bool>(), 0usize..9000), 1..60),
+        ) {
+            let mut ring = Ring::new(8192);
+            let mut model = VecDeque::new();
+            let mut next = 0u8;
+            for (push, n) in ops {
+                if push {
+                    let data: Vec<u8> = (0..n).map(|_| { next = next.wrapping_add(1); next }).collect();
+                    let added = ring.push(&data);
+                    prop_assert_eq!(added, n.min(8192 - model.len()));
+                    model.extend(&data[..added]);
+                } else {
+                    let mut buf = vec![0; n];
+                    let taken = ring.pop(&mut buf);
+                    let want: Vec<u8> = model.drain(..n.min(model.len())).collect();
+                    prop_assert_eq!(&buf[..taken], &want[..]);
+                }
+                prop_assert_eq!(ring.len, model.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Pipes, eventfds and timerfds.
+
+use std::sync::Arc;
+
+use abi::{Errno, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, SysResult, UserAddr, args};
+
+use crate::eventfd::EventFd;
+use crate::pipe::{Pipe, Side};
+use crate::{Curlwp, File, OpenFile, fd};
+
+const EFD_SEMAPHORE: i32 = 1;
+
+/// pipe(2).
+pub(super) fn pipe(cx: &Curlwp<'_>, a: args::pipe) -> SysResult {
+    make_pipe(cx, a.pipefd, 0)
+}
+
+/// pipe2(2).
+pub(super) fn pipe2(cx: &Curlwp<'_>, a: args::pipe2) -> SysResult {
+    make_pipe(cx, a.pipefd, a.flags)
+}
+
+fn make_pipe(cx: &Curlwp<'_>, to: UserAddr, flags: i32) -> SysResult {
+    if flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let pipe = Pipe::new(cx);
+    let status = flags & O_NONBLOCK;
+    let cloexec = flags & O_CLOEXEC != 0;
+    let reader = OpenFile::new(pipe.end(cx, Side::Read), O_RDONLY | status);
+    let writer = OpenFile::new(pipe.end(cx, Side::Write), O_WRONLY | status);
+    let read_fd = cx.install(reader, cloexec)?;
+    let write_fd = cx
+        .install(writer, cloexec)
+        .inspect_err(|_| close(cx, read_fd))?;
+    let mut both = [0; 8];
+    both[..4].copy_from_slice(&read_fd.to_le_bytes());
+    both[4..].copy_from_slice(&write_fd.to_le_bytes());
+    cx.copyout(&both, to).inspect_err(|_| {
+        close(cx, read_fd);
+        close(cx, write_fd);
+    })?;
+    Ok(0)
+}
+
+fn close(cx: &Curlwp<'_>, number: i32) {
+    if let Ok(file) = cx.proc().fds().remove(cx, number) {
+        fd::release(cx, &file);
+    }
+}
+
+/// eventfd(2), the first one.
+pub(super) fn eventfd(cx: &Curlwp<'_>, a: args::eventfd) -> SysResult {
+    make_eventfd(cx, a.initval, 0)
+}
+
+/// eventfd(2).
+pub(super) fn eventfd2(cx: &Curlwp<'_>, a: args::eventfd2) -> SysResult {
+    make_eventfd(cx, a.initval, a.flags)
+}
+
+fn make_eventfd(cx: &Curlwp<'_>, initial: u32, flags: i32) -> SysResult {
+    if flags & !(O_CLOEXEC | O_NONBLOCK | EFD_SEMAPHORE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = EventFd::new(cx, initial.into(), flags & EFD_SEMAPHORE != 0);
+    open(cx, Arc::new(file), flags)
+}
+
+/// Makes a descriptor for a new file, by the `O_CLOEXEC` and `O_NONBLOCK` in the flags of the call.
+pub(super) fn open(cx: &Curlwp<'_>, file: Arc<dyn File>, flags: i32) -> SysResult {
+    let of = OpenFile::new(file, O_RDWR | flags & O_NONBLOCK);
+    Ok(cx.install(of, flags & O_CLOEXEC != 0)?.into())
+}
