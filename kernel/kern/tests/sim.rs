@@ -228,3 +228,97 @@ fn two_runs_of_a_seed_are_the_same_to_the_byte() {
     assert!(a.result.is_ok());
     assert_eq!(a.trace, b.trace);
 }
+
+#[test]
+fn a_pipe_keeps_order_and_small_writes_whole() {
+    over_seeds(|seed| {
+        with_kernel(seed, 2, |host, kernel| {
+            let parent = kernel.rfork(RforkFds::Clear).expect("a process");
+            let mut fds = [0; 8];
+            parent.pipe2(&mut fds, 0).expect("a pipe");
+            let [r, w] =
+                [0, 4].map(|at| i32::from_le_bytes(fds[at..at + 4].try_into().expect("4 bytes")));
+            let writers: Vec<_> = (0..3u8)
+                .map(|i| {
+                    let child = parent.rfork(RforkFds::Copy).expect("a process");
+                    let run = move || {
+                        assert_eq!(child.close(r), Ok(0));
+                        for n in 0..6u8 {
+                            let record = [i << 4 | n; 4000];
+                            assert_eq!(child.write(w, &record, 4000), Ok(4000));
+                        }
+                    };
+                    host.spawn(&format!("writer{i}"), Box::new(run))
+                        .expect("a thread")
+                })
+                .collect();
+            assert_eq!(parent.close(w), Ok(0));
+            let mut next = [0u8; 3];
+            let mut all = Vec::new();
+            loop {
+                let mut buf = [0; 7000];
+                match parent.read(r, &mut buf, 7000).expect("read") {
+                    0 => break,
+                    n => all.extend_from_slice(&buf[..n as usize]),
+                }
+            }
+            for record in all.chunks(4000) {
+                let (i, n) = (record[0] >> 4, record[0] & 15);
+                assert!(record.iter().all(|b| *b == record[0]), "writes are mixed");
+                assert_eq!(
+                    next[usize::from(i)],
+                    n,
+                    "a writer's writes keep their order"
+                );
+                next[usize::from(i)] += 1;
+            }
+            assert_eq!(next, [6; 3]);
+            writers.into_iter().for_each(|t| t.join());
+        })
+    });
+}
+
+#[test]
+fn epoll_and_poll_miss_no_event() {
+    over_seeds(|seed| {
+        with_kernel(seed, 1 + seed as usize % 2, move |host, kernel| {
+            let parent = kernel.rfork(RforkFds::Clear).expect("a process");
+            let event = parent.eventfd2(0, 0o4000).expect("an eventfd") as i32;
+            let epfd = parent.epoll_create1(0).expect("an epoll") as i32;
+            // Edge-triggered for odd seeds.
+            let wanted = abi::EpollEvent {
+                events: 1 | (seed as u32 % 2) << 31,
+                data: 7,
+            };
+            parent
+                .epoll_ctl(epfd, abi::EPOLL_CTL_ADD, event, &wanted.to_bytes())
+                .expect("added");
+            let child = parent.rfork(RforkFds::Share).expect("a process");
+            let run = move || {
+                for _ in 0..5 {
+                    assert_eq!(child.write(event, &1u64.to_le_bytes(), 8), Ok(8));
+                }
+            };
+            let writer = host.spawn("writer", Box::new(run)).expect("a thread");
+            let mut seen = 0;
+            while seen < 5 {
+                if host.draw(2) == 0 {
+                    let mut events = [0; 24];
+                    assert_eq!(parent.epoll_wait(epfd, &mut events, 2, -1), Ok(1));
+                } else {
+                    let watch = abi::Pollfd {
+                        fd: event,
+                        events: 1,
+                        revents: 0,
+                    };
+                    assert_eq!(parent.poll(&mut watch.to_bytes(), 1, -1), Ok(1));
+                }
+                let mut count = [0; 8];
+                if let Ok(8) = parent.read(event, &mut count, 8) {
+                    seen += u64::from_le_bytes(count);
+                }
+            }
+            writer.join();
+        })
+    });
+}
