@@ -31,6 +31,7 @@ mod vnode;
 pub use attr::{Attr, SetAttr, VnodeKind};
 pub use blockdev::BlockDev;
 pub use devsw::{Device, DeviceOpen, major, makedev, minor};
+pub use etfs::{EtfsNode, EtfsType};
 pub use mount::{FsStat, FsType, Mount, MountArgs, MountOps};
 pub use ops::{DirEntry, DirSink, NewNode, Rename, VnodeOps};
 pub use vfs::Vfs;

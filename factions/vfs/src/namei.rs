@@ -267,9 +267,9 @@ impl<'c, 'p> Walk<'c, 'p> {
             access::check(self.cx, self.cred, &self.at, Want::EXEC)?;
             let mut name = start..start + len;
             let mut known = None;
-            if self.vfs.etfs.is_used()
+            if self.vfs.etfs.may_have(&rest[..len])
                 && Arc::ptr_eq(&self.at, self.vfs.root())
-                && let Some((vp, taken)) = self.vfs.etfs.find(self.cx, rest)
+                && let Some((vp, taken)) = self.vfs.etfs.find(self.cx, rest)?
             {
                 name.end = start + taken;
                 known = Some(vp);

@@ -11,10 +11,12 @@ use crate::{Vnode, VnodeKind};
 mod attr;
 mod data;
 mod dir;
+mod etfs;
 mod mount;
 mod names;
 mod open;
 mod stat;
+mod xattr;
 
 pub(crate) use dir::path_of;
 
@@ -81,6 +83,20 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         statfs => mount::statfs,
         fstatfs => mount::fstatfs,
         getvfsstat => mount::getvfsstat,
+        etfs_register => etfs::etfs_register,
+        etfs_remove => etfs::etfs_remove,
+        setxattr => xattr::setxattr,
+        lsetxattr => xattr::lsetxattr,
+        fsetxattr => xattr::fsetxattr,
+        getxattr => xattr::getxattr,
+        lgetxattr => xattr::lgetxattr,
+        fgetxattr => xattr::fgetxattr,
+        listxattr => xattr::listxattr,
+        llistxattr => xattr::llistxattr,
+        flistxattr => xattr::flistxattr,
+        removexattr => xattr::removexattr,
+        lremovexattr => xattr::lremovexattr,
+        fremovexattr => xattr::fremovexattr,
     })
 }
 
