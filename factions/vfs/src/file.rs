@@ -10,9 +10,9 @@ use abi::{
 use kern::poll::{Events, Watcher};
 use kern::{Curlwp, File, OpenFile, Uio};
 
-use crate::mount::MountHold;
+use crate::mount::{MountHold, MountState};
 use crate::pages::ErrorMark;
-use crate::{Mount, Vnode, VnodeKind, access, pages};
+use crate::{Attr, Mount, Vnode, VnodeKind, access, pages};
 
 /// The largest offset a file can have.
 pub(crate) const MAX_SIZE: u64 = i64::MAX as u64;
@@ -29,8 +29,8 @@ pub(crate) struct VnodeFile {
     path_only: bool,
     /// Which errors of write-back this open file has been told of.
     errors: ErrorMark,
-    /// The time of last access is a day old, so that the next read sets it.
-    atime_stale: AtomicBool,
+    /// Whether it has been looked whether the time of last access is a day old.
+    atime_seen: AtomicBool,
 }
 
 impl VnodeFile {
@@ -64,13 +64,12 @@ impl VnodeFile {
                 let _ = vp.closed(cx);
             }
         })?;
-        let stale = Vnode::timestamp(cx).saturating_sub(vp.attr(cx).atime) > ATIME_STALE;
         Ok(Arc::new(VnodeFile {
             hold,
             device,
             path_only,
             errors: pages::error_mark(&vp),
-            atime_stale: AtomicBool::new(stale),
+            atime_seen: AtomicBool::new(false),
             vp,
         }))
     }
@@ -91,28 +90,29 @@ impl VnodeFile {
         self.path_only
     }
 
-    /// Sets the time of last access as relatime does: when the file was changed since, or it is a day old.
+    /// Sets the time of last access as relatime does: when the file was changed since, or it is a day old. Whether it is a
+    /// day old is looked at once for each open file, not at each read.
     #[inline]
     pub(crate) fn accessed(&self, cx: &Curlwp<'_>, of: &OpenFile) {
         let attr = self.vp.attr(cx);
-        let due = attr.atime <= attr.mtime
-            || attr.atime <= attr.ctime
-            || self.atime_stale.load(Ordering::Relaxed);
-        if due {
-            self.set_atime(cx, of);
+        let changed = attr.atime <= attr.mtime || attr.atime <= attr.ctime;
+        if changed || !self.atime_seen.load(Ordering::Relaxed) {
+            self.set_atime(cx, of, &attr, changed);
         }
     }
 
     #[cold]
-    fn set_atime(&self, cx: &Curlwp<'_>, of: &OpenFile) {
+    fn set_atime(&self, cx: &Curlwp<'_>, of: &OpenFile, attr: &Attr, changed: bool) {
+        self.atime_seen.store(true, Ordering::Relaxed);
         let flags = self.mount().flags();
         let dir = self.vp.is_dir() && flags & abi::MS_NODIRATIME != 0;
         if flags & (abi::MS_NOATIME | abi::MS_RDONLY) != 0 || dir || of.flags() & O_NOATIME != 0 {
             return;
         }
-        self.atime_stale.store(false, Ordering::Relaxed);
         let now = Vnode::timestamp(cx);
-        self.vp.update_later(cx, |attr| attr.atime = now);
+        if changed || now.saturating_sub(attr.atime) > ATIME_STALE {
+            self.vp.update_later(cx, |attr| attr.atime = now);
+        }
     }
 
     /// Writes the file back and makes it durable; tells an error of an earlier write-back that nobody told this open file.
@@ -121,8 +121,15 @@ impl VnodeFile {
     }
 
     fn write_data(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
-        // Writing may go on while the descriptor is closed, and a driver may have found its disk broken since it was opened.
-        let _writing = MountHold::writing(self.mount().clone())?;
+        // A driver may have found its disk broken since the file was opened. The open file itself keeps a mount that is
+        // in the tree from going; one that is detached goes with the last close, which does not wait for us.
+        if self.mount().read_only() {
+            return Err(Errno::EROFS);
+        }
+        let detached = self.mount().life() != MountState::Live;
+        let _writing = detached
+            .then(|| MountHold::writing(self.mount().clone()))
+            .transpose()?;
         if uio.resid() == 0 {
             return Ok(());
         }
@@ -230,8 +237,10 @@ impl File for VnodeFile {
                 self.vp.ino
             ));
         }
-        self.hold.release();
-        crate::mounts::finish_detached(cx, self.mount());
+        if self.mount().life() == MountState::Detached {
+            self.hold.release();
+            crate::mounts::finish_detached(cx, self.mount());
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -115,6 +115,8 @@ pub struct Mount {
     root: OnceLock<Arc<Vnode>>,
     /// What was mounted, as given.
     pub source: Box<[u8]>,
+    /// The block device that it is on.
+    device: Option<Arc<Vnode>>,
     /// `MS_*` flags; remounting changes them.
     flags: AtomicU64,
     /// Open files, working directories and calls under way that keep it from being unmounted.
@@ -164,6 +166,7 @@ impl Mount {
             ops,
             root: OnceLock::new(),
             source: args.source.into(),
+            device: args.device.cloned(),
             flags: AtomicU64::new(args.flags & KEPT_FLAGS),
             busy: AtomicU32::new(0),
             writers: AtomicU32::new(0),
@@ -235,6 +238,11 @@ impl Mount {
     /// Makes it read-only or otherwise flagged. A driver uses it when it finds that it must not write.
     pub fn set_flags(&self, flags: u64) {
         self.flags.store(flags & KEPT_FLAGS, Ordering::Relaxed);
+    }
+
+    /// The block device that it is on, if it is on one of this kernel's.
+    pub fn device(&self) -> Option<&Arc<Vnode>> {
+        self.device.as_ref()
     }
 
     /// How many uses keep it from being unmounted.

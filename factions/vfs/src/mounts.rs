@@ -9,15 +9,19 @@ use sync::Mutex;
 use crate::mount::MountState;
 use crate::{Mount, MountArgs, Vfs, Vnode, VnodeKind, namei, pages};
 
-/// The mounts of a kernel, in the order in which they were made. The lock also serialises mounting and unmounting; it
-/// comes before every lock of a vnode.
+/// The mounts of a kernel.
+///
+/// `changing` is held by who mounts, remounts or unmounts, for as long as that takes: one at a time, and nobody else waits.
+/// It comes before every lock of a vnode; `list`, the mounts in the order in which they were made, is a leaf.
 pub(crate) struct Mounts {
+    changing: Mutex<()>,
     list: Mutex<Vec<Arc<Mount>>>,
 }
 
 impl Mounts {
     pub(crate) fn new(root: Arc<Mount>) -> Mounts {
         Mounts {
+            changing: Mutex::default(),
             list: Mutex::new(vec![root]),
         }
     }
@@ -25,6 +29,13 @@ impl Mounts {
     /// Every mount now.
     pub(crate) fn all(&self, cx: &Curlwp<'_>) -> Vec<Arc<Mount>> {
         self.list.lock(cx.cpu()).clone()
+    }
+
+    /// Whether a block device is mounted.
+    pub(crate) fn uses(&self, cx: &Curlwp<'_>, device: &Arc<Vnode>) -> bool {
+        let list = self.list.lock(cx.cpu());
+        list.iter()
+            .any(|m| m.device().is_some_and(|used| Arc::ptr_eq(used, device)))
     }
 }
 
@@ -73,7 +84,17 @@ pub(crate) fn mount(cx: &Curlwp<'_>, request: &MountRequest<'_>) -> Result<(), E
             "mount {target}: file system type {unknown} is not in this kernel, which has: {known}"
         ));
     })?;
+    let _changing = vfs.mounts.changing.lock(cx.cpu());
     let device = device_of(cx, request.source);
+    if let Some(device) = &device
+        && vfs.mounts.uses(cx, device)
+    {
+        let source = text(request.source);
+        cx.log(format_args!(
+            "mount {target}: {source} is mounted already; unmount it first"
+        ));
+        return Err(Errno::EBUSY);
+    }
     let args = MountArgs {
         source: request.source,
         device: device.as_ref(),
@@ -109,16 +130,16 @@ fn attach(
     covers: &Arc<Vnode>,
     mount: &Arc<Mount>,
 ) -> Result<(), Errno> {
-    let mut list = vfs.mounts.list.lock(cx.cpu());
     // Somebody may have mounted here since the directory was looked up: this mount goes on top.
     let covers = namei::over_mounts(covers.clone())?;
     let _names = covers.dir.write(cx.cpu());
-    if covers.is_removed() {
+    let outer = covers.mount().map(|outer| outer.life());
+    if covers.is_removed() || outer != Some(MountState::Live) {
         return Err(Errno::ENOENT);
     }
     mount.covered.store(Some(covers.clone()));
     covers.mounted.store(Some(mount.clone()));
-    list.push(mount.clone());
+    vfs.mounts.list.lock(cx.cpu()).push(mount.clone());
     Ok(())
 }
 
@@ -128,7 +149,7 @@ fn remount(cx: &Curlwp<'_>, vp: &Arc<Vnode>, flags: u64, data: &[u8]) -> Result<
         return Err(Errno::EINVAL);
     }
     let vfs = Vfs::of(cx)?;
-    let _list = vfs.mounts.list.lock(cx.cpu());
+    let _changing = vfs.mounts.changing.lock(cx.cpu());
     let before = mount.flags();
     let to_read_only = flags & MS_RDONLY != 0 && !mount.read_only();
     if to_read_only {
@@ -161,21 +182,21 @@ pub(crate) fn unmount(cx: &Curlwp<'_>, vp: &Arc<Vnode>, flags: i32) -> Result<()
     if !vp.is_mount_root() || mount.covered().is_none() {
         return Err(Errno::EINVAL);
     }
-    let mut list = vfs.mounts.list.lock(cx.cpu());
+    let _changing = vfs.mounts.changing.lock(cx.cpu());
     // What is mounted inside keeps it; one that is detached takes them along, the innermost first.
-    let inside = inside(&list, &mount);
+    let inside = inside(&vfs.mounts.all(cx), &mount);
     if !inside.is_empty() && flags & MNT_DETACH == 0 {
         return Err(Errno::EBUSY);
     }
     for mount in inside.iter().rev().chain([&mount]) {
-        match claim(cx, vfs, mount) {
+        match claim(mount) {
             Ok(()) => {
-                detach(cx, &mut list, mount);
+                detach(cx, vfs, mount);
                 finish(cx, vfs, mount)?;
             }
             Err(_) if flags & MNT_DETACH != 0 => {
                 mount.set_life(MountState::Detached);
-                detach(cx, &mut list, mount);
+                detach(cx, vfs, mount);
                 sync(cx, mount)?;
             }
             // Linux forces network file systems only; what has uses keeps being busy here too.
@@ -207,24 +228,26 @@ fn inside(list: &[Arc<Mount>], mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
 }
 
 /// Marks a mount as dead when nothing uses it. `EBUSY` when something does.
-fn claim(cx: &Curlwp<'_>, vfs: &Vfs, mount: &Arc<Mount>) -> Result<(), Errno> {
+fn claim(mount: &Mount) -> Result<(), Errno> {
     let before = mount.life();
     mount.set_life(MountState::Dead);
     if mount.busy() != 0 {
         mount.set_life(before);
         return Err(Errno::EBUSY);
     }
-    let _ = (cx, vfs);
     Ok(())
 }
 
 /// Takes a mount out of the tree.
-fn detach(cx: &Curlwp<'_>, list: &mut Vec<Arc<Mount>>, mount: &Arc<Mount>) {
+fn detach(cx: &Curlwp<'_>, vfs: &Vfs, mount: &Arc<Mount>) {
     if let Some(covered) = mount.covered.swap(None) {
         let _names = covered.dir.write(cx.cpu());
         covered.mounted.store(None);
     }
-    list.retain(|m| !Arc::ptr_eq(m, mount));
+    let mut list = vfs.mounts.list.lock(cx.cpu());
+    let at = list.iter().position(|m| Arc::ptr_eq(m, mount));
+    let _out = at.map(|at| list.remove(at));
+    drop(list);
 }
 
 /// The end of a mount that is out of the tree and has no uses: everything is written and the driver closes it.
@@ -253,8 +276,8 @@ pub(crate) fn finish_detached(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
 #[cold]
 fn finish_detached_slow(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
     let Ok(vfs) = Vfs::of(cx) else { return };
-    let _list = vfs.mounts.list.lock(cx.cpu());
-    if mount.life() == MountState::Detached && claim(cx, vfs, mount).is_ok() {
+    let _changing = vfs.mounts.changing.lock(cx.cpu());
+    if mount.life() == MountState::Detached && claim(mount).is_ok() {
         // Reported in the message buffer; nobody waits for it.
         let _ = finish(cx, vfs, mount);
     }
@@ -281,13 +304,13 @@ pub(crate) fn sync_all(cx: &Curlwp<'_>) -> Result<(), Errno> {
 pub(crate) fn unmount_all(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let vfs = Vfs::of(cx)?;
     let mut result = Ok(());
-    let mut list = vfs.mounts.list.lock(cx.cpu());
-    for mount in std::mem::take(&mut *list).into_iter().rev() {
+    let _changing = vfs.mounts.changing.lock(cx.cpu());
+    for mount in vfs.mounts.all(cx).into_iter().rev() {
         mount.set_life(MountState::Dead);
         if mount.busy() != 0 && mount.covered().is_some() {
             cx.log(format_args!("unmount {}: in use at shutdown", mount.fstype));
         }
-        detach(cx, &mut list, &mount);
+        detach(cx, vfs, &mount);
         result = result.and(finish(cx, vfs, &mount));
     }
     result

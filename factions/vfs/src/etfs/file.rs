@@ -112,64 +112,16 @@ impl VnodeOps for HostFile {
     }
 }
 
-/// The node of a block device, which the buffer cache serves.
+/// The node of a block device. The buffer cache moves its data.
 pub(super) struct HostBlock;
 
 impl VnodeOps for HostBlock {
-    fn read_pages(
-        &self,
-        cx: &Curlwp<'_>,
-        vp: &Arc<Vnode>,
-        offset: u64,
-        pages: &mut [&mut [u8]],
-    ) -> Result<(), Errno> {
-        let device = vp.block_device().ok_or(Errno::ENXIO)?;
-        let mut at = offset;
-        cx.unscheduled(|| {
-            for page in pages {
-                let len = device.size().saturating_sub(at).min(page.len() as u64) as usize;
-                device.read_at(&mut page[..len], at)?;
-                page[len..].fill(0);
-                at += page.len() as u64;
-            }
-            Ok(())
-        })
-    }
-
-    fn write_pages(
-        &self,
-        cx: &Curlwp<'_>,
-        vp: &Arc<Vnode>,
-        offset: u64,
-        pages: &[&[u8]],
-        _size: u64,
-    ) -> Result<(), Errno> {
-        let device = vp.block_device().ok_or(Errno::ENXIO)?;
-        let mut at = offset;
-        cx.unscheduled(|| {
-            for page in pages {
-                let len = device.size().saturating_sub(at).min(page.len() as u64) as usize;
-                device.write_at(&page[..len], at)?;
-                at += page.len() as u64;
-            }
-            Ok(())
-        })
-    }
-
     fn setattr(&self, _: &Curlwp<'_>, _: &Arc<Vnode>, set: &SetAttr) -> Result<(), Errno> {
         if set.size.is_some() {
             Err(Errno::EINVAL)
         } else {
             Ok(())
         }
-    }
-
-    fn fsync(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, _data_only: bool) -> Result<(), Errno> {
-        let device = vp.block_device().ok_or(Errno::ENXIO)?;
-        if !device.writable() {
-            return Ok(());
-        }
-        cx.unscheduled(|| device.sync())
     }
 
     fn open(

@@ -18,7 +18,7 @@ use kern::Curlwp;
 use sync::RwLock;
 
 use crate::devsw::makedev;
-use crate::{Attr, BlockDev, Vfs, Vnode, VnodeKind, VnodeOps};
+use crate::{Attr, BlockDev, Vfs, Vnode, VnodeKind, VnodeOps, pages};
 use dir::HostDir;
 use file::{HostBlock, HostFile, Window};
 
@@ -180,10 +180,8 @@ impl Vfs {
         let key = canonical(key)?;
         let mut keys = self.etfs.keys.write(cx.cpu());
         let vp = keys.get(key).ok_or(Errno::ENOENT)?;
-        // A mount holds the device, what is found in a directory holds that; pages in the buffer cache hold nothing off.
-        let mounted = vp
-            .block_device()
-            .is_some_and(|device| Arc::strong_count(device) > 1);
+        // What is found in a directory holds that; pages in the buffer cache hold nothing off.
+        let mounted = self.mounts.uses(cx, vp);
         let inside = vp.is_dir() && Arc::strong_count(vp) > 1;
         if vp.opens() != 0 || mounted || inside {
             return Err(Errno::EBUSY);
@@ -193,10 +191,13 @@ impl Vfs {
         // Nobody has it open and nobody finds it any more: what the buffer cache has of it goes to the host now.
         match vp {
             Some(vp) if vp.block_device().is_some() => {
-                let flushed = crate::pages::flush(cx, &vp);
-                let synced = vp.ops().fsync(cx, &vp, true);
-                crate::pages::discard(cx, &vp);
-                flushed.and(synced)
+                let mark = pages::error_mark(&vp);
+                let synced = match vp.block_device().is_some_and(|device| device.writable()) {
+                    true => pages::fsync(cx, &vp, true, &mark),
+                    false => Ok(()),
+                };
+                pages::discard(cx, &vp);
+                synced
             }
             _ => Ok(()),
         }

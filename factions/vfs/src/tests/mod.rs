@@ -72,3 +72,30 @@ fn mounting_covers_a_directory_until_it_is_unmounted() {
     drop(lwp);
     kernel.shutdown(true).expect("halted");
 }
+
+mod etfs;
+
+/// The names in a directory, sorted, without the dots.
+pub(crate) fn names(lwp: &LwpHandle, path: &str) -> Vec<String> {
+    let fd = open(lwp, path, O_RDONLY | O_DIRECTORY).expect("a directory");
+    let mut all = Vec::new();
+    let mut buf = [0; 200];
+    loop {
+        let n = lwp.getdents64(fd, &mut buf, 200).expect("entries") as usize;
+        if n == 0 {
+            break;
+        }
+        let mut at = 0;
+        while at < n {
+            let len = usize::from(u16::from_le_bytes([buf[at + 16], buf[at + 17]]));
+            let name = &buf[at + 19..at + len];
+            let end = name.iter().position(|&b| b == 0).expect("a NUL");
+            all.push(String::from_utf8_lossy(&name[..end]).into_owned());
+            at += len;
+        }
+    }
+    lwp.close(fd).expect("closed");
+    all.retain(|name| name != "." && name != "..");
+    all.sort();
+    all
+}
