@@ -133,11 +133,6 @@ impl VnodeFile {
         if uio.resid() == 0 {
             return Ok(());
         }
-        let room = MAX_SIZE.saturating_sub(uio.offset());
-        if room == 0 {
-            return Err(Errno::EFBIG);
-        }
-        uio.truncate(room.min(usize::MAX as u64) as usize);
         access::clear_set_id(cx, &self.vp)?;
         pages::write(cx, &self.vp, uio, of.appends())?;
         let flags = of.flags();
@@ -251,12 +246,6 @@ impl File for VnodeFile {
 impl VnodeFile {
     /// A block device does not grow.
     fn write_block(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
-        let size = self.vp.attr(cx).size;
-        let room = size.saturating_sub(uio.offset());
-        if room == 0 && uio.resid() > 0 {
-            return Err(Errno::ENOSPC);
-        }
-        uio.truncate(room.min(usize::MAX as u64) as usize);
         pages::write(cx, &self.vp, uio, false)?;
         if of.flags() & O_DSYNC != 0 {
             self.fsync(cx, true)?;

@@ -270,9 +270,8 @@ impl OpenFile {
 
 /// Runs a transfer and answers how many bytes it moved. An error counts only when nothing was moved before it.
 fn count(uio: &mut Uio<'_>, op: impl FnOnce(&mut Uio<'_>) -> Result<(), Errno>) -> SysResult {
-    let before = uio.resid();
     match op(uio) {
-        Err(error) if uio.resid() == before => Err(error),
-        _ => Ok((before - uio.resid()) as i64),
+        Err(error) if uio.moved() == 0 => Err(error),
+        _ => Ok(uio.moved() as i64),
     }
 }

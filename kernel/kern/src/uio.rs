@@ -28,6 +28,7 @@ enum Space<'b> {
 pub struct Uio<'b> {
     space: Space<'b>,
     resid: usize,
+    moved: usize,
     offset: u64,
 }
 
@@ -42,6 +43,7 @@ impl<'b> Uio<'b> {
                 done: 0,
             },
             resid: len,
+            moved: 0,
             offset,
         }
     }
@@ -76,6 +78,7 @@ impl<'b> Uio<'b> {
                 done: 0,
             },
             resid,
+            moved: 0,
             offset,
         })
     }
@@ -84,6 +87,7 @@ impl<'b> Uio<'b> {
     pub fn fill(buf: &'b mut [u8], offset: u64) -> Uio<'b> {
         Uio {
             resid: buf.len(),
+            moved: 0,
             space: Space::Fill(buf),
             offset,
         }
@@ -93,6 +97,7 @@ impl<'b> Uio<'b> {
     pub fn drain(buf: &'b [u8], offset: u64) -> Uio<'b> {
         Uio {
             resid: buf.len(),
+            moved: 0,
             space: Space::Drain(buf),
             offset,
         }
@@ -102,6 +107,12 @@ impl<'b> Uio<'b> {
     #[inline]
     pub fn resid(&self) -> usize {
         self.resid
+    }
+
+    /// Bytes moved so far.
+    #[inline]
+    pub fn moved(&self) -> usize {
+        self.moved
     }
 
     /// Where in the file the next byte belongs.
@@ -123,6 +134,7 @@ impl<'b> Uio<'b> {
     /// Ends the transfer because its last `len` bytes found no place after all: they count as not moved.
     pub fn give_back(&mut self, len: usize) {
         self.resid += len;
+        self.moved = self.moved.saturating_sub(len);
         self.offset -= len as u64;
     }
 
@@ -193,6 +205,7 @@ impl<'b> Uio<'b> {
 
     fn advance(&mut self, n: usize) {
         self.resid -= n;
+        self.moved += n;
         self.offset += n as u64;
     }
 }

@@ -137,6 +137,11 @@ impl VnodeOps for HostDir {
         Ok(())
     }
 
+    fn resident(&self) -> bool {
+        // Nothing of it is ever written back.
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

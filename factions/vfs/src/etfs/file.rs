@@ -107,6 +107,11 @@ impl VnodeOps for HostFile {
         })
     }
 
+    fn resident(&self) -> bool {
+        // Nothing of it is ever written back.
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -177,7 +182,8 @@ impl File for OpenHostFile {
                 return Err(Errno::ENOSPC);
             }
             let n = uio.get(cx, &mut buf[..len])?;
-            cx.unscheduled(|| self.file.write_at(&buf[..n], at))?;
+            cx.unscheduled(|| self.file.write_at(&buf[..n], at))
+                .inspect_err(|_| uio.give_back(n))?;
         }
         let (end, now) = (uio.offset(), Vnode::timestamp(cx));
         self.vp.update(cx, |attr| {

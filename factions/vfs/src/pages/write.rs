@@ -63,9 +63,9 @@ fn write_staged(
         uio.get(cx, &mut buf[..len])?;
         let mut staged = Uio::drain(&buf[..len], offset);
         let result = write_pages(cx, vp, &mut staged, append);
-        uio.give_back(staged.resid());
+        uio.give_back(len - staged.moved());
         result?;
-        if staged.resid() != 0 {
+        if staged.moved() != len {
             break;
         }
         uio.set_offset(staged.offset());
