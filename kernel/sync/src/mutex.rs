@@ -66,7 +66,7 @@ impl<T: ?Sized> Mutex<T> {
         self.word
             .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
-            .then_some(MutexGuard {
+            .then(|| MutexGuard {
                 mutex: self,
                 parker,
             })
@@ -144,5 +144,23 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard exists only while its thread holds the mutex, and `&mut self` makes this the one use.
         unsafe { &mut *self.mutex.value.get() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OffCpu;
+
+    #[test]
+    fn a_try_that_fails_leaves_the_lock_to_its_holder() {
+        let host = hypercall::PosixHost::new();
+        let parker = OffCpu(&*host);
+        let mutex = Mutex::new(1);
+        let held = mutex.lock(&parker);
+        assert!(mutex.try_lock(&parker).is_none());
+        assert!(mutex.try_lock(&parker).is_none(), "it is held still");
+        drop(held);
+        assert!(mutex.try_lock(&parker).is_some());
     }
 }

@@ -67,7 +67,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     pub fn try_write<'a>(&'a self, parker: &'a dyn Parker) -> Option<WriteGuard<'a, T>> {
         self.try_write_word()
-            .then_some(WriteGuard { lock: self, parker })
+            .then(|| WriteGuard { lock: self, parker })
     }
 
     /// The value; no locking is needed by who owns the lock alone.
@@ -200,5 +200,26 @@ impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the writer is alone with the value, and `&mut self` makes this the one use.
         unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OffCpu;
+
+    #[test]
+    fn a_try_that_fails_leaves_the_lock_to_its_holder() {
+        let host = hypercall::PosixHost::new();
+        let parker = OffCpu(&*host);
+        let lock = RwLock::new(1);
+        let held = lock.write(&parker);
+        assert!(lock.try_write(&parker).is_none());
+        assert!(lock.try_write(&parker).is_none(), "it is held still");
+        drop(held);
+        let held = lock.read(&parker);
+        assert!(lock.try_write(&parker).is_none());
+        drop(held);
+        assert!(lock.try_write(&parker).is_some());
     }
 }
