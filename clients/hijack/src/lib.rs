@@ -1,1 +1,8 @@
-//! (to be written)
+//! hijack.
+mod elf;
+mod maps;
+mod mapvec;
+mod mem;
+mod patch;
+mod scan;
+mod sys;
