@@ -6,7 +6,7 @@
 
 /// An ELF file for x86-64, by its bytes.
 #[derive(Clone, Copy)]
-pub struct Elf<'a> {
+pub(crate) struct Elf<'a> {
     bytes: &'a [u8],
     phoff: usize,
     phnum: usize,
@@ -14,7 +14,7 @@ pub struct Elf<'a> {
 
 /// A loadable segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// Program header type (`PT_LOAD`, ...).
     pub kind: u32,
     /// Permission bits: 1 executable, 2 writable, 4 readable.
@@ -28,11 +28,14 @@ pub struct Segment {
 }
 
 /// `PT_LOAD`.
-pub const PT_LOAD: u32 = 1;
+pub(crate) const PT_LOAD: u32 = 1;
 /// `PT_INTERP`: the object asks for a loader.
-pub const PT_INTERP: u32 = 3;
+pub(crate) const PT_INTERP: u32 = 3;
 /// `PT_GNU_EH_FRAME`.
-pub const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+pub(crate) const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+
+/// The segment can be executed.
+pub(crate) const PF_X: u32 = 1;
 
 /// The most code that is taken to belong to the function before it.
 const STRAY_MAX: u64 = 4096;
@@ -42,7 +45,7 @@ const EM_X86_64: u16 = 62;
 
 impl<'a> Elf<'a> {
     /// Reads the header. `None` when the bytes are no ELF file for x86-64.
-    pub fn parse(bytes: &'a [u8]) -> Option<Elf<'a>> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Elf<'a>> {
         if bytes.get(..4)? != b"\x7fELF" || *bytes.get(4)? != ELFCLASS64 {
             return None;
         }
@@ -51,12 +54,20 @@ impl<'a> Elf<'a> {
         }
         let phoff = usize::try_from(u64_at(bytes, 32)?).ok()?;
         let phnum = usize::from(u16_at(bytes, 56)?);
-        Some(Elf { bytes, phoff, phnum })
+        Some(Elf {
+            bytes,
+            phoff,
+            phnum,
+        })
     }
 
     /// The program headers, in order, as far as the file has them.
-    pub fn segments(&self) -> impl Iterator<Item = Segment> + use<'a> {
-        let Elf { bytes, phoff, phnum } = *self;
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + use<'a> {
+        let Elf {
+            bytes,
+            phoff,
+            phnum,
+        } = *self;
         (0..phnum).map_while(move |i| {
             let at = phoff.checked_add(i * 56)?;
             Some(Segment {
@@ -69,13 +80,6 @@ impl<'a> Elf<'a> {
         })
     }
 
-    /// Where a file offset lies in the object's address space.
-    pub fn vaddr_of(&self, offset: u64) -> Option<u64> {
-        self.segments()
-            .find(|s| s.kind == PT_LOAD && offset.wrapping_sub(s.offset) < s.filesz)
-            .map(|s| s.vaddr.wrapping_add(offset - s.offset))
-    }
-
     fn offset_of(&self, vaddr: u64) -> Option<usize> {
         self.segments()
             .find(|s| s.kind == PT_LOAD && vaddr.wrapping_sub(s.vaddr) < s.filesz)
@@ -83,7 +87,7 @@ impl<'a> Elf<'a> {
     }
 
     /// The table of functions, when the object has one in the usual encoding.
-    pub fn functions(&self) -> Option<Functions<'a>> {
+    pub(crate) fn functions(&self) -> Option<Functions<'a>> {
         let header = self.segments().find(|s| s.kind == PT_GNU_EH_FRAME)?;
         let at = usize::try_from(header.offset).ok()?;
         let head = self.bytes.get(at..at.checked_add(12)?)?;
@@ -93,14 +97,20 @@ impl<'a> Elf<'a> {
             return None;
         }
         let count = u32_at(self.bytes, at + 8)? as usize;
-        let table = self.bytes.get(at + 12..at.checked_add(12 + count.checked_mul(8)?)?)?;
-        Some(Functions { elf: *self, base: header.vaddr, table })
+        let table = self
+            .bytes
+            .get(at + 12..at.checked_add(12 + count.checked_mul(8)?)?)?;
+        Some(Functions {
+            elf: *self,
+            base: header.vaddr,
+            table,
+        })
     }
 }
 
 /// The functions of an object that have unwind information, by address.
 #[derive(Clone, Copy)]
-pub struct Functions<'a> {
+pub(crate) struct Functions<'a> {
     elf: Elf<'a>,
     base: u64,
     table: &'a [u8],
@@ -110,7 +120,7 @@ impl Functions<'_> {
     /// Start and end (in the object's address space) of the function that holds `vaddr`. Code behind the end that a
     /// function's own frame description gives still belongs to it, up to the next one: hand-written code ends its
     /// description early where a stack cannot be unwound (clone).
-    pub fn containing(&self, vaddr: u64) -> Option<(u64, u64)> {
+    pub(crate) fn containing(&self, vaddr: u64) -> Option<(u64, u64)> {
         let count = self.table.len() / 8;
         let (mut low, mut high) = (0, count);
         while low < high {
@@ -183,7 +193,10 @@ mod tests {
         let elf = Elf::parse(&bytes).unwrap();
         assert!(elf.segments().any(|s| s.kind == PT_INTERP));
         let functions = elf.functions().unwrap();
-        let text = elf.segments().find(|s| s.kind == PT_LOAD && s.flags & 1 != 0).unwrap();
+        let text = elf
+            .segments()
+            .find(|s| s.kind == PT_LOAD && s.flags & 1 != 0)
+            .unwrap();
         let found = (0..text.filesz)
             .step_by(997)
             .filter_map(|i| functions.containing(text.vaddr + i))
@@ -208,7 +221,6 @@ mod tests {
             noise[32..40].copy_from_slice(&phoff.to_le_bytes());
             if let Some(elf) = Elf::parse(&noise) {
                 let _ = elf.segments().count();
-                let _ = elf.vaddr_of(at);
                 if let Some(f) = elf.functions() { let _ = f.containing(at); }
             }
         }

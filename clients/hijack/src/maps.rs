@@ -5,7 +5,7 @@ use crate::sys::{self, host};
 
 /// One line of /proc/self/maps, proc_pid_maps(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping<'a> {
+pub(crate) struct Mapping<'a> {
     /// First address.
     pub start: usize,
     /// First address behind it.
@@ -21,7 +21,7 @@ pub struct Mapping<'a> {
 }
 
 /// The text of /proc/self/maps.
-pub fn read() -> Option<MapVec<u8>> {
+pub(crate) fn read() -> Option<MapVec<u8>> {
     // SAFETY: the path is a constant string with its NUL.
     let fd = unsafe { host!(open, c"/proc/self/maps".as_ptr(), 0o2000000, 0) };
     if sys::failed(fd) {
@@ -32,7 +32,11 @@ pub fn read() -> Option<MapVec<u8>> {
     loop {
         // SAFETY: chunk is writable for its length.
         let got = unsafe { host!(read, fd, chunk.as_mut_ptr(), chunk.len()) };
-        let whole = got <= 0 || chunk[..got as usize].iter().try_for_each(|&b| text.push(b)).is_err();
+        let whole = got <= 0
+            || chunk[..got as usize]
+                .iter()
+                .try_for_each(|&b| text.push(b))
+                .is_err();
         if whole {
             break;
         }
@@ -43,7 +47,7 @@ pub fn read() -> Option<MapVec<u8>> {
 }
 
 /// The mappings of a maps text, in order of address; lines of another form are passed over.
-pub fn parse(text: &[u8]) -> impl Iterator<Item = Mapping<'_>> {
+pub(crate) fn parse(text: &[u8]) -> impl Iterator<Item = Mapping<'_>> {
     text.split(|&b| b == b'\n').filter_map(line)
 }
 
@@ -76,7 +80,8 @@ fn word<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 fn number(digits: &[u8], base: u32) -> Option<u64> {
     digits.iter().try_fold(0u64, |n, &d| {
         let digit = (d as char).to_digit(base)?;
-        n.checked_mul(u64::from(base))?.checked_add(u64::from(digit))
+        n.checked_mul(u64::from(base))?
+            .checked_add(u64::from(digit))
     })
 }
 
@@ -90,7 +95,14 @@ mod tests {
         let got: Vec<_> = parse(text).collect();
         assert_eq!(
             got[0],
-            Mapping { start: 0x7f00, end: 0x8000, exec: true, offset: 0x28000, inode: 4711, path: b"/lib/a b.so" }
+            Mapping {
+                start: 0x7f00,
+                end: 0x8000,
+                exec: true,
+                offset: 0x28000,
+                inode: 4711,
+                path: b"/lib/a b.so"
+            }
         );
         assert_eq!((got.len(), got[1].exec, got[1].path), (2, false, &b""[..]));
     }

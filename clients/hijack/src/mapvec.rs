@@ -6,7 +6,7 @@ use core::ops::{Deref, DerefMut};
 use crate::sys;
 
 /// A growing array of plain values, page by page, without the heap.
-pub struct MapVec<T: Copy> {
+pub(crate) struct MapVec<T: Copy> {
     at: *mut T,
     len: usize,
     cap: usize,
@@ -27,7 +27,7 @@ impl<T: Copy> MapVec<T> {
     ///
     /// # Safety
     /// All-zero bytes are a valid `T`.
-    pub unsafe fn zeroed(len: usize) -> Option<MapVec<T>> {
+    pub(crate) unsafe fn zeroed(len: usize) -> Option<MapVec<T>> {
         let mut new = MapVec::default();
         new.reserve(len).ok()?;
         new.len = len;
@@ -35,7 +35,7 @@ impl<T: Copy> MapVec<T> {
     }
 
     /// Appends; `Err` when memory is short.
-    pub fn push(&mut self, value: T) -> Result<(), OutOfMemory> {
+    pub(crate) fn push(&mut self, value: T) -> Result<(), OutOfMemory> {
         if self.len == self.cap {
             self.reserve((self.cap * 2).max(4096 / size_of::<T>().max(1)).max(1))?;
         }
@@ -43,11 +43,6 @@ impl<T: Copy> MapVec<T> {
         unsafe { self.at.add(self.len).write(value) };
         self.len += 1;
         Ok(())
-    }
-
-    /// Forgets the contents and keeps the memory.
-    pub fn clear(&mut self) {
-        self.len = 0;
     }
 
     fn reserve(&mut self, cap: usize) -> Result<(), OutOfMemory> {
@@ -97,7 +92,7 @@ impl<T: Copy> DerefMut for MapVec<T> {
 
 /// The host had no memory left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory;
+pub(crate) struct OutOfMemory;
 
 #[cfg(test)]
 mod tests {
@@ -110,7 +105,5 @@ mod tests {
             v.push(i).unwrap();
         }
         assert!(v.iter().copied().eq(0..10_000));
-        v.clear();
-        assert!(v.is_empty());
     }
 }

@@ -10,7 +10,7 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
 
-use crate::elf::{Elf, PT_LOAD};
+use crate::elf::{Elf, PF_X, PT_LOAD};
 use crate::mapvec::MapVec;
 use crate::scan::{self, JUMP, Plan, Reason, Site, WINDOW_MAX};
 use crate::sys::{self, MAP_FIXED_NOREPLACE, PROT_EXEC, PROT_READ, PROT_WRITE, host};
@@ -22,7 +22,7 @@ const NEAR: usize = 0x7000_0000;
 
 /// A mapped piece of an object's text, and the file behind it.
 #[derive(Clone, Copy)]
-pub struct Text<'a> {
+pub(crate) struct Text<'a> {
     /// Where it is mapped.
     pub start: usize,
     /// Bytes mapped.
@@ -39,12 +39,17 @@ pub struct Text<'a> {
 /// # Safety
 /// `text` describes a mapping of that file that nobody executes between the check of the bytes and their change, or
 /// that only this thread executes; `hook` is the hook's entry.
-pub unsafe fn rewrite(text: Text<'_>, hook: usize, sites: &mut MapVec<Site>) -> Option<u64> {
+pub(crate) unsafe fn rewrite(text: Text<'_>, hook: usize, sites: &mut MapVec<Site>) -> Option<u64> {
     let elf = Elf::parse(text.file)?;
-    let vaddr = elf.vaddr_of(text.offset)?;
-    let segment = elf
-        .segments()
-        .find(|s| s.kind == PT_LOAD && text.offset.wrapping_sub(s.offset & !4095) < s.filesz + 4096)?;
+    // A mapping begins at a page, which may hold the end of the segment before.
+    let segment = elf.segments().find(|s| {
+        let begin = s.offset & !4095;
+        let is_code = s.kind == PT_LOAD && s.flags & PF_X != 0;
+        is_code && text.offset.wrapping_sub(begin) < s.filesz.saturating_add(s.offset - begin)
+    })?;
+    let vaddr = segment
+        .vaddr
+        .wrapping_add(text.offset.wrapping_sub(segment.offset));
     let from = usize::try_from(text.offset).ok()?;
     let to = usize::try_from(segment.offset.checked_add(segment.filesz)?).ok()?;
     let to = to.min(from.checked_add(text.len)?).min(text.file.len());
@@ -67,25 +72,38 @@ pub unsafe fn rewrite(text: Text<'_>, hook: usize, sites: &mut MapVec<Site>) -> 
 /// # Safety
 /// As [`rewrite`].
 unsafe fn install(start: usize, bytes: &[u8], hook: usize, sites: &mut [Site]) -> Option<()> {
-    let planned = sites.iter().filter(|s| matches!(s.plan, Plan::Rewrite { .. })).count();
+    let planned = sites
+        .iter()
+        .filter(|s| matches!(s.plan, Plan::Rewrite { .. }))
+        .count();
     if planned == 0 {
         return Some(());
     }
     let room = (16 + planned * TRAMPOLINE_MAX).next_multiple_of(4096);
     let area = near_memory(start, bytes.len(), room)?;
-    let mut out = Emitter { area: area as usize, at: area as usize + 16 };
+    let mut out = Emitter {
+        area: area as usize,
+        at: area as usize + 16,
+    };
     let pages = (start & !4095, (start + bytes.len()).next_multiple_of(4096));
     let len = pages.1 - pages.0;
     // SAFETY: the area is fresh and 16 bytes long at least; the text is mapped, and stays executable while it changes.
     unsafe {
         (area as *mut usize).write(hook);
-        if sys::failed(host!(mprotect, pages.0, len, PROT_READ | PROT_WRITE | PROT_EXEC)) {
+        if sys::failed(host!(
+            mprotect,
+            pages.0,
+            len,
+            PROT_READ | PROT_WRITE | PROT_EXEC
+        )) {
             sys::unmap(area, room);
             return None;
         }
     }
     for site in sites.iter_mut() {
-        let Plan::Rewrite { start: from, len } = site.plan else { continue };
+        let Plan::Rewrite { start: from, len } = site.plan else {
+            continue;
+        };
         let (from, to) = (from as usize, from as usize + usize::from(len));
         let trampoline = out.at;
         let at = start + from;
@@ -93,7 +111,8 @@ unsafe fn install(start: usize, bytes: &[u8], hook: usize, sites: &mut [Site]) -
         // SAFETY: the mapping covers bytes.len() bytes from start.
         let live = unsafe { core::slice::from_raw_parts(at as *const u8, to - from) };
         // SAFETY: room was counted for every site.
-        let done = live == &bytes[from..to] && unsafe { out.trampoline(&bytes[from..to], at) }.is_some();
+        let done =
+            live == &bytes[from..to] && unsafe { out.trampoline(&bytes[from..to], at) }.is_some();
         if !done {
             out.at = trampoline;
             site.plan = Plan::Leave(Reason::Cramped);
@@ -175,7 +194,9 @@ fn near_memory(start: usize, len: usize, room: usize) -> Option<*mut u8> {
         // SAFETY: mapped a line ago.
         unsafe { sys::unmap(at, room) };
     }
-    let below = (1..64usize).map(|k| k << 16).chain((1..64).map(|k| k << 24));
+    let below = (1..64usize)
+        .map(|k| k << 16)
+        .chain((1..64).map(|k| k << 24));
     below
         .filter_map(|gap| (start & !0xffff).checked_sub(gap + room.next_multiple_of(1 << 16)))
         .chain((1..64).map(|k| (start + len).next_multiple_of(1 << 16) + (k << 24)))
@@ -208,7 +229,10 @@ mod tests {
         // SAFETY: a fresh page, filled with a function of no arguments and then made executable.
         unsafe {
             core::ptr::copy_nonoverlapping(code.as_ptr(), at, code.len());
-            let mut sites = [Site { at: 6, plan: Plan::Rewrite { start: 0, len: 8 } }];
+            let mut sites = [Site {
+                at: 6,
+                plan: Plan::Rewrite { start: 0, len: 8 },
+            }];
             install(at as usize, &code, hook, &mut sites).unwrap();
             assert!(matches!(sites[0].plan, Plan::Rewrite { .. }));
             assert_eq!(*at, 0xe9);

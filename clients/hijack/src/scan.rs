@@ -13,15 +13,15 @@ use crate::mapvec::{MapVec, OutOfMemory};
 /// The two bytes of `syscall`.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// Bytes of `jmp rel32`.
-pub const JUMP: usize = 5;
+pub(crate) const JUMP: usize = 5;
 /// The most bytes a window has: the jump, and what of two long instructions sticks out.
-pub const WINDOW_MAX: usize = 32;
+pub(crate) const WINDOW_MAX: usize = 32;
 /// How far around a site branches are watched for.
 const REACH: usize = 32;
 
 /// A `syscall` instruction, by offset in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Site {
+pub(crate) struct Site {
     /// Where it is.
     pub at: u32,
     /// What can be done with it.
@@ -30,7 +30,7 @@ pub struct Site {
 
 /// What can be done with a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub(crate) enum Plan {
     /// Replace `len` bytes from `start`.
     Rewrite {
         /// Offset of the first byte replaced.
@@ -44,7 +44,7 @@ pub enum Plan {
 
 /// Why a site stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Nothing says where the instructions around it start.
     NoFunction,
     /// The instructions around it cannot move, or a branch lands among them.
@@ -59,7 +59,7 @@ pub enum Reason {
 
 impl Reason {
     /// For people to read.
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Reason::NoFunction => "outside every known function",
             Reason::Cramped => "its neighbours cannot move",
@@ -71,7 +71,7 @@ impl Reason {
 }
 
 /// Finds the sites of `text`, which lies at `vaddr` of the object's address space, in ascending order.
-pub fn scan(
+pub(crate) fn scan(
     text: &[u8],
     vaddr: u64,
     functions: Option<Functions<'_>>,
@@ -88,6 +88,7 @@ pub fn scan(
                 (end <= text.len()).then_some((start, end))
             });
         let plan = match function {
+            _ if is_sigreturn(text, at) => Some(Plan::Leave(Reason::Sigreturn)),
             None => Some(Plan::Leave(Reason::NoFunction)),
             Some((start, end)) => plan(text, vaddr, start, end, at, busy_until),
         };
@@ -95,7 +96,10 @@ pub fn scan(
             if let Plan::Rewrite { start, len } = plan {
                 busy_until = start as usize + usize::from(len);
             }
-            sites.push(Site { at: at as u32, plan })?;
+            sites.push(Site {
+                at: at as u32,
+                plan,
+            })?;
         }
     }
     refuse_far_branches(text, &mut sites[first..])
@@ -135,6 +139,13 @@ struct Around {
     n_after: usize,
 }
 
+/// Whether the number of rt_sigreturn(2) is loaded right before. By its bytes, because the frame description of a signal
+/// trampoline begins a byte early, for unwinders that look at the return address minus one.
+fn is_sigreturn(text: &[u8], at: usize) -> bool {
+    let before = &text[..at];
+    before.ends_with(&[0x48, 0xc7, 0xc0, 15, 0, 0, 0]) || before.ends_with(&[0xb8, 15, 0, 0, 0])
+}
+
 /// Decides on the candidate at `at` of the function `start..end`; `None` when it is no instruction.
 fn plan(
     text: &[u8],
@@ -155,21 +166,26 @@ fn plan(
     let mut is_instruction = false;
     let mut flags_needed = false;
     let mut straight = true;
-    let mut rax = None;
-    let mut decoder = Decoder::with_ip(64, &text[start..end], vaddr + start as u64, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(
+        64,
+        &text[start..end],
+        vaddr + start as u64,
+        DecoderOptions::NONE,
+    );
     let mut instr = Instruction::default();
     while decoder.can_decode() {
         decoder.decode_out(&mut instr);
         let here = (instr.ip() - vaddr) as usize;
         if let Some(target) = near_target(&instr) {
-            let bit = target.wrapping_sub(vaddr + at as u64).wrapping_add(REACH as u64);
+            let bit = target
+                .wrapping_sub(vaddr + at as u64)
+                .wrapping_add(REACH as u64);
             if bit < 64 {
                 landings |= 1 << bit;
             }
         }
         let movable = is_movable(&instr);
         if here < at {
-            rax = loads_rax(&instr).or(rax.filter(|_| instr.flow_control() == FlowControl::Next));
             around.before.rotate_right(1);
             around.before[0] = (here, instr.len(), movable);
             around.n_before = (around.n_before + 1).min(4);
@@ -183,7 +199,8 @@ fn plan(
             if straight && !flags_needed {
                 flags_needed = instr.code() != Code::Syscall
                     && instr.rflags_read() & !iced_x86::RflagsBits::DF != 0;
-                straight = instr.flow_control() == FlowControl::Next && instr.rflags_modified() == 0;
+                straight =
+                    instr.flow_control() == FlowControl::Next && instr.rflags_modified() == 0;
             }
         }
         if here > at && !is_instruction {
@@ -193,17 +210,16 @@ fn plan(
     if !is_instruction {
         return None;
     }
-    if rax == Some(u64::from(abi::nr::rt_sigreturn)) {
-        return Some(Plan::Leave(Reason::Sigreturn));
-    }
     if flags_needed {
         return Some(Plan::Leave(Reason::Cramped));
     }
     let window = around.window(at, landings, busy_until);
-    Some(window.map_or(Plan::Leave(Reason::Cramped), |(start, len)| Plan::Rewrite {
-        start: start as u32,
-        len: len as u8,
-    }))
+    Some(
+        window.map_or(Plan::Leave(Reason::Cramped), |(start, len)| Plan::Rewrite {
+            start: start as u32,
+            len: len as u8,
+        }),
+    )
 }
 
 impl Around {
@@ -252,16 +268,6 @@ fn is_movable(instr: &Instruction) -> bool {
         && !matches!(instr.code(), Code::Syscall | Code::Endbr64)
 }
 
-/// The number that `mov eax, n` or `mov rax, n` loads.
-fn loads_rax(instr: &Instruction) -> Option<u64> {
-    use iced_x86::{OpKind, Register};
-    (instr.mnemonic() == iced_x86::Mnemonic::Mov
-        && instr.op0_kind() == OpKind::Register
-        && matches!(instr.op0_register(), Register::EAX | Register::RAX)
-        && matches!(instr.op1_kind(), OpKind::Immediate32 | OpKind::Immediate32to64))
-    .then(|| u64::from(instr.immediate32()))
-}
-
 /// Withdraws windows into which a 32-bit branch from anywhere in the text leads: every byte is taken for the start of
 /// a call, jump or conditional jump, so nothing that is one can be missed.
 fn refuse_far_branches(text: &[u8], sites: &mut [Site]) -> Result<(), OutOfMemory> {
@@ -282,13 +288,17 @@ fn refuse_far_branches(text: &[u8], sites: &mut [Site]) -> Result<(), OutOfMemor
     for (i, window) in text.windows(6).enumerate() {
         let (disp, end) = match window[0] {
             0xe8 | 0xe9 => ([window[1], window[2], window[3], window[4]], i + 5),
-            0x0f if window[1] & 0xf0 == 0x80 => ([window[2], window[3], window[4], window[5]], i + 6),
+            0x0f if window[1] & 0xf0 == 0x80 => {
+                ([window[2], window[3], window[4], window[5]], i + 6)
+            }
             _ => continue,
         };
         let target = (end as u64).wrapping_add_signed(i64::from(i32::from_le_bytes(disp)));
-        let hit = usize::try_from(target)
-            .ok()
-            .filter(|&t| inside.get(t / 64).is_some_and(|word| word >> (t % 64) & 1 != 0));
+        let hit = usize::try_from(target).ok().filter(|&t| {
+            inside
+                .get(t / 64)
+                .is_some_and(|word| word >> (t % 64) & 1 != 0)
+        });
         if let Some(hit) = hit {
             withdraw(sites, hit as u32, i as u32);
         }
@@ -322,7 +332,10 @@ mod tests {
         let bytes = std::fs::read(path).unwrap();
         let elf = Elf::parse(&bytes).unwrap();
         let mut sites = MapVec::default();
-        for s in elf.segments().filter(|s| s.kind == PT_LOAD && s.flags & 1 != 0) {
+        for s in elf
+            .segments()
+            .filter(|s| s.kind == PT_LOAD && s.flags & 1 != 0)
+        {
             let text = &bytes[s.offset as usize..(s.offset + s.filesz) as usize];
             let began = std::time::Instant::now();
             scan(text, s.vaddr, elf.functions(), &mut sites).unwrap();
@@ -358,7 +371,10 @@ mod tests {
             text[at..at + 2].copy_from_slice(&SYSCALL);
             assert_eq!(candidates(&text).collect::<Vec<_>>(), [at], "{at}");
         }
-        assert_eq!(candidates(&[5, 5, 0x0f, 0x0f, 5, 5]).collect::<Vec<_>>(), [3]);
+        assert_eq!(
+            candidates(&[5, 5, 0x0f, 0x0f, 5, 5]).collect::<Vec<_>>(),
+            [3]
+        );
         assert_eq!(candidates(&[0x0f]).count(), 0);
     }
 
@@ -376,7 +392,9 @@ mod tests {
     #[test]
     fn a_branch_onto_the_call_itself_moves_the_window_behind_it() {
         // mov eax, 39; syscall; cmp rax, -4095; jmp syscall
-        let code = [0xb8, 39, 0, 0, 0, 0x0f, 5, 0x48, 0x3d, 1, 0xf0, 0xff, 0xff, 0xeb, 0xf6];
+        let code = [
+            0xb8, 39, 0, 0, 0, 0x0f, 5, 0x48, 0x3d, 1, 0xf0, 0xff, 0xff, 0xeb, 0xf6,
+        ];
         assert_eq!(plan_of(&code, 5), Some(Plan::Rewrite { start: 5, len: 8 }));
     }
 
@@ -398,6 +416,12 @@ mod tests {
     fn sigreturn_keeps_its_bytes() {
         // mov rax, 15; syscall
         let code = [0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 5];
-        assert_eq!(plan_of(&code, 7), Some(Plan::Leave(Reason::Sigreturn)));
+        let mut sites = MapVec::default();
+        scan(&code, 0, None, &mut sites).unwrap();
+        let want = Site {
+            at: 7,
+            plan: Plan::Leave(Reason::Sigreturn),
+        };
+        assert_eq!(*sites, [want]);
     }
 }

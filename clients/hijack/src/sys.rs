@@ -9,7 +9,7 @@ use core::arch::asm;
 /// As the call itself demands: pointers valid for what it reads and writes, nobody's descriptors or memory pulled
 /// from under them.
 #[inline(always)]
-pub unsafe fn syscall(nr: u32, a: [u64; 6]) -> i64 {
+pub(crate) unsafe fn syscall(nr: u32, a: [u64; 6]) -> i64 {
     let ret: i64;
     // SAFETY: the caller answers for the call; the instruction clobbers rcx and r11 and nothing else.
     unsafe {
@@ -41,26 +41,26 @@ macro_rules! host {
 pub(crate) use host;
 
 /// Memory protection bits, mmap(2).
-pub const PROT_READ: u64 = 1;
+pub(crate) const PROT_READ: u64 = 1;
 /// Writable.
-pub const PROT_WRITE: u64 = 2;
+pub(crate) const PROT_WRITE: u64 = 2;
 /// Executable.
-pub const PROT_EXEC: u64 = 4;
+pub(crate) const PROT_EXEC: u64 = 4;
 /// Private copy-on-write mapping.
-pub const MAP_PRIVATE: u64 = 2;
+pub(crate) const MAP_PRIVATE: u64 = 2;
 /// Memory without a file.
-pub const MAP_ANONYMOUS: u64 = 0x20;
+pub(crate) const MAP_ANONYMOUS: u64 = 0x20;
 /// At this very address, unless something is there.
-pub const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+pub(crate) const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 
 /// Whether a raw answer is an error (-4095 ..= -1).
 #[inline]
-pub fn failed(ret: i64) -> bool {
+pub(crate) fn failed(ret: i64) -> bool {
     (-4095..0).contains(&ret)
 }
 
 /// Anonymous memory, zeroed. `None` when the host has none.
-pub fn map_anon(hint: usize, bytes: usize, flags: u64) -> Option<*mut u8> {
+pub(crate) fn map_anon(hint: usize, bytes: usize, flags: u64) -> Option<*mut u8> {
     // SAFETY: a new mapping; with a hint and without MAP_FIXED it replaces nothing.
     let at = unsafe {
         host!(
@@ -80,7 +80,7 @@ pub fn map_anon(hint: usize, bytes: usize, flags: u64) -> Option<*mut u8> {
 ///
 /// # Safety
 /// The range was mapped by the caller and nothing refers to it any more.
-pub unsafe fn unmap(at: *mut u8, bytes: usize) {
+pub(crate) unsafe fn unmap(at: *mut u8, bytes: usize) {
     // SAFETY: as promised above.
     unsafe { host!(munmap, at, bytes) };
 }
