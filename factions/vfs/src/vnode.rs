@@ -165,6 +165,11 @@ impl Vnode {
         self.opens.load(Ordering::Acquire) & !FREED
     }
 
+    /// Whether the file is freed: it has neither a name nor an opener.
+    pub(crate) fn is_freed(&self) -> bool {
+        self.opens.load(Ordering::Acquire) & FREED != 0
+    }
+
     /// Counts one more open file. `ENOENT` when the file is freed already.
     pub(crate) fn opened(&self) -> Result<(), Errno> {
         let more = |n: u32| (n & FREED == 0).then_some(n + 1);

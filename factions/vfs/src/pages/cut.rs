@@ -155,8 +155,16 @@ fn add_zeroed(
 }
 
 /// Drops everything the cache has of the file, written or not: it has no name and no opener left. What is dirty is
-/// never written.
+/// never written, and the driver is not asked for pages any more when this returns.
 pub fn discard(cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
+    drop_pages(cx, vp);
+    let mut fills = vp.pages.fills.lock(cx.cpu());
+    while !fills.is_empty() {
+        fills = vp.pages.filled.wait(cx.cpu(), fills);
+    }
+}
+
+fn drop_pages(cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
     let _writeback = vp.pages.writeback.lock(cx.cpu());
     let mut data = vp.pages.io.write(cx.cpu());
     forfeit(cx, vp, 0..u64::MAX);

@@ -1,32 +1,46 @@
 //! The memory of the cache: how much it may be, and what goes when it is short.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
-use hypercall::{Clock, Nanos};
+use hypercall::{Clock, Host, Nanos};
 use kern::Curlwp;
-use sync::Mutex;
+use sync::{Condvar, Mutex, Wake};
 
+use super::ahead::{Wanted, read_work};
 use super::page::PAGE;
+use super::syncer::sync_work;
+use super::worker::Worker;
 use super::writeback;
 use crate::{Vfs, Vnode};
 
 /// Not in the clock's ring.
 pub(super) const NOWHERE: usize = usize::MAX;
+/// How long to wait for pages that others have in their hands.
+const MAX_WAIT: Nanos = 10_000_000_000;
 
 /// The page cache of a kernel: its accounts, the files whose pages can go, and the files with something to write.
 ///
-/// Both locks are leaves.
-#[derive(Default)]
+/// All locks are leaves.
 pub struct PageCache {
     /// Pages that there may be, from `RUMP_MEMLIMIT`.
     limit: OnceLock<u64>,
+    host: OnceLock<Arc<dyn Host>>,
+    pub(super) syncer: Worker,
+    pub(super) reader: Worker,
+    pub(super) wanted: Wanted,
     used: AtomicU64,
     dirty: AtomicU64,
     ring: Mutex<Ring>,
     dirty_files: Mutex<DirtyFiles>,
+    /// Who has pages on their way from or to a driver.
+    busy: AtomicU32,
+    /// Who waits for pages that come free; then `freed` counts the times that some did.
+    waiting: AtomicU32,
+    freed: Mutex<u64>,
+    freed_cv: Condvar,
 }
 
 /// The files with pages that may go when memory is short, and the clock's hand.
@@ -55,7 +69,42 @@ pub(super) fn cache<'a>(cx: &'a Curlwp<'_>) -> Result<&'a Arc<PageCache>, Errno>
     Ok(Vfs::of(cx)?.page_cache())
 }
 
+impl Default for PageCache {
+    fn default() -> Self {
+        PageCache {
+            limit: OnceLock::new(),
+            host: OnceLock::new(),
+            syncer: Worker::new("syncer", sync_work),
+            reader: Worker::new("readahead", read_work),
+            wanted: Wanted::default(),
+            used: AtomicU64::new(0),
+            dirty: AtomicU64::new(0),
+            ring: Mutex::default(),
+            dirty_files: Mutex::default(),
+            busy: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            freed: Mutex::default(),
+            freed_cv: Condvar::new("pagefree"),
+        }
+    }
+}
+
+impl Drop for PageCache {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.get() {
+            self.syncer.abandon(&**host);
+            self.reader.abandon(&**host);
+        }
+    }
+}
+
 impl PageCache {
+    /// Ends the cache's threads, when the kernel halts.
+    pub(crate) fn stop(&self, cx: &Curlwp<'_>) {
+        self.syncer.stop(cx);
+        self.reader.stop(cx);
+    }
+
     /// Bytes of memory that pages take now.
     pub fn memory(&self) -> u64 {
         self.used.load(Ordering::Relaxed) * PAGE
@@ -66,8 +115,13 @@ impl PageCache {
         self.dirty.load(Ordering::Relaxed) * PAGE
     }
 
-    fn limit(&self, cx: &Curlwp<'_>) -> u64 {
+    pub(super) fn dirty_pages(&self) -> u64 {
+        self.dirty.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn limit(&self, cx: &Curlwp<'_>) -> u64 {
         *self.limit.get_or_init(|| {
+            let _ = self.host.set(cx.kernel().host().clone());
             let bytes = cx.kernel().config().memlimit;
             bytes.map_or(u64::MAX, |bytes| (bytes / PAGE).max(1))
         })
@@ -113,24 +167,58 @@ impl PageCache {
     }
 
     /// Makes room for pages: clean ones go that were not used for a round of the clock's hand; if there are none, the
-    /// file that has been dirty for longest is written first. `ENOMEM` when everything is in use. Called with no lock.
+    /// file that has been dirty for longest is written first. While others have pages in their hands it waits for those.
+    /// `ENOMEM` when everything is in use. Called with no lock.
     #[cold]
     pub(super) fn reclaim(&self, cx: &Curlwp<'_>, pages: u64) -> Result<(), Errno> {
+        let deadline = cx.now(Clock::Monotonic) + MAX_WAIT;
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let result = loop {
+            let seen = *self.freed.lock(cx.cpu());
+            match self.make_room(cx, pages) {
+                Err(Errno::ENOMEM) if self.busy.load(Ordering::SeqCst) != 0 => {}
+                result => break result,
+            }
+            if !self.wait_for_freed(cx, seen, deadline) {
+                break Err(Errno::ENOMEM);
+            }
+        };
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    fn make_room(&self, cx: &Curlwp<'_>, pages: u64) -> Result<(), Errno> {
         let batch = pages.max((self.limit(cx) / 32).min(1024));
         if self.sweep(cx, batch) >= pages {
             return Ok(());
         }
-        let mut result = Ok(());
         while let Some(file) = self.oldest_dirty(cx) {
-            result = writeback::flush(cx, &file);
+            let result = writeback::flush(cx, &file);
             if self.sweep(cx, batch) >= pages {
                 return Ok(());
             }
-            if result.is_err() {
-                break;
+            result?;
+        }
+        Err(Errno::ENOMEM)
+    }
+
+    /// Waits until somebody has let go of pages since `seen`; false when none has by the deadline.
+    fn wait_for_freed(&self, cx: &Curlwp<'_>, seen: u64, deadline: Nanos) -> bool {
+        let mut freed = self.freed.lock(cx.cpu());
+        while *freed == seen {
+            let (again, wake) = self.freed_cv.wait_until(cx.cpu(), freed, deadline);
+            freed = again;
+            if wake == Wake::TimedOut {
+                return *freed != seen;
             }
         }
-        result.and(Err(Errno::ENOMEM))
+        true
+    }
+
+    /// Holds pages that will come free by themselves: those on their way from or to a driver.
+    pub(super) fn hold_busy<'a, 'k>(&'a self, cx: &'a Curlwp<'k>) -> Busy<'a, 'k> {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        Busy { cache: self, cx }
     }
 
     /// Moves the clock's hand until so many pages are free, at most three times round. Answers how many it freed.
@@ -138,6 +226,7 @@ impl PageCache {
         let mut freed = 0;
         let mut rounds = 0;
         let mut emptied = Vec::new();
+        let mut locked = None;
         let mut ring = self.ring.lock(cx.cpu());
         while freed < want && rounds < 3 {
             if ring.hand >= ring.files.len() {
@@ -150,6 +239,7 @@ impl PageCache {
             };
             let Some(mut data) = file.pages.io.try_write(cx.cpu()) else {
                 ring.next_file();
+                locked = Some(file);
                 continue;
             };
             match data.sweep(ring.at) {
@@ -168,6 +258,10 @@ impl PageCache {
             }
         }
         drop(ring);
+        if let (0, Some(file)) = (freed, locked) {
+            // Whoever has it lets go of it soon, and then perhaps of pages.
+            drop(file.pages.io.read(cx.cpu()));
+        }
         freed
     }
 
@@ -211,16 +305,32 @@ impl PageCache {
         files.filter(|f| of(f)).cloned().collect()
     }
 
-    /// The files that became dirty before a point of the monotonic clock.
-    pub(super) fn dirty_before(&self, cx: &Curlwp<'_>, time: Nanos) -> Vec<Arc<Vnode>> {
+    /// Since when the file has been dirty that has been so for longest.
+    pub(super) fn oldest_dirty_since(&self, cx: &Curlwp<'_>) -> Option<Nanos> {
         let dirty = self.dirty_files.lock(cx.cpu());
-        let old = dirty.files.values().take_while(|entry| entry.since < time);
-        old.map(|entry| entry.file.clone()).collect()
+        dirty.files.values().next().map(|entry| entry.since)
     }
 
-    fn oldest_dirty(&self, cx: &Curlwp<'_>) -> Option<Arc<Vnode>> {
+    pub(super) fn oldest_dirty(&self, cx: &Curlwp<'_>) -> Option<Arc<Vnode>> {
         let dirty = self.dirty_files.lock(cx.cpu());
         dirty.files.values().next().map(|entry| entry.file.clone())
+    }
+}
+
+/// Says that pages will come free by themselves.
+pub(super) struct Busy<'a, 'k> {
+    cache: &'a PageCache,
+    cx: &'a Curlwp<'k>,
+}
+
+impl Drop for Busy<'_, '_> {
+    fn drop(&mut self) {
+        let cache = self.cache;
+        cache.busy.fetch_sub(1, Ordering::SeqCst);
+        if cache.waiting.load(Ordering::SeqCst) != 0 {
+            *cache.freed.lock(self.cx.cpu()) += 1;
+            cache.freed_cv.broadcast(self.cx.cpu());
+        }
     }
 }
 
@@ -255,11 +365,17 @@ pub(super) fn list_dirty(cx: &Curlwp<'_>, file: &Arc<Vnode>) {
     if file.pages.dirty_ticket.load(Ordering::SeqCst) != 0 {
         return;
     }
+    let first = dirty.files.is_empty();
     dirty.last_ticket += 1;
     let ticket = dirty.last_ticket;
     file.pages.dirty_ticket.store(ticket, Ordering::SeqCst);
     let file = file.clone();
     dirty.files.insert(ticket, DirtyFile { file, since });
+    drop(dirty);
+    if first {
+        // So that it knows when to wake.
+        cache.syncer.call(cx);
+    }
 }
 
 /// Takes a file out of the list of dirty files. What becomes dirty from now on puts it there again.

@@ -30,6 +30,7 @@
 //!
 //! Start reading at [`read`](mod@read), [`write`](mod@write), then [`writeback`] and [`memory`].
 
+mod ahead;
 mod backing;
 mod cut;
 mod data;
@@ -38,6 +39,8 @@ mod memory;
 mod page;
 mod radix;
 mod read;
+mod syncer;
+mod worker;
 mod write;
 mod writeback;
 
@@ -51,17 +54,19 @@ use kern::Curlwp;
 use sync::{Condvar, Mutex, RwLock};
 
 use crate::{Vnode, VnodeKind, VnodeOps};
+use ahead::Ahead;
 use data::FileData;
 use error::WriteError;
 use read::Fill;
 
+pub use ahead::readahead;
 pub use cut::{allocate, discard, punch, truncate, zero};
 pub use error::ErrorMark;
 pub use memory::PageCache;
 pub use page::PAGE_SIZE;
-pub use read::{next_data, next_hole, read, readahead};
+pub use read::{next_data, next_hole, read};
 pub use write::write;
-pub use writeback::{drop_mount, error_mark, flush, flush_mount, flush_older, fsync};
+pub use writeback::{drop_mount, error_mark, flush, flush_mount, fsync};
 
 /// What a vnode has of the page cache.
 ///
@@ -74,9 +79,7 @@ pub(crate) struct Pages {
     fills: Mutex<Vec<Fill>>,
     filled: Condvar,
     error: WriteError,
-    /// The page at which a reader that reads on in order comes next, and how many pages to read for it.
-    ahead_at: AtomicU64,
-    ahead_window: AtomicU64,
+    ahead: Ahead,
     /// The kernel's cache, in whose accounts the pages are.
     cache: OnceLock<Arc<PageCache>>,
     /// Place in the clock's ring.
@@ -96,8 +99,7 @@ impl Pages {
             fills: Mutex::default(),
             filled: Condvar::new("pagein"),
             error: WriteError::default(),
-            ahead_at: AtomicU64::new(0),
-            ahead_window: AtomicU64::new(0),
+            ahead: Ahead::default(),
             cache: OnceLock::new(),
             ring_slot: AtomicUsize::new(memory::NOWHERE),
             dirty_ticket: AtomicU64::new(0),

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use abi::Errno;
 use kern::{Curlwp, Uio};
@@ -14,9 +13,7 @@ use super::{backing, size};
 use crate::Vnode;
 
 /// The most pages that one call of the driver reads.
-const MAX_FILL: u64 = 256;
-/// How many pages the first miss of a reader that seems to read on reads.
-const FIRST_WINDOW: u64 = 8;
+pub(super) const MAX_FILL: u64 = 256;
 /// The most bytes that are staged for a caller whose memory takes time to reach.
 pub(super) const STAGED: usize = 256 << 10;
 
@@ -53,19 +50,24 @@ fn read_staged(cx: &Curlwp<'_>, vp: &Arc<Vnode>, uio: &mut Uio<'_>) -> Result<()
 }
 
 fn read_pages(cx: &Curlwp<'_>, vp: &Arc<Vnode>, uio: &mut Uio<'_>) -> Result<(), Errno> {
+    let start = uio.offset();
     loop {
         let missing = {
             let data = vp.pages.io.read(cx.cpu());
             copy_out(cx, vp, &data, uio)?
         };
         match missing {
-            None => return Ok(()),
+            None => break,
             Some(page) => {
                 let end = pages_of(uio.offset().saturating_add(uio.resid() as u64));
-                fill(cx, vp, page..end.max(ahead(vp, page)))?;
+                fill(cx, vp, vp.pages.ahead.missed(page..end))?;
             }
         }
     }
+    vp.pages
+        .ahead
+        .reached(cx, vp, page_of(start)..pages_of(uio.offset()));
+    Ok(())
 }
 
 /// Copies until the transfer or the file ends, or to the first page that is missing, which it answers.
@@ -90,19 +92,6 @@ fn copy_out(
     Ok(None)
 }
 
-/// Where to read to when `page` is missing: further each time for who reads on in order.
-fn ahead(vp: &Vnode, page: u64) -> u64 {
-    let state = &vp.pages;
-    let window = if state.ahead_at.load(Ordering::Relaxed) == page {
-        let window = state.ahead_window.load(Ordering::Relaxed) * 2;
-        window.clamp(FIRST_WINDOW, MAX_FILL)
-    } else {
-        1
-    };
-    state.ahead_window.store(window, Ordering::Relaxed);
-    page + window
-}
-
 /// Reads the missing pages at the beginning of `want` into the cache, or waits until somebody else has. Look again
 /// afterwards: a page may have gone again meanwhile.
 pub(super) fn fill(cx: &Curlwp<'_>, vp: &Arc<Vnode>, want: Range<u64>) -> Result<(), Errno> {
@@ -110,11 +99,23 @@ pub(super) fn fill(cx: &Curlwp<'_>, vp: &Arc<Vnode>, want: Range<u64>) -> Result
         return Ok(());
     };
     let count = claim.pages.end - claim.pages.start;
-    vp.pages.ahead_at.store(claim.pages.end, Ordering::Relaxed);
     match claim.fill(count) {
         // One bad block must not hide the good ones before it.
         Err(_) if count > 1 => claim.fill(1),
         result => result,
+    }
+}
+
+/// Brings pages into the cache; a failure is no error, the read will tell.
+pub(super) fn fill_all(cx: &Curlwp<'_>, vp: &Arc<Vnode>, pages: Range<u64>) {
+    let mut at = pages.start;
+    let end = pages.end.min(pages_of(size(cx, vp)));
+    while at < end {
+        let absent = vp.pages.io.read(cx.cpu()).next_absent(at);
+        if absent >= end || fill(cx, vp, absent..end).is_err() {
+            return;
+        }
+        at = absent + 1;
     }
 }
 
@@ -141,6 +142,9 @@ impl<'a, 'k> Claim<'a, 'k> {
             .end
             .min(pages_of(size(cx, vp)))
             .min(first.saturating_add(MAX_FILL.min(cache(cx)?.most(cx))));
+        if vp.is_freed() {
+            return Err(Errno::EIO);
+        }
         if end <= first || data.contains(first) {
             return Ok(None);
         }
@@ -174,6 +178,7 @@ impl<'a, 'k> Claim<'a, 'k> {
         while !cache.charge(self.cx, count) {
             cache.reclaim(self.cx, count)?;
         }
+        let _busy = cache.hold_busy(self.cx);
         let mut pages: Vec<Arc<Page>> = (0..count).map(|_| Arc::new(Page::zeroed())).collect();
         let read = {
             let mut memory: Vec<&mut [u8]> = pages
@@ -240,22 +245,6 @@ pub(super) fn forfeit(cx: &Curlwp<'_>, vp: &Vnode, pages: Range<u64>) {
         if fill.pages.start < pages.end && pages.start < fill.pages.end {
             fill.pages.end = fill.pages.start.max(pages.start);
         }
-    }
-}
-
-/// Brings pages into the cache that will be read soon, readahead(2). A failure is no error: the read will tell.
-pub fn readahead(cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) {
-    if vp.pages.resident {
-        return;
-    }
-    let end = pages_of(offset.saturating_add(len).min(size(cx, vp)));
-    let mut at = page_of(offset);
-    while at < end {
-        let absent = vp.pages.io.read(cx.cpu()).next_absent(at);
-        if absent >= end || fill(cx, vp, absent..end).is_err() {
-            return;
-        }
-        at = (absent + 1).max(at + 1);
     }
 }
 

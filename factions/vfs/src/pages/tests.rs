@@ -24,6 +24,39 @@ struct Disk {
     writes: AtomicU64,
     attr_writes: AtomicU64,
     reserved: AtomicU64,
+    /// Write calls stall while it is closed.
+    gate: Gate,
+}
+
+/// A gate that is open unless closed, and how many stand before it.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<(bool, u32)>,
+    changed: std::sync::Condvar,
+}
+
+impl Gate {
+    fn set_closed(&self, closed: bool) {
+        self.state.lock().unwrap().0 = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        while state.0 {
+            state = self.changed.wait(state).unwrap();
+        }
+        state.1 -= 1;
+    }
+
+    fn wait_for_somebody(&self) {
+        let mut state = self.state.lock().unwrap();
+        while state.1 == 0 {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
 }
 
 impl Disk {
@@ -68,13 +101,14 @@ impl VnodeOps for FakeOps {
 
     fn write_pages(
         &self,
-        _: &Curlwp<'_>,
+        cx: &Curlwp<'_>,
         _: &Arc<Vnode>,
         offset: u64,
         pages: &[&[u8]],
         size: u64,
     ) -> Result<(), Errno> {
         self.0.writes.fetch_add(1, Ordering::SeqCst);
+        cx.unscheduled(|| self.0.gate.pass());
         if one_less(&self.0.failing_writes) {
             return Err(Errno::EIO);
         }
@@ -338,6 +372,7 @@ fn against_model(resident: bool, memlimit: Option<u64>, ops: Vec<Op>) {
         disk.failing_writes.store(0, Ordering::SeqCst);
         assert!(read_at(cx, &vp, 0, model.len()).expect("readable") == model);
         let cache = memory::cache(cx).expect("a cache").clone();
+        drop_mount(cx, &mount);
         let data_pages = vp.pages.io.read(cx.cpu()).pages();
         assert_eq!(cache.memory(), data_pages * 4096);
         discard(cx, &vp);
@@ -470,5 +505,81 @@ fn concurrent_writers_and_readers_see_whole_writes() {
         assert_eq!(vp.attr(cx).size, 6000 + 2 * 300 * 100);
         let tail = read_at(cx, vp, 6000, 2 * 300 * 100).expect("read");
         assert!(tail.iter().all(|b| *b == 9), "an append was overwritten");
+    });
+}
+
+#[test]
+fn a_file_is_usable_while_it_is_written_back() {
+    let kernel = kernel(None);
+    let (mount, vp, disk) = kernel.implicit(&KernelMemory, |cx| {
+        let mount = fake_mount(cx);
+        let (vp, disk) = file(&Arc::downgrade(&mount), false);
+        write_at(cx, &vp, 0, &[1; 8192]).expect("written");
+        (mount, vp, disk)
+    });
+    disk.gate.set_closed(true);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| kernel.implicit(&KernelMemory, |cx| flush(cx, &vp)));
+        disk.gate.wait_for_somebody();
+        kernel.implicit(&KernelMemory, |cx| {
+            write_at(cx, &vp, 4096, &[2; 4096]).expect("written");
+            assert_eq!(read_at(cx, &vp, 4095, 2), Ok(vec![1, 2]));
+        });
+        let cutter = scope.spawn(|| kernel.implicit(&KernelMemory, |cx| truncate(cx, &vp, 6000)));
+        disk.gate.set_closed(false);
+        assert_eq!(writer.join().expect("ended"), Ok(()));
+        assert_eq!(cutter.join().expect("ended"), Ok(()));
+    });
+    kernel.implicit(&KernelMemory, |cx| {
+        flush(cx, &vp).expect("flushed");
+        let mut want = [[1; 4096], [2; 4096]].concat();
+        want.truncate(6000);
+        assert!(read_at(cx, &vp, 0, 8192).expect("read") == want);
+        assert!(disk.stored(6000) == want);
+        assert_eq!(disk.reserved.load(Ordering::SeqCst), 0);
+        drop_mount(cx, &mount);
+    });
+}
+
+#[test]
+fn an_unlinked_file_is_discarded_although_it_is_being_written_back() {
+    let kernel = kernel(None);
+    let (mount, vp, disk) = kernel.implicit(&KernelMemory, |cx| {
+        let mount = fake_mount(cx);
+        let (vp, disk) = file(&Arc::downgrade(&mount), false);
+        write_at(cx, &vp, 0, &[1; 8192]).expect("written");
+        (mount, vp, disk)
+    });
+    disk.gate.set_closed(true);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| kernel.implicit(&KernelMemory, |cx| flush(cx, &vp)));
+        disk.gate.wait_for_somebody();
+        let discarder = scope.spawn(|| kernel.implicit(&KernelMemory, |cx| discard(cx, &vp)));
+        disk.gate.set_closed(false);
+        assert_eq!(writer.join().expect("ended"), Ok(()));
+        discarder.join().expect("ended");
+    });
+    kernel.implicit(&KernelMemory, |cx| {
+        let cache = memory::cache(cx).expect("a cache");
+        assert_eq!((cache.memory(), cache.dirty()), (0, 0));
+        assert_eq!(Arc::strong_count(&vp), 1, "the cache has forgotten it");
+        drop(mount);
+    });
+}
+
+#[test]
+fn a_reader_in_order_finds_the_next_pages_there() {
+    let kernel = kernel(None);
+    kernel.implicit(&KernelMemory, |cx| {
+        let mount = fake_mount(cx);
+        let (vp, disk) = file(&Arc::downgrade(&mount), false);
+        *disk.bytes.lock().unwrap() = vec![5; 8 << 20];
+        vp.update(cx, |attr| attr.size = 8 << 20);
+        for at in 0..2048 {
+            assert_eq!(read_at(cx, &vp, at * 4096, 4096), Ok(vec![5; 4096]));
+        }
+        let reads = disk.reads.load(Ordering::SeqCst);
+        assert!(reads <= 32, "{reads} reads of a disk for 2048 of a program");
+        drop_mount(cx, &mount);
     });
 }

@@ -84,6 +84,9 @@ fn write_pages(
     // short that they do not stay, they are read as the copy comes to them.
     let mut ahead = 2;
     while uio.resid() != 0 {
+        if !vp.pages.resident {
+            cache.throttle(cx);
+        }
         let mut data = vp.pages.io.write(cx.cpu());
         let size = size(cx, vp);
         if append {

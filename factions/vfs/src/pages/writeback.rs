@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use abi::Errno;
-use hypercall::Nanos;
 use kern::Curlwp;
 
 use super::memory::{cache, list_dirty, unlist_dirty};
@@ -45,7 +44,10 @@ pub fn flush(cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<(), Errno> {
     }
     let _writeback = vp.pages.writeback.lock(cx.cpu());
     unlist_dirty(cx, vp);
-    let result = write_dirty(cx, vp).and_then(|()| write_attr(cx, vp));
+    let result = {
+        let _busy = cache(cx)?.hold_busy(cx);
+        write_dirty(cx, vp).and_then(|()| write_attr(cx, vp))
+    };
     if let Err(error) = result {
         vp.pages.error.set(error);
         list_dirty(cx, vp);
@@ -117,12 +119,6 @@ pub fn flush_mount(cx: &Curlwp<'_>, mount: &Arc<Mount>) -> Result<(), Errno> {
     flush_all(cx, &files)
 }
 
-/// Writes files back that became dirty before a point of the monotonic clock.
-pub fn flush_older(cx: &Curlwp<'_>, time: Nanos) -> Result<(), Errno> {
-    let files = cache(cx)?.dirty_before(cx, time);
-    flush_all(cx, &files)
-}
-
 /// Drops everything the cache has of a mount that is going away, and with it the references to its vnodes. What is
 /// still dirty, because it could not be written, is lost.
 pub fn drop_mount(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
@@ -130,6 +126,7 @@ pub fn drop_mount(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
     let Ok(cache) = cache(cx) else {
         return;
     };
+    cache.wanted.forget(cx, &of);
     let is_of = |vp: &Vnode| vp.mount_weak().ptr_eq(&of);
     for vp in cache.dirty_files(cx, is_of) {
         cut::discard(cx, &vp);

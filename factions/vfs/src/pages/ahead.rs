@@ -1,0 +1,161 @@
+//! Read-ahead: reading what will be asked for next.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use hypercall::Nanos;
+use kern::Curlwp;
+use sync::Mutex;
+
+use super::memory::cache;
+use super::page::{page_of, pages_of};
+use super::read::{MAX_FILL, fill_all};
+use super::size;
+use crate::{Mount, Vnode};
+
+/// How many pages the first miss of a reader that seems to read on reads.
+const FIRST_WINDOW: u64 = 8;
+/// The most requests that wait; what is beyond is dropped.
+const MAX_WANTED: usize = 64;
+
+/// How a file is being read. It is one state for all its readers: those that read it in order at different places at
+/// once get less of it. Atomics without a lock: nothing depends on them but speed.
+pub(super) struct Ahead {
+    /// Where a reader that reads on in order will miss next.
+    at: AtomicU64,
+    /// How many pages to read there.
+    window: AtomicU64,
+    /// The page that has the next window read in the background when it is reached.
+    mark: AtomicU64,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Ahead {
+            at: AtomicU64::new(0),
+            window: AtomicU64::new(0),
+            mark: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl Ahead {
+    /// A reader wants pages of which the first is missing. Answers what to read: more each time for who reads on in
+    /// order.
+    pub(super) fn missed(&self, want: Range<u64>) -> Range<u64> {
+        let (at, window) = (
+            self.at.load(Ordering::Relaxed),
+            self.window.load(Ordering::Relaxed),
+        );
+        let most = want.start.saturating_add(MAX_FILL);
+        if (at.saturating_sub(window)..at).contains(&want.start) {
+            // The reader is faster than the background: it reads the window itself.
+            return want.start..want.end.max(at).min(most);
+        }
+        let in_order = at == want.start;
+        let window = match in_order {
+            true => (window * 2).clamp(FIRST_WINDOW, MAX_FILL),
+            false => 0,
+        };
+        let end = want.end.max(want.start.saturating_add(window)).min(most);
+        let mark = match in_order {
+            true => end - (end - want.start) / 2,
+            false => u64::MAX,
+        };
+        self.window.store(window, Ordering::Relaxed);
+        self.at.store(end, Ordering::Relaxed);
+        self.mark.store(mark, Ordering::Relaxed);
+        want.start..end
+    }
+
+    /// A reader has been given these pages. When it reaches the mark the next window is read in the background.
+    #[inline]
+    pub(super) fn reached(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, pages: Range<u64>) {
+        if pages.contains(&self.mark.load(Ordering::Relaxed)) {
+            self.go_on(cx, vp);
+        }
+    }
+
+    #[cold]
+    fn go_on(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
+        let Ok(cache) = cache(cx) else { return };
+        let start = self.at.load(Ordering::Relaxed);
+        let window = self.window.load(Ordering::Relaxed) * 2;
+        let window = window.clamp(FIRST_WINDOW, MAX_FILL).min(cache.most(cx));
+        self.mark.store(u64::MAX, Ordering::Relaxed);
+        if start >= pages_of(size(cx, vp)) || !cx.kernel().config().threads {
+            return;
+        }
+        let end = start.saturating_add(window);
+        self.window.store(window, Ordering::Relaxed);
+        self.at.store(end, Ordering::Relaxed);
+        self.mark.store(start, Ordering::Relaxed);
+        cache.wanted.add(cx, vp, start..end);
+        cache.reader.call(cx);
+    }
+}
+
+/// Pages that are to be read in the background.
+///
+/// `busy` is held while one request is served, and comes before every other lock of the cache; `queue` is a leaf.
+#[derive(Default)]
+pub(super) struct Wanted {
+    queue: Mutex<VecDeque<(Arc<Vnode>, Range<u64>)>>,
+    busy: Mutex<()>,
+}
+
+impl Wanted {
+    fn add(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, pages: Range<u64>) {
+        let mut queue = self.queue.lock(cx.cpu());
+        if queue.len() < MAX_WANTED {
+            queue.push_back((vp.clone(), pages));
+        }
+    }
+
+    /// Serves one request; false when there is none.
+    fn serve(&self, cx: &Curlwp<'_>) -> bool {
+        let _busy = self.busy.lock(cx.cpu());
+        let next = self.queue.lock(cx.cpu()).pop_front();
+        if let Some((vp, pages)) = &next {
+            fill_all(cx, vp, pages.clone());
+        }
+        next.is_some()
+    }
+
+    /// Drops the requests for a mount that is going away, and waits for the one being served.
+    pub(super) fn forget(&self, cx: &Curlwp<'_>, mount: &Weak<Mount>) {
+        let mut dropped = Vec::new();
+        self.queue.lock(cx.cpu()).retain(|(vp, pages)| {
+            let keep = !vp.mount_weak().ptr_eq(mount);
+            if !keep {
+                dropped.push((vp.clone(), pages.clone()));
+            }
+            keep
+        });
+        drop(self.busy.lock(cx.cpu()));
+    }
+}
+
+/// What the thread that reads ahead does.
+pub(super) fn read_work(cx: &Curlwp<'_>) -> Option<Nanos> {
+    let cache = cache(cx).ok()?;
+    while cache.wanted.serve(cx) {}
+    None
+}
+
+/// Brings pages into the cache that will be read soon, readahead(2).
+pub fn readahead(cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) {
+    let Ok(cache) = cache(cx) else { return };
+    if vp.pages.resident {
+        return;
+    }
+    let pages = page_of(offset)..pages_of(offset.saturating_add(len).min(size(cx, vp)));
+    if cx.kernel().config().threads {
+        cache.wanted.add(cx, vp, pages);
+        cache.reader.call(cx);
+    } else {
+        fill_all(cx, vp, pages);
+    }
+}
