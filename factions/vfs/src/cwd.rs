@@ -1,11 +1,12 @@
 //! What the vfs keeps for a process: current and root directory, and umask.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use abi::Errno;
 use arc_swap::ArcSwap;
 use kern::{Curlwp, FactionId, Proc, ProcHooks};
+use sync::Mutex;
 
 use crate::mount::MountHold;
 use crate::{Vfs, Vnode};
@@ -23,11 +24,13 @@ impl Place {
     }
 }
 
-/// A process's place in the tree. Every field is read without a lock.
+/// A process's place in the tree, read without a lock; and under a leaf the files on which it has taken record locks, for
+/// the case that others share its descriptors and keep the files open when it ends.
 pub(crate) struct Cwd {
     cwd: ArcSwap<Place>,
     root: ArcSwap<Place>,
     umask: AtomicU32,
+    locked: Mutex<Vec<Weak<Vnode>>>,
 }
 
 /// How the vfs takes part in the life of processes.
@@ -53,6 +56,18 @@ impl Cwd {
     #[inline]
     pub(crate) fn root(&self) -> Arc<Vnode> {
         self.root.load().vp.clone()
+    }
+
+    /// Notes that the process has a record lock on a file.
+    pub(crate) fn locked(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
+        let mut locked = self.locked.lock(cx.cpu());
+        if !locked
+            .iter()
+            .any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(vp)))
+        {
+            locked.retain(|known| known.strong_count() != 0);
+            locked.push(Arc::downgrade(vp));
+        }
     }
 
     /// The permission bits that new files do not get.
@@ -94,6 +109,7 @@ fn fork(cx: &Curlwp<'_>, parent: Option<&Proc>, child: &Proc) {
             cwd: ArcSwap::new(parent.cwd.load_full()),
             root: ArcSwap::new(parent.root.load_full()),
             umask: AtomicU32::new(parent.umask()),
+            locked: Mutex::default(),
         },
         None => {
             let Some(root) = Vfs::of(cx)
@@ -106,13 +122,14 @@ fn fork(cx: &Curlwp<'_>, parent: Option<&Proc>, child: &Proc) {
                 cwd: ArcSwap::new(root.clone()),
                 root: ArcSwap::new(root),
                 umask: AtomicU32::new(0o022),
+                locked: Mutex::default(),
             }
         }
     };
     child.set_state(FactionId::Vfs, Arc::new(state));
 }
 
-/// The process leaves its directories: who looks its state up later finds it in the root.
+/// The process gives its record locks back and leaves its directories: who looks its state up later finds it in the root.
 fn exit(cx: &Curlwp<'_>, proc: &Proc) {
     let Some(state) = proc
         .state(FactionId::Vfs)
@@ -120,6 +137,10 @@ fn exit(cx: &Curlwp<'_>, proc: &Proc) {
     else {
         return;
     };
+    let locked = std::mem::take(&mut *state.locked.lock(cx.cpu()));
+    for vp in locked.iter().filter_map(Weak::upgrade) {
+        crate::lock::release_process(cx, &vp, proc.pid);
+    }
     if let Some(root) = Vfs::of(cx)
         .ok()
         .and_then(|vfs| Place::new(vfs.root().clone()).ok())

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use abi::{Errno, SysResult, UserAddr};
+use abi::{Errno, O_ACCMODE, O_NONBLOCK, O_RDONLY, O_WRONLY, SysResult, UserAddr};
+use kern::pipe::Side;
 use kern::{Curlwp, File, OpenFile};
 use sync::Mutex;
 
@@ -96,8 +97,31 @@ pub(crate) fn serve(
         }
         // A link can only be opened to be looked at, with O_PATH; a socket is connected to, not opened.
         VnodeKind::Symlink => Err(Errno::ELOOP),
-        VnodeKind::Fifo | VnodeKind::Socket => Err(Errno::ENXIO),
+        VnodeKind::Socket => Err(Errno::ENXIO),
+        VnodeKind::Fifo => open_fifo(cx, vp, flags).map(Some),
     }
+}
+
+/// Opens a named pipe, fifo(7): waits for the other side unless `O_NONBLOCK`.
+fn open_fifo(cx: &Curlwp<'_>, vp: &Vnode, flags: i32) -> Result<Arc<dyn File>, Errno> {
+    let side = match flags & O_ACCMODE {
+        O_RDONLY => Side::Read,
+        O_WRONLY => Side::Write,
+        _ => Side::Both,
+    };
+    let pipe = vp.pipe(cx);
+    if side == Side::Write && flags & O_NONBLOCK != 0 && pipe.ends(cx).0 == 0 {
+        return Err(Errno::ENXIO);
+    }
+    let end = pipe.end(cx, side);
+    if flags & O_NONBLOCK == 0
+        && let Err(error) = pipe.wait_for_peer(cx, side)
+    {
+        let end: Arc<dyn File> = end;
+        end.close(cx, &OpenFile::new(end.clone(), flags));
+        return Err(error);
+    }
+    Ok(end)
 }
 
 const BLKROGET: u32 = 0x125e;

@@ -8,11 +8,11 @@ use abi::{
     Errno, O_ACCMODE, O_DSYNC, O_NOATIME, O_PATH, O_RDONLY, O_SYNC, Stat, SysResult, UserAddr,
 };
 use kern::poll::{Events, Watcher};
-use kern::{Curlwp, File, OpenFile, Uio};
+use kern::{Curlwp, File, OpenFile, RecordLock, Uio};
 
 use crate::mount::{MountHold, MountState};
 use crate::pages::ErrorMark;
-use crate::{Attr, Mount, Vnode, VnodeKind, access, pages};
+use crate::{Attr, Mount, Vnode, VnodeKind, access, lock, pages};
 
 /// The largest offset a file can have.
 pub(crate) const MAX_SIZE: u64 = i64::MAX as u64;
@@ -29,6 +29,8 @@ pub(crate) struct VnodeFile {
     path_only: bool,
     /// Which errors of write-back this open file has been told of.
     errors: ErrorMark,
+    /// The last descriptor is gone: nobody would give back a lock that is taken now.
+    closed: AtomicBool,
     /// Whether it has been looked whether the time of last access is a day old.
     atime_seen: AtomicBool,
 }
@@ -42,33 +44,26 @@ impl VnodeFile {
     ) -> Result<Arc<VnodeFile>, Errno> {
         let mount = vp.mount().ok_or(Errno::ENODEV)?;
         let path_only = flags & O_PATH != 0;
-        let mut device = None;
-        if !path_only {
-            vp.opened()?;
-            match crate::devsw::serve(cx, &vp, &mount, flags) {
-                Ok(found) => device = found,
-                Err(error) => {
-                    let _ = vp.closed(cx);
-                    return Err(error);
-                }
-            }
-        }
         // Only regular files are written through their mount: a device is somewhere else.
         let writes = vp.kind == VnodeKind::Regular && flags & O_ACCMODE != O_RDONLY && !path_only;
         let hold = match writes {
-            true => MountHold::writing(mount),
-            false => MountHold::new(mount),
+            true => MountHold::writing(mount)?,
+            false => MountHold::new(mount)?,
         };
-        let hold = hold.inspect_err(|_| {
-            if !path_only {
+        let mut device = None;
+        if !path_only {
+            vp.opened()?;
+            device = crate::devsw::serve(cx, &vp, hold.mount(), flags).inspect_err(|_| {
+                // Why it was not opened matters more than what freeing it says.
                 let _ = vp.closed(cx);
-            }
-        })?;
+            })?;
+        }
         Ok(Arc::new(VnodeFile {
             hold,
             device,
             path_only,
             errors: pages::error_mark(&vp),
+            closed: AtomicBool::new(false),
             atime_seen: AtomicBool::new(false),
             vp,
         }))
@@ -113,6 +108,19 @@ impl VnodeFile {
         if changed || now.saturating_sub(attr.atime) > ATIME_STALE {
             self.vp.update_later(cx, |attr| attr.atime = now);
         }
+    }
+
+    /// flock(2): shared or exclusive, or `None` to give it back.
+    pub(crate) fn flock(
+        &self,
+        cx: &Curlwp<'_>,
+        of: &OpenFile,
+        write: Option<bool>,
+        wait: bool,
+    ) -> Result<(), Errno> {
+        lock::flock(cx, &self.vp, of, write, wait, || {
+            self.closed.load(Ordering::SeqCst)
+        })
     }
 
     /// Writes the file back and makes it durable; tells an error of an earlier write-back that nobody told this open file.
@@ -219,7 +227,37 @@ impl File for VnodeFile {
         Ok(self.vp.stat(cx))
     }
 
+    fn lock(
+        &self,
+        cx: &Curlwp<'_>,
+        of: &OpenFile,
+        lock: RecordLock,
+        wait: bool,
+    ) -> Result<(), Errno> {
+        lock::set(cx, &self.vp, of, lock, wait, || {
+            self.closed.load(Ordering::SeqCst)
+        })
+    }
+
+    fn conflicting_lock(
+        &self,
+        cx: &Curlwp<'_>,
+        of: &OpenFile,
+        lock: RecordLock,
+    ) -> Result<Option<RecordLock>, Errno> {
+        Ok(lock::conflicting(cx, &self.vp, of, lock))
+    }
+
+    #[inline]
+    fn descriptor_closed(&self, cx: &Curlwp<'_>) {
+        if self.vp.locks_if_any().is_some() && !self.path_only {
+            lock::release_process(cx, &self.vp, cx.proc().pid);
+        }
+    }
+
     fn close(&self, cx: &Curlwp<'_>, of: &OpenFile) {
+        self.closed.store(true, Ordering::SeqCst);
+        lock::release_open(cx, &self.vp, of);
         if let Some(device) = &self.device {
             device.close(cx, of);
         }

@@ -13,6 +13,7 @@ mod cwd;
 mod devsw;
 mod etfs;
 mod file;
+mod lock;
 mod mount;
 mod mounts;
 mod namecache;

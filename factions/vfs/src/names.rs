@@ -89,17 +89,17 @@ pub(crate) fn link(cx: &Curlwp<'_>, vp: &Arc<Vnode>, at: &Target<'_>) -> Result<
     }
     let vfs = Vfs::of(cx)?;
     let dir = &at.dir;
-    if vp.is_dir() {
-        return Err(Errno::EPERM);
-    }
-    if !vp.mount_weak().ptr_eq(dir.mount_weak()) {
-        return Err(Errno::EXDEV);
-    }
-    let _writing = access::writing(dir)?;
     let _names = dir.dir.write(cx.cpu());
     if lookup_locked(cx, vfs, dir, name)?.is_some() {
         return Err(Errno::EEXIST);
     }
+    if !vp.mount_weak().ptr_eq(dir.mount_weak()) {
+        return Err(Errno::EXDEV);
+    }
+    if vp.is_dir() {
+        return Err(Errno::EPERM);
+    }
+    let _writing = access::writing(dir)?;
     if at.slash {
         return Err(Errno::ENOENT);
     }
@@ -122,10 +122,9 @@ pub(crate) fn unlink(cx: &Curlwp<'_>, at: &Target<'_>) -> Result<(), Errno> {
     if at.vp.is_some() {
         return Err(Errno::EBUSY);
     }
-    let writing = access::writing(dir);
+    let _writing = access::writing(dir)?;
     let names = dir.dir.write(cx.cpu());
     let vp = lookup_locked(cx, vfs, dir, name)?.ok_or(Errno::ENOENT)?;
-    let _writing = writing?;
     access::may_remove(cx, &cx.cred(), dir, &vp)?;
     if vp.is_dir() {
         return Err(Errno::EISDIR);
@@ -153,10 +152,9 @@ pub(crate) fn rmdir(cx: &Curlwp<'_>, at: &Target<'_>) -> Result<(), Errno> {
     if at.vp.is_some() {
         return Err(Errno::EBUSY);
     }
-    let writing = access::writing(dir);
+    let _writing = access::writing(dir)?;
     let names = dir.dir.write(cx.cpu());
     let vp = lookup_locked(cx, vfs, dir, name)?.ok_or(Errno::ENOENT)?;
-    let _writing = writing?;
     access::may_remove(cx, &cx.cred(), dir, &vp)?;
     if !vp.is_dir() {
         return Err(Errno::ENOTDIR);

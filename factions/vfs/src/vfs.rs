@@ -9,6 +9,7 @@ use sync::Mutex;
 
 use crate::devsw::{Device, Devsw};
 use crate::etfs::Etfs;
+use crate::lock::Waits;
 use crate::mounts::Mounts;
 use crate::namecache::{self, NameCache};
 use crate::pages::PageCache;
@@ -23,6 +24,7 @@ pub struct Vfs {
     pub(crate) names: NameCache,
     pub(crate) devsw: Devsw,
     pub(crate) etfs: Etfs,
+    pub(crate) waits: Waits,
     page_cache: Arc<PageCache>,
 }
 
@@ -115,6 +117,7 @@ impl Vfs {
             names: NameCache::new(entries),
             devsw: Devsw::default(),
             etfs: Etfs::default(),
+            waits: Waits::default(),
             page_cache: Arc::default(),
         };
         kernel.set_faction(FactionId::Vfs, Arc::new(vfs));

@@ -9,8 +9,10 @@ use abi::{Errno, Stat};
 use arc_swap::ArcSwapOption;
 use hypercall::Nanos;
 use kern::Curlwp;
+use kern::pipe::Pipe;
 use sync::{Mutex, RwLock};
 
+use crate::lock::FileLocks;
 use crate::pages::Pages;
 use crate::{Attr, BlockDev, Mount, VnodeKind, VnodeOps};
 
@@ -67,6 +69,10 @@ pub struct Vnode {
     /// Where a directory hangs; `None` in the root of a mount, and in what is no directory.
     parent: Mutex<Option<Parent>>,
     has_parent: AtomicBool,
+    /// Locks on the file, if there ever were any.
+    locks: OnceLock<Box<FileLocks>>,
+    /// The bytes in a named pipe, as long as anybody has it open. A leaf.
+    fifo: Mutex<Weak<Pipe>>,
     /// The block device behind a block node.
     pub(crate) block: OnceLock<Arc<BlockDev>>,
 }
@@ -103,6 +109,8 @@ impl Vnode {
             removed: AtomicBool::new(false),
             parent: Mutex::new(None),
             has_parent: AtomicBool::new(false),
+            locks: OnceLock::new(),
+            fifo: Mutex::default(),
             block: OnceLock::new(),
         })
     }
@@ -250,6 +258,27 @@ impl Vnode {
             ParentDir::Known(dir) => dir.upgrade()?,
         };
         Some((dir, parent.name))
+    }
+
+    /// The pipe that a fifo is.
+    pub(crate) fn pipe(&self, cx: &Curlwp<'_>) -> Arc<Pipe> {
+        let mut fifo = self.fifo.lock(cx.cpu());
+        fifo.upgrade().unwrap_or_else(|| {
+            let pipe = Pipe::new(cx);
+            *fifo = Arc::downgrade(&pipe);
+            pipe
+        })
+    }
+
+    /// The locks on the file.
+    pub(crate) fn locks(&self) -> &FileLocks {
+        self.locks.get_or_init(Box::default)
+    }
+
+    /// The locks on the file, if there ever were any.
+    #[inline]
+    pub(crate) fn locks_if_any(&self) -> Option<&FileLocks> {
+        self.locks.get().map(|locks| &**locks)
     }
 
     /// Whether this is the root of its mount.

@@ -35,10 +35,22 @@ struct Rumpfs {
 
 /// Makes one.
 pub(crate) fn mount(cx: &Curlwp<'_>, args: &MountArgs<'_>) -> Result<Arc<Mount>, Errno> {
+    make(cx, args, false)
+}
+
+/// The same with its names going through the name cache, as a driver's whose directories are on a disk.
+#[cfg(test)]
+pub(crate) static CACHED: FsType = FsType {
+    name: "cachedfs",
+    aliases: &[],
+    mount: |cx, args| make(cx, args, true),
+};
+
+fn make(cx: &Curlwp<'_>, args: &MountArgs<'_>, namecache: bool) -> Result<Arc<Mount>, Errno> {
     let fs = Rumpfs {
         next_ino: AtomicU64::new(2),
     };
-    Mount::new(args, "rumpfs", false, Box::new(fs), |mount| {
+    Mount::new(args, "rumpfs", namecache, Box::new(fs), |mount| {
         let new = NewNode {
             kind: VnodeKind::Directory,
             perm: 0o755,

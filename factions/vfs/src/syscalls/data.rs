@@ -93,3 +93,48 @@ pub(super) fn fadvise64(cx: &Curlwp<'_>, a: args::fadvise64) -> SysResult {
         Ok(0)
     })
 }
+
+const KEEP_SIZE: i32 = 0x01;
+const PUNCH_HOLE: i32 = 0x02;
+const COLLAPSE_RANGE: i32 = 0x08;
+const ZERO_RANGE: i32 = 0x10;
+const INSERT_RANGE: i32 = 0x20;
+const UNSHARE_RANGE: i32 = 0x40;
+
+/// fallocate(2). Collapsing and inserting ranges answers `EOPNOTSUPP`.
+pub(super) fn fallocate(cx: &Curlwp<'_>, a: args::fallocate) -> SysResult {
+    let all = KEEP_SIZE | PUNCH_HOLE | COLLAPSE_RANGE | ZERO_RANGE | INSERT_RANGE | UNSHARE_RANGE;
+    if a.mode & !all != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let offset = u64::try_from(a.offset).map_err(|_| Errno::EINVAL)?;
+    let len = u64::try_from(a.len)
+        .ok()
+        .filter(|&len| len != 0)
+        .ok_or(Errno::EINVAL)?;
+    if offset + len > i64::MAX as u64 {
+        return Err(Errno::EFBIG);
+    }
+    let keep = a.mode & KEEP_SIZE != 0;
+    vnode_file(cx, a.fd, Errno::ESPIPE, |of, file| {
+        if !of.writable() {
+            return Err(Errno::EBADF);
+        }
+        let vp = file.vnode();
+        match vp.kind {
+            VnodeKind::Regular => {}
+            VnodeKind::Directory => return Err(Errno::EISDIR),
+            VnodeKind::Fifo => return Err(Errno::ESPIPE),
+            _ => return Err(Errno::ENODEV),
+        }
+        let _writing = access::writing(vp)?;
+        access::clear_set_id(cx, vp)?;
+        match a.mode & !KEEP_SIZE {
+            0 => pages::allocate(cx, vp, offset, len, keep)?,
+            PUNCH_HOLE if keep => pages::punch(cx, vp, offset, len)?,
+            ZERO_RANGE => pages::zero(cx, vp, offset, len, keep)?,
+            _ => return Err(Errno::EOPNOTSUPP),
+        }
+        Ok(0)
+    })
+}

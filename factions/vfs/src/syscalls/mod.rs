@@ -12,6 +12,7 @@ mod attr;
 mod data;
 mod dir;
 mod etfs;
+mod lock;
 mod mount;
 mod names;
 mod open;
@@ -71,11 +72,13 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         chroot => dir::chroot,
         truncate => data::truncate,
         ftruncate => data::ftruncate,
+        fallocate => data::fallocate,
         fsync => data::fsync,
         fdatasync => data::fdatasync,
         sync_file_range => data::sync_file_range,
         readahead => data::readahead,
         fadvise64 => data::fadvise64,
+        flock => lock::flock,
         sync => mount::sync,
         syncfs => mount::syncfs,
         mount => mount::mount,

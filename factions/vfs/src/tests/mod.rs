@@ -74,6 +74,9 @@ fn mounting_covers_a_directory_until_it_is_unmounted() {
 }
 
 mod etfs;
+mod locks;
+mod names;
+mod perm;
 
 /// The names in a directory, sorted, without the dots.
 pub(crate) fn names(lwp: &LwpHandle, path: &str) -> Vec<String> {
