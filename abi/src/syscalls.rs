@@ -189,11 +189,11 @@ syscalls! {
     280 utimensat (dirfd: DirFd, path: Path, times: In(Fixed(32)), flags: Flags) -> Zero, Vfs, Full;
     281 epoll_pwait (epfd: Fd, events: Out(Times(2, 12)), maxevents: Int, timeout: Int, sigmask: Addr, sigsetsize: Size) -> Int, Kern, Partial("the signal mask is the client's affair");
     282 signalfd (fd: Fd, mask: Addr, sizemask: Size) -> Fd, Host, Absent;
-    283 timerfd_create (clockid: Int, flags: Flags) -> Fd, Kern, Absent;
+    283 timerfd_create (clockid: Int, flags: Flags) -> Fd, Kern, Full;
     284 eventfd (initval: Uint) -> Fd, Kern, Full;
     285 fallocate (fd: Fd, mode: Flags, offset: Off, len: Off) -> Zero, Vfs, Full;
-    286 timerfd_settime (fd: Fd, flags: Flags, new_value: In(Fixed(32)), old_value: Out(Fixed(32))) -> Zero, Kern, Absent;
-    287 timerfd_gettime (fd: Fd, curr_value: Out(Fixed(32))) -> Zero, Kern, Absent;
+    286 timerfd_settime (fd: Fd, flags: Flags, new_value: In(Fixed(32)), old_value: Out(Fixed(32))) -> Zero, Kern, Full;
+    287 timerfd_gettime (fd: Fd, curr_value: Out(Fixed(32))) -> Zero, Kern, Full;
     288 accept4 (sockfd: Fd, addr: Out(At(2)), addrlen: InOut(Fixed(4)), flags: Flags) -> Fd, Net, Absent;
     289 signalfd4 (fd: Fd, mask: Addr, sizemask: Size, flags: Flags) -> Fd, Host, Absent;
     290 eventfd2 (initval: Uint, flags: Flags) -> Fd, Kern, Full;
@@ -231,7 +231,7 @@ syscalls! {
     441 epoll_pwait2 (epfd: Fd, events: Out(Times(2, 12)), maxevents: Int, timeout: In(Fixed(16)), sigmask: Addr, sigsetsize: Size) -> Int, Kern, Partial("the signal mask is the client's affair");
     452 fchmodat2 (dirfd: DirFd, path: Path, mode: Mode, flags: Flags) -> Zero, Vfs, Full;
     // The kernel's own, which Linux has not: numbers from 500 on, names as rump and NetBSD have them.
-    500 __sysctl (name: Str, oldp: Out(At(2)), oldlenp: InOut(Fixed(8)), newp: In(Arg(4)), newlen: Size) -> Zero, Kern, Absent;
+    500 __sysctl (name: Str, oldp: Out(At(2)), oldlenp: InOut(Fixed(8)), newp: In(Arg(4)), newlen: Size) -> Zero, Kern, Full;
     501 getvfsstat (buf: Out(Arg(1)), bufsize: Size, flags: Flags) -> Int, Vfs, Full;
     502 etfs_register (key: Str, hostpath: Str, type_: Int, begin: Off, size: Off) -> Zero, Vfs, Full;
     503 etfs_remove (key: Str) -> Zero, Vfs, Full;

@@ -8,7 +8,7 @@ use hypercall::Host;
 
 use crate::component::{self, Component, Stage};
 use crate::sysent::HALTED;
-use crate::{Config, Curlwp, Kernel, KernelMemory, syscalls};
+use crate::{Config, Curlwp, Kernel, KernelMemory, syscalls, sysctl};
 
 /// Where a kernel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ impl Builder {
         for adjust in self.adjust {
             adjust(&mut config);
         }
-        let kernel = Arc::new(Kernel::bare(self.host, config));
+        let kernel = Arc::new_cyclic(|me| Kernel::bare(self.host, config, me.clone()));
         kernel.implicit(&KernelMemory, |cx| boot(cx, components))?;
         Ok(kernel)
     }
@@ -80,6 +80,9 @@ impl Builder {
 fn boot(cx: &Curlwp<'_>, components: Vec<&'static Component>) -> Result<(), Errno> {
     banner(cx);
     attach_cpus(cx);
+    attach_softints(cx);
+    cx.kernel().xcalls().attach(cx)?;
+    sysctl::attach(cx)?;
     first_process(cx);
     syscalls::establish(cx)?;
     start(cx, &components, Stage::Kern)?;
@@ -107,6 +110,12 @@ fn attach_cpus(cx: &Curlwp<'_>) {
     for i in 0..cx.kernel().cpus().count() {
         cx.log(format_args!("cpu{i} at thinair0: rump virtual cpu"));
     }
+}
+
+fn attach_softints(cx: &Curlwp<'_>) {
+    let softints = cx.kernel().softints().clone();
+    let run = move |cpu: &sync::Cpu<'_>, bits| softints.run(cpu, bits);
+    cx.kernel().cpus().set_pending_hook(Box::new(run));
 }
 
 fn first_process(cx: &Curlwp<'_>) {
@@ -207,11 +216,27 @@ impl Curlwp<'_> {
         }
         self.log(format_args!("rump kernel halting..."));
         let result = run_shutdown_hooks(self, sync);
+        stop_threads(self);
         kernel.attention.fetch_or(HALTED, Ordering::SeqCst);
         self.log(format_args!("rump kernel halted"));
         kernel.howto.store(howto as u32, Ordering::SeqCst);
         kernel.set_phase(Phase::Halted);
         result
+    }
+}
+
+/// Has the kernel's own threads finish what they have to do, and waits for them.
+fn stop_threads(cx: &Curlwp<'_>) {
+    let kernel = cx.kernel();
+    kernel.join_threads(cx);
+    let services = kernel.services(cx);
+    cx.unscheduled(|| {
+        for service in services.iter().chain([kernel.timers().service()]) {
+            service.stop();
+        }
+    });
+    for service in services {
+        service.serve(cx);
     }
 }
 

@@ -140,6 +140,16 @@ impl<'a> Curlwp<'a> {
         }
     }
 
+    /// How long a wait may last until something is due that only this lwp can do, because the kernel has no threads:
+    /// then [`Kernel::serve_all`] is to be called.
+    pub(crate) fn until_due(&self, deadline: Option<Nanos>) -> Option<Nanos> {
+        if !self.kernel.is_threadless() {
+            return deadline;
+        }
+        let due = self.kernel.timers().service().next();
+        [deadline, due].into_iter().flatten().min()
+    }
+
     /// Writes a line to the message buffer and, when the kernel is verbose, to the console.
     pub fn log(&self, line: fmt::Arguments<'_>) {
         self.kernel.log(line);

@@ -168,10 +168,12 @@ impl Epoll {
             if !ready.is_empty() {
                 continue;
             }
-            let (ready, wake) = self.changed.wait_intr(cx.cpu(), ready, deadline);
+            let until = cx.until_due(deadline);
+            let (ready, wake) = self.changed.wait_intr(cx.cpu(), ready, until);
             drop(ready);
             match wake {
                 Wake::Woken => {}
+                Wake::TimedOut if until != deadline => cx.kernel().serve_all(cx),
                 Wake::TimedOut => return Ok(self.collect(cx, max)),
                 Wake::Interrupted => return Err(Errno::EINTR),
             }

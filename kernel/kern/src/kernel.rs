@@ -4,16 +4,23 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use hypercall::{Host, Nanos};
 use sync::{Cpus, Mutex, MutexGuard, OffCpu, RwLock};
 
+use crate::callout::Timers;
+use crate::evcnt::Evcnts;
 use crate::hooks::ShutdownHook;
+use crate::kthread::Threads;
 use crate::lwproc::ImplicitPool;
 use crate::msgbuf::MsgBuf;
 use crate::proc::Limits;
-use crate::sysent::Sysent;
+use crate::service::Service;
+use crate::softint::Softints;
+use crate::sysctl::Sysctl;
+use crate::sysent::{Sysent, THREADLESS};
+use crate::xcall::Xcalls;
 use crate::{Component, Config, Cred, Curlwp, FdTable, Pid, Proc, ProcHooks};
 
 /// The factions besides the kernel proper.
@@ -54,6 +61,13 @@ pub struct Kernel {
     shutdown: Mutex<Vec<(&'static str, ShutdownHook)>>,
     components: OnceLock<Vec<&'static Component>>,
     msgbuf: Mutex<MsgBuf>,
+    timers: Arc<Timers>,
+    services: Mutex<Vec<Weak<Service>>>,
+    threads: Threads,
+    softints: Arc<Softints>,
+    xcalls: Xcalls,
+    evcnts: Evcnts,
+    sysctl: Sysctl,
     pub(crate) phase: AtomicU32,
     pub(crate) howto: AtomicU32,
     /// Why the dispatcher may not just run a call; 0 for no reason. See [`crate::sysent`].
@@ -62,9 +76,17 @@ pub struct Kernel {
 
 impl Kernel {
     /// The bare value, before boot has done anything with it.
-    pub(crate) fn bare(host: Arc<dyn Host>, config: Config) -> Kernel {
+    pub(crate) fn bare(host: Arc<dyn Host>, config: Config, me: Weak<Kernel>) -> Kernel {
+        let cpus = Cpus::new(host.clone(), config.ncpu);
         Kernel {
-            cpus: Cpus::new(host.clone(), config.ncpu),
+            timers: Timers::new(me, host.clone()),
+            services: Mutex::default(),
+            threads: Threads::default(),
+            softints: Arc::default(),
+            xcalls: Xcalls::new(&cpus),
+            evcnts: Evcnts::new(&cpus),
+            sysctl: Sysctl::default(),
+            cpus,
             sysent: Sysent::default(),
             boottime: host.now(hypercall::Clock::Realtime),
             hostname: Mutex::new(config.hostname.clone()),
@@ -214,6 +236,55 @@ impl Kernel {
         })
     }
 
+    /// Its event counters.
+    #[inline]
+    pub fn evcnts(&self) -> &Evcnts {
+        &self.evcnts
+    }
+
+    /// Its sysctl tree.
+    pub fn sysctl(&self) -> &Sysctl {
+        &self.sysctl
+    }
+
+    pub(crate) fn timers(&self) -> &Arc<Timers> {
+        &self.timers
+    }
+
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    pub(crate) fn softints(&self) -> &Arc<Softints> {
+        &self.softints
+    }
+
+    pub(crate) fn xcalls(&self) -> &Xcalls {
+        &self.xcalls
+    }
+
+    pub(crate) fn add_service(&self, cx: &Curlwp<'_>, service: &Arc<Service>) {
+        let mut services = self.services.lock(cx.cpu());
+        services.retain(|s| s.strong_count() != 0);
+        services.push(Arc::downgrade(service));
+    }
+
+    /// What serves the work queues.
+    pub(crate) fn services(&self, cx: &Curlwp<'_>) -> Vec<Arc<Service>> {
+        let services = self.services.lock(cx.cpu());
+        services.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Has system calls do what threads of the kernel would, because there are none.
+    pub(crate) fn serve_without_threads(&self) {
+        self.attention.fetch_or(THREADLESS, Ordering::SeqCst);
+    }
+
+    /// Whether system calls do what threads of the kernel would.
+    pub(crate) fn is_threadless(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) & THREADLESS != 0
+    }
+
     pub(crate) fn implicit_pool(&self) -> &ImplicitPool {
         &self.implicit
     }
@@ -273,6 +344,16 @@ impl Kernel {
         let hooks = self.hooks.lock(cx.cpu()).clone();
         for hook in hooks.iter().rev() {
             (hook.exit)(cx, proc);
+        }
+    }
+}
+
+impl Drop for Kernel {
+    /// A kernel that is dropped without a shutdown still takes its service threads with it.
+    fn drop(&mut self) {
+        self.timers.service().stop();
+        for service in self.services.get_mut().iter().filter_map(Weak::upgrade) {
+            service.stop();
         }
     }
 }

@@ -15,26 +15,35 @@
 
 pub mod anon;
 pub mod boot;
+pub mod callout;
 pub mod component;
 pub mod config;
 pub mod curlwp;
 pub mod epoll;
+pub mod evcnt;
 pub mod eventfd;
 pub mod fd;
 pub mod file;
 pub mod hooks;
 pub mod kauth;
 mod kernel;
+pub mod kthread;
 pub mod lwproc;
 pub mod msgbuf;
 pub mod pipe;
 pub mod poll;
 pub mod proc;
+mod service;
+pub mod softint;
 mod syscalls;
+pub mod sysctl;
 pub mod sysent;
+pub mod timerfd;
 pub mod uio;
 pub mod usermem;
 pub mod version;
+pub mod workqueue;
+pub mod xcall;
 
 pub use boot::{Builder, Howto};
 pub use component::{Component, Stage};

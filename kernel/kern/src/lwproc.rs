@@ -134,6 +134,16 @@ impl Kernel {
         result
     }
 
+    /// A new lwp of the first process, for a thread of the kernel's own or one that came without an lwp.
+    pub(crate) fn kernel_lwp(&self) -> Arc<Lwp> {
+        let proc = self.init_proc();
+        let lwp = Arc::new(Lwp::new(self.next_lid(), proc.clone()));
+        proc.lwps
+            .lock(&sync::OffCpu(&**self.host()))
+            .insert(lwp.lid, Arc::downgrade(&lwp));
+        lwp
+    }
+
     pub(crate) fn new_lwp(&self, cx: &Curlwp<'_>, proc: &Arc<Proc>) -> Result<Arc<Lwp>, Errno> {
         let mut lwps = proc.lwps.lock(cx.cpu());
         if proc.is_exiting() || proc.execing.load(Ordering::SeqCst) {
@@ -156,8 +166,7 @@ impl Kernel {
 /// Tells lwps to leave.
 fn dismiss<'a>(cx: &Curlwp<'_>, lwps: impl Iterator<Item = &'a Weak<Lwp>>) {
     for lwp in lwps.filter_map(Weak::upgrade) {
-        lwp.leaving.store(true, Ordering::SeqCst);
-        lwp.sleeper().interrupt(&**cx.kernel().host());
+        lwp.dismiss(&**cx.kernel().host());
     }
 }
 

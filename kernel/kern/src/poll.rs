@@ -164,9 +164,15 @@ impl LwpWaiter {
         let mut told = self.told.lock(cx.cpu());
         while !*told {
             let wake;
-            (told, wake) = self.changed.wait_intr(cx.cpu(), told, deadline);
+            let until = cx.until_due(deadline);
+            (told, wake) = self.changed.wait_intr(cx.cpu(), told, until);
             match wake {
                 Wake::Woken => {}
+                Wake::TimedOut if until != deadline => {
+                    drop(told);
+                    cx.kernel().serve_all(cx);
+                    told = self.told.lock(cx.cpu());
+                }
                 Wake::TimedOut => return Ok(Wake::TimedOut),
                 Wake::Interrupted => return Err(Errno::EINTR),
             }

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
 use arc_swap::ArcSwap;
+use hypercall::Host;
 use sync::{Condvar, Mutex, Sleeper};
 
 use crate::{Cred, Curlwp, FactionId, FdTable};
@@ -173,7 +174,7 @@ pub struct Lwp {
     hints: [AtomicI32; 2],
     hints_set: AtomicU32,
     /// Told to leave: see [`Lwp::is_leaving`].
-    pub(crate) leaving: AtomicBool,
+    leaving: AtomicBool,
 }
 
 impl Lwp {
@@ -204,6 +205,12 @@ impl Lwp {
     /// and whoever runs as it should drop it soon.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// Tells it to leave.
+    pub(crate) fn dismiss(&self, host: &dyn Host) {
+        self.leaving.store(true, Ordering::SeqCst);
+        self.sleeper.interrupt(host);
     }
 
     /// Chooses the numbers of the next one or two descriptors that a call of this lwp makes; -1 for the lowest

@@ -41,6 +41,9 @@ impl Sysent {
 /// In `Kernel::attention`: the kernel has halted, calls answer `ESHUTDOWN`.
 pub(crate) const HALTED: u32 = 1;
 
+/// In `Kernel::attention`: there are no kernel threads; calls do what those would.
+pub(crate) const THREADLESS: u32 = 2;
+
 impl Curlwp<'_> {
     /// Carries out a system call of the current lwp.
     #[inline]
@@ -65,6 +68,9 @@ impl Curlwp<'_> {
         let attention = self.kernel().attention.load(Ordering::Relaxed);
         if attention & HALTED != 0 {
             return Err(Errno::ESHUTDOWN);
+        }
+        if attention & THREADLESS != 0 {
+            self.kernel().serve_all(self);
         }
         self.dispatch(nr, args)
     }

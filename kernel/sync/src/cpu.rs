@@ -13,8 +13,12 @@ use crate::{Parker, Sleeper};
 /// The most virtual CPUs a kernel can have.
 pub const MAX_CPUS: usize = 256;
 
-/// Set in a CPU's word while an lwp holds it; the other bits name the lwp that has it or had it last.
+/// In a CPU's word: an lwp holds it. The bits below [`WANTED`] name the lwp that has it or had it last.
 const BUSY: u64 = 1 << 63;
+/// In a CPU's word: there is work to run before it is given up.
+const PENDING: u64 = 1 << 62;
+/// In a CPU's word: somebody waits for a CPU.
+const WANTED: u64 = 1 << 61;
 
 /// One virtual CPU, alone on its cache lines.
 #[repr(align(128))]
@@ -33,8 +37,8 @@ pub type PendingHook = Box<dyn Fn(&Cpu<'_>, u32) + Send + Sync>;
 /// Otherwise it takes any free one, and when there is none it parks until one is given up. There is no kernel
 /// preemption.
 ///
-/// No lock: each CPU's word says who has it; `waiting` is raised before the last look at the words and read
-/// after a word is freed, so that one side always sees the other.
+/// No lock: everything that decides is in each CPU's word. Who gives a CPU up does so by a compare-and-swap that
+/// fails when somebody has left a mark there (work to run, a waiter to wake), so neither mark is ever missed.
 pub struct Cpus {
     identity: Arc<()>,
     host: Arc<dyn Host>,
@@ -94,12 +98,12 @@ impl Cpus {
         }
     }
 
-    /// Marks work as pending on a CPU. It runs at the latest when that CPU is next given up; false when the CPU
-    /// is idle, so that the caller has to see to it that somebody takes it.
+    /// Leaves work for a CPU: a bit each, for the hook. It runs at the latest when that CPU is next given up; false
+    /// when the CPU is idle, so that the caller has to see to it that somebody takes it ([`Cpu::try_migrate`]).
     pub fn post(&self, cpu: usize, bits: u32) -> bool {
         let slot = &self.slots[cpu];
-        slot.pending.fetch_or(bits, Ordering::SeqCst);
-        slot.state.load(Ordering::SeqCst) & BUSY != 0
+        slot.pending.fetch_or(bits, Ordering::Relaxed);
+        slot.state.fetch_or(PENDING, Ordering::AcqRel) & BUSY != 0
     }
 
     #[inline]
@@ -128,50 +132,76 @@ impl Cpus {
         index
     }
 
-    /// Any free CPU, from the one the lwp had last onward.
+    /// Any free CPU. The one the lwp had last comes last: somebody else has been there since, and two lwps that take
+    /// turns on one CPU while another idles would fight for its cache lines at every call.
     fn try_any(&self, sleeper: &Sleeper) -> Option<usize> {
-        let start = sleeper.last_cpu();
+        let start = sleeper.last_cpu() + 1;
         (0..self.slots.len())
             .map(|i| (start + i) % self.slots.len())
-            .find(|&i| {
-                let state = &self.slots[i].state;
-                let seen = state.load(Ordering::SeqCst);
-                seen & BUSY == 0
-                    && state
-                        .compare_exchange(
-                            seen,
-                            sleeper.id() | BUSY,
-                            Ordering::SeqCst,
-                            Ordering::Relaxed,
-                        )
-                        .is_ok()
-            })
+            .find(|&i| self.try_take(i, sleeper).is_ok())
+    }
+
+    /// Takes a CPU if it is free, with the work that may be pending on it. Else answers its word.
+    fn try_take(&self, index: usize, sleeper: &Sleeper) -> Result<(), u64> {
+        let state = &self.slots[index].state;
+        let mut seen = state.load(Ordering::Relaxed);
+        while seen & BUSY == 0 {
+            match state.compare_exchange_weak(
+                seen,
+                sleeper.id() | BUSY | seen & PENDING,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(now) => seen = now,
+            }
+        }
+        Err(seen)
     }
 
     fn wait_for_any(&self, sleeper: &Sleeper) -> usize {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let index = loop {
-            let seen = self.freed.load(Ordering::SeqCst);
-            if let Some(index) = self.try_any(sleeper) {
+            let freed = self.freed.load(Ordering::Acquire);
+            if let Some(index) = self.take_or_mark(sleeper) {
                 break index;
             }
-            self.host.park(&self.freed, seen, None);
+            self.host.park(&self.freed, freed, None);
         };
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        if self.waiting.fetch_sub(1, Ordering::SeqCst) > 1 {
+            // The mark went when this CPU was freed; the others that wait need it again.
+            self.slots[index].state.fetch_or(WANTED, Ordering::Relaxed);
+        }
         index
     }
 
-    #[inline]
-    fn release(&self, index: usize, id: u64) {
-        self.slots[index].state.swap(id, Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) != 0 {
-            self.wake_waiter();
+    /// Takes a free CPU, or marks every one as wanted.
+    fn take_or_mark(&self, sleeper: &Sleeper) -> Option<usize> {
+        for (index, slot) in self.slots.iter().enumerate() {
+            loop {
+                match self.try_take(index, sleeper) {
+                    Ok(()) => return Some(index),
+                    Err(seen) if seen & WANTED != 0 => break,
+                    Err(seen) => {
+                        let marked = slot.state.compare_exchange(
+                            seen,
+                            seen | WANTED,
+                            Ordering::Relaxed,
+                            Ordering::Relaxed,
+                        );
+                        if marked.is_ok() {
+                            break;
+                        }
+                    }
+                }
+            }
         }
+        None
     }
 
     #[cold]
     fn wake_waiter(&self) {
-        self.freed.fetch_add(1, Ordering::SeqCst);
+        self.freed.fetch_add(1, Ordering::Release);
         self.host.unpark(&self.freed, 1);
     }
 }
@@ -227,22 +257,83 @@ impl<'k> Cpu<'k> {
         }
     }
 
+    /// Gives this CPU up for another one that is idle; false, with a CPU held as before, when that one is taken.
+    pub fn try_migrate(&self, index: usize) -> bool {
+        if index == self.index() {
+            return true;
+        }
+        self.give_up();
+        let moved = self.cpus.try_take(index, self.sleeper).is_ok();
+        if moved {
+            self.sleeper.set_last_cpu(index);
+            self.index.set(index);
+        } else {
+            self.index.set(self.cpus.acquire(self.sleeper));
+        }
+        moved
+    }
+
     /// Runs what is pending on this CPU now.
     #[inline]
     pub fn run_pending(&self) {
-        let pending = &self.cpus.slots[self.index()].pending;
-        while pending.load(Ordering::Relaxed) != 0 {
-            let bits = pending.swap(0, Ordering::SeqCst);
-            if let Some(hook) = self.cpus.hook.get() {
+        if self.slot().state.load(Ordering::Relaxed) & PENDING != 0 {
+            self.run_pending_slow();
+        }
+    }
+
+    #[cold]
+    fn run_pending_slow(&self) {
+        while self.slot().state.load(Ordering::Relaxed) & PENDING != 0 {
+            let slot = self.slot();
+            slot.state.fetch_and(!PENDING, Ordering::Acquire);
+            let bits = slot.pending.swap(0, Ordering::Relaxed);
+            if let Some(hook) = self.cpus.hook.get()
+                && bits != 0
+            {
                 hook(self, bits);
             }
         }
     }
 
     #[inline]
+    fn slot(&self) -> &'k Slot {
+        &self.cpus.slots[self.index()]
+    }
+
+    #[inline]
     fn give_up(&self) {
-        self.run_pending();
-        self.cpus.release(self.index(), self.sleeper.id());
+        let id = self.sleeper.id();
+        let freed =
+            self.slot()
+                .state
+                .compare_exchange(id | BUSY, id, Ordering::Release, Ordering::Relaxed);
+        if freed.is_err() {
+            self.give_up_slow();
+        }
+    }
+
+    /// Gives a CPU up on which somebody has left a mark.
+    #[cold]
+    fn give_up_slow(&self) {
+        let id = self.sleeper.id();
+        loop {
+            self.run_pending();
+            // What ran may have waited, and come back on another CPU.
+            let slot = self.slot();
+            let seen = slot.state.load(Ordering::Relaxed);
+            if seen & PENDING != 0 {
+                continue;
+            }
+            let freed = slot
+                .state
+                .compare_exchange(seen, id, Ordering::Release, Ordering::Relaxed);
+            if freed.is_ok() {
+                if seen & WANTED != 0 {
+                    self.cpus.wake_waiter();
+                }
+                return;
+            }
+        }
     }
 }
 

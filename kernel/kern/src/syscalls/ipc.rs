@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use abi::{Errno, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, SysResult, UserAddr, args};
+use abi::{
+    Errno, Itimerspec, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, SysResult, UserAddr, args,
+};
+use hypercall::{Clock, Nanos};
 
+use super::time::{clock, nanos};
 use crate::eventfd::EventFd;
 use crate::pipe::{Pipe, Side};
+use crate::timerfd::{Setting, TimerFd};
 use crate::{Curlwp, File, OpenFile, fd};
 
 const EFD_SEMAPHORE: i32 = 1;
@@ -71,4 +76,68 @@ fn make_eventfd(cx: &Curlwp<'_>, initial: u32, flags: i32) -> SysResult {
 pub(super) fn open(cx: &Curlwp<'_>, file: Arc<dyn File>, flags: i32) -> SysResult {
     let of = OpenFile::new(file, O_RDWR | flags & O_NONBLOCK);
     Ok(cx.install(of, flags & O_CLOEXEC != 0)?.into())
+}
+
+const TFD_TIMER_ABSTIME: i32 = 1;
+const TFD_TIMER_CANCEL_ON_SET: i32 = 2;
+
+/// timerfd_create(2).
+pub(super) fn timerfd_create(cx: &Curlwp<'_>, a: args::timerfd_create) -> SysResult {
+    if a.flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let clock = match a.clockid {
+        // CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM: nothing sleeps here that could be woken.
+        8 => Clock::Realtime,
+        9 => Clock::Monotonic,
+        id => clock(id)?,
+    };
+    open(cx, TimerFd::new(cx, clock), a.flags)
+}
+
+/// timerfd_settime(2).
+pub(super) fn timerfd_settime(cx: &Curlwp<'_>, a: args::timerfd_settime) -> SysResult {
+    if a.flags & !(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut raw = [0; Itimerspec::SIZE];
+    cx.copyin(a.new_value, &mut raw)?;
+    let new = Itimerspec::from_bytes(&raw);
+    let value = nanos(new.value_sec, new.value_nsec)?;
+    let interval = nanos(new.interval_sec, new.interval_nsec)?;
+    let of = cx.file(a.fd)?;
+    let timer: &TimerFd = of.downcast().ok_or(Errno::EINVAL)?;
+    let next = if value == 0 || a.flags & TFD_TIMER_ABSTIME != 0 {
+        value
+    } else {
+        cx.now(timer.clock()).saturating_add(value)
+    };
+    let old = timer.set(cx, Setting { next, interval });
+    if !a.old_value.is_null() {
+        copyout_setting(cx, old, a.old_value)?;
+    }
+    Ok(0)
+}
+
+/// timerfd_gettime(2).
+pub(super) fn timerfd_gettime(cx: &Curlwp<'_>, a: args::timerfd_gettime) -> SysResult {
+    let of = cx.file(a.fd)?;
+    let timer: &TimerFd = of.downcast().ok_or(Errno::EINVAL)?;
+    copyout_setting(cx, timer.get(cx), a.curr_value)?;
+    Ok(0)
+}
+
+fn copyout_setting(
+    cx: &Curlwp<'_>,
+    (left, interval): (Nanos, Nanos),
+    to: UserAddr,
+) -> Result<(), Errno> {
+    const SECOND: Nanos = 1_000_000_000;
+    let spec = Itimerspec {
+        interval_sec: (interval / SECOND) as i64,
+        interval_nsec: (interval % SECOND) as i64,
+        value_sec: (left / SECOND) as i64,
+        value_nsec: (left % SECOND) as i64,
+    };
+    cx.copyout(&spec.to_bytes(), to)
 }

@@ -43,6 +43,9 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         pipe2 => ipc::pipe2,
         eventfd => ipc::eventfd,
         eventfd2 => ipc::eventfd2,
+        timerfd_create => ipc::timerfd_create,
+        timerfd_settime => ipc::timerfd_settime,
+        timerfd_gettime => ipc::timerfd_gettime,
         poll => poll::poll,
         ppoll => poll::ppoll,
         select => poll::select,
@@ -83,6 +86,7 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         sethostname => system::sethostname,
         syslog => system::syslog,
         reboot => system::reboot,
+        __sysctl => system::sysctl,
         getrandom => system::getrandom,
         sched_yield => system::sched_yield,
     })

@@ -139,3 +139,36 @@ pub(super) fn reboot(cx: &Curlwp<'_>, a: args::reboot) -> SysResult {
     cx.reboot(howto, true)?;
     Ok(0)
 }
+
+/// The longest name of a sysctl node.
+const SYSCTL_NAME_MAX: usize = 256;
+/// The most bytes that can be written to a node.
+const SYSCTL_VALUE_MAX: usize = 64 << 10;
+
+/// __sysctl: reads the old value of a node by name and sets a new one, as sysctlbyname(3) does.
+pub(super) fn sysctl(cx: &Curlwp<'_>, a: args::__sysctl) -> SysResult {
+    let name = cx.copyin_str(a.name, SYSCTL_NAME_MAX)?;
+    let name = std::str::from_utf8(&name).map_err(|_| Errno::ENOENT)?;
+    let tree = cx.kernel().sysctl();
+    let mut fits = true;
+    if !a.oldlenp.is_null() {
+        let old = tree.read(cx, name)?.to_bytes();
+        let mut raw = [0; 8];
+        cx.copyin(a.oldlenp, &mut raw)?;
+        if !a.oldp.is_null() {
+            let room = usize::try_from(u64::from_le_bytes(raw)).unwrap_or(usize::MAX);
+            fits = room >= old.len();
+            cx.copyout(&old[..old.len().min(room)], a.oldp)?;
+        }
+        cx.copyout(&(old.len() as u64).to_le_bytes(), a.oldlenp)?;
+    }
+    if !a.newp.is_null() {
+        if a.newlen > SYSCTL_VALUE_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let mut new = vec![0; a.newlen];
+        cx.copyin(a.newp, &mut new)?;
+        tree.write(cx, name, &new)?;
+    }
+    if fits { Ok(0) } else { Err(Errno::ENOMEM) }
+}
