@@ -10,4 +10,7 @@
 //!
 //! Start reading at [`raw::Client::call`].
 
+mod client;
 pub mod raw;
+
+pub use client::Client;

@@ -23,6 +23,7 @@
 
 mod mount;
 mod process;
+mod sysctl;
 
 pub use abi;
 pub use hypercall;
@@ -32,7 +33,7 @@ pub use vfs;
 pub use abi::{Errno, Invoke, Stat, Syscalls};
 pub use hypercall::PosixHost;
 pub use kern::{Builder, Component, Config, Kernel, LwpHandle, RforkFds};
-pub use mount::{MountEntry, MountSpec, SpecError};
+pub use mount::{EtfsKind, MountEntry, MountSpec, SpecError};
 pub use process::{File, Process};
 
 /// Every component there is, each with the line that adds it: what [`builder`] boots. A kernel of fewer parts takes its own list.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use abi::{Errno, Invoke, Syscalls};
+use abi::{Errno, Invoke, Syscalls, VFSSTAT_SIZE, VfsStat};
 
 use crate::Process;
 use crate::process::{c_path, error};
@@ -93,6 +93,24 @@ impl MountSpec {
     }
 }
 
+/// As what a host file appears in the kernel, `etfs_register`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum EtfsKind {
+    /// A regular file.
+    Regular = abi::ETFS_REG,
+    /// A block device, which can be mounted.
+    Block = abi::ETFS_BLK,
+    /// A block device of which nothing is written.
+    ReadOnlyBlock = abi::ETFS_BLK | abi::ETFS_RDONLY,
+    /// A character device.
+    Character = abi::ETFS_CHR,
+    /// The files of a directory.
+    Directory = abi::ETFS_DIR,
+    /// A directory with everything below it.
+    Tree = abi::ETFS_DIR_SUBDIRS,
+}
+
 /// One mount of a kernel, as `getvfsstat` tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountEntry {
@@ -110,6 +128,23 @@ pub struct MountEntry {
     pub free: u64,
     /// Bytes free for who is not root.
     pub available: u64,
+}
+
+impl MountEntry {
+    fn new(record: &[u8; VFSSTAT_SIZE]) -> MountEntry {
+        let stat = VfsStat::from_bytes(record);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.statfs.f_frsize);
+        MountEntry {
+            fstype: text(stat.fstype),
+            source: text(stat.source),
+            dir: text(stat.target),
+            read_only: stat.statfs.f_flags & abi::MS_RDONLY != 0,
+            size: bytes(stat.statfs.f_blocks),
+            free: bytes(stat.statfs.f_bfree),
+            available: bytes(stat.statfs.f_bavail),
+        }
+    }
 }
 
 impl<S: Invoke> Process<S> {
@@ -136,6 +171,20 @@ impl<S: Invoke> Process<S> {
         self.sys().umount2(&dir, 0).map(drop).map_err(error)
     }
 
+    /// What is mounted, in the order in which it was.
+    pub fn mounts(&self) -> io::Result<Vec<MountEntry>> {
+        let ask = |buf: &mut [u8]| {
+            let len = buf.len();
+            self.sys().getvfsstat(buf, len, 0).map_err(error)
+        };
+        let count = ask(&mut [])? as usize;
+        // Room for some that come between the two calls; the others are shown the next time.
+        let mut buf = vec![0; (count + 8) * VFSSTAT_SIZE];
+        let count = ask(&mut buf)? as usize;
+        let (records, _) = buf.as_chunks::<VFSSTAT_SIZE>();
+        Ok(records.iter().take(count).map(MountEntry::new).collect())
+    }
+
     fn mount_source(&self, spec: &MountSpec, source: &Path) -> io::Result<()> {
         let flags = if spec.read_only { abi::MS_RDONLY } else { 0 };
         self.sys()
@@ -150,21 +199,37 @@ impl<S: Invoke> Process<S> {
             .map_err(error)
     }
 
+    /// Makes a host file appear under a key of the kernel's root (etfs): from `offset` on, `size` bytes or to its end.
+    pub fn register(
+        &self,
+        key: impl AsRef<Path>,
+        host: impl AsRef<Path>,
+        kind: EtfsKind,
+        offset: u64,
+        size: Option<u64>,
+    ) -> io::Result<()> {
+        let whole = |n: u64| i64::try_from(n).map_err(|_| error(Errno::EFBIG));
+        let size = size.map_or(Ok(abi::ETFS_SIZE_ENDOFF), whole)?;
+        let host = c_path(std::path::absolute(host)?)?;
+        let answer =
+            self.sys()
+                .etfs_register(&c_path(key)?, &host, kind as i32, whole(offset)?, size);
+        answer.map(drop).map_err(error)
+    }
+
     /// Registers a host file under the first free `/dev/diskN`.
     fn register_disk(&self, image: &Path, read_only: bool) -> io::Result<PathBuf> {
         const MOST: usize = 4096;
-        let image = c_path(std::path::absolute(image)?)?;
-        let kind = abi::ETFS_BLK | if read_only { abi::ETFS_RDONLY } else { 0 };
+        let kind = if read_only {
+            EtfsKind::ReadOnlyBlock
+        } else {
+            EtfsKind::Block
+        };
         for n in 0..MOST {
             let node = PathBuf::from(format!("/dev/disk{n}"));
-            let key = c_path(&node)?;
-            match self
-                .sys()
-                .etfs_register(&key, &image, kind, 0, abi::ETFS_SIZE_ENDOFF)
-            {
-                Ok(_) => return Ok(node),
-                Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(error(errno)),
+            match self.register(&node, image, kind, 0, None) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return result.map(|()| node),
             }
         }
         Err(error(Errno::ENFILE))
