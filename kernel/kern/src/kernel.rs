@@ -20,6 +20,7 @@ use crate::service::Service;
 use crate::softint::Softints;
 use crate::sysctl::Sysctl;
 use crate::sysent::{Sysent, THREADLESS};
+use crate::trace::Tracer;
 use crate::xcall::Xcalls;
 use crate::{Component, Config, Cred, Curlwp, FdTable, Pid, Proc, ProcHooks};
 
@@ -68,6 +69,7 @@ pub struct Kernel {
     xcalls: Xcalls,
     evcnts: Evcnts,
     sysctl: Sysctl,
+    tracer: Tracer,
     pub(crate) phase: AtomicU32,
     pub(crate) howto: AtomicU32,
     /// Why the dispatcher may not just run a call; 0 for no reason. See [`crate::sysent`].
@@ -86,6 +88,7 @@ impl Kernel {
             xcalls: Xcalls::new(&cpus),
             evcnts: Evcnts::new(&cpus),
             sysctl: Sysctl::default(),
+            tracer: Tracer::default(),
             cpus,
             sysent: Sysent::default(),
             boottime: host.now(hypercall::Clock::Realtime),
@@ -245,6 +248,10 @@ impl Kernel {
     /// Its sysctl tree.
     pub fn sysctl(&self) -> &Sysctl {
         &self.sysctl
+    }
+
+    pub(crate) fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     pub(crate) fn timers(&self) -> &Arc<Timers> {

@@ -39,6 +39,7 @@ mod syscalls;
 pub mod sysctl;
 pub mod sysent;
 pub mod timerfd;
+pub mod trace;
 pub mod uio;
 pub mod usermem;
 pub mod version;

@@ -44,6 +44,9 @@ pub(crate) const HALTED: u32 = 1;
 /// In `Kernel::attention`: there are no kernel threads; calls do what those would.
 pub(crate) const THREADLESS: u32 = 2;
 
+/// In `Kernel::attention`: calls are described to the tracer.
+pub(crate) const TRACED: u32 = 4;
+
 impl Curlwp<'_> {
     /// Carries out a system call of the current lwp.
     #[inline]
@@ -71,6 +74,9 @@ impl Curlwp<'_> {
         }
         if attention & THREADLESS != 0 {
             self.kernel().serve_all(self);
+        }
+        if attention & TRACED != 0 {
+            return crate::trace::traced(self, nr, args, || self.dispatch(nr, args));
         }
         self.dispatch(nr, args)
     }
