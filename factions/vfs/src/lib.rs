@@ -22,6 +22,7 @@ mod names;
 mod ops;
 pub mod pages;
 mod rumpfs;
+mod socknames;
 mod syscalls;
 #[cfg(test)]
 mod tests;

@@ -127,6 +127,7 @@ impl Vfs {
             Vfs::of(cx)?.page_cache().stop(cx);
             Ok(())
         });
+        kernel.set_socket_names(&crate::socknames::VfsSocketNames);
         kernel.at_shutdown(cx, "unmounting file systems", mounts::unmount_all);
         syscalls::establish(cx)
     }

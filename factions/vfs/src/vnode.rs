@@ -75,6 +75,8 @@ pub struct Vnode {
     fifo: Mutex<Weak<Pipe>>,
     /// The block device behind a block node.
     pub(crate) block: OnceLock<Arc<BlockDev>>,
+    /// What a process has bound to a socket node.
+    pub(crate) socket: OnceLock<Weak<kern::hooks::SocketPoint>>,
 }
 
 impl Vnode {
@@ -112,6 +114,7 @@ impl Vnode {
             locks: OnceLock::new(),
             fifo: Mutex::default(),
             block: OnceLock::new(),
+            socket: OnceLock::new(),
         })
     }
 

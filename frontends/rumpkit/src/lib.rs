@@ -37,7 +37,7 @@ pub use mount::{EtfsKind, MountEntry, MountSpec, SpecError};
 pub use process::{File, Process};
 
 /// Every component there is, each with the line that adds it: what [`builder`] boots. A kernel of fewer parts takes its own list.
-pub static COMPONENTS: &[&Component] = &[&vfs::VFS, &tmpfs::TMPFS];
+pub static COMPONENTS: &[&Component] = &[&vfs::VFS, &tmpfs::TMPFS, &net::NET, &local::LOCAL];
 
 /// Describes a kernel on this Linux process, with every component and the settings that the environment gives (`RUMP_NCPU` and so on,
 /// see [`Config`]); `boot` makes it.

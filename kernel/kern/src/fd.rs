@@ -230,6 +230,11 @@ fn place(fd: usize) -> (usize, usize) {
     (chunk, fd - (FIRST << (chunk - 1)))
 }
 
+/// Keeps an open file as a descriptor does, while a descriptor is on its way to another process; [`release`] ends it.
+pub fn hold(of: &OpenFile) {
+    of.refs.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Drops one descriptor's hold on an open file; with the last one the file is closed.
 pub fn release(cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
     of.file().descriptor_closed(cx);

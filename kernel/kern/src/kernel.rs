@@ -6,12 +6,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use abi::Errno;
 use hypercall::{Host, Nanos};
 use sync::{Cpus, Mutex, MutexGuard, OffCpu, RwLock};
 
 use crate::callout::Timers;
 use crate::evcnt::Evcnts;
-use crate::hooks::ShutdownHook;
+use crate::hooks::{ShutdownHook, SocketNames};
 use crate::kthread::Threads;
 use crate::lwproc::ImplicitPool;
 use crate::msgbuf::MsgBuf;
@@ -60,6 +61,7 @@ pub struct Kernel {
     factions: [OnceLock<Arc<dyn Any + Send + Sync>>; FactionId::COUNT],
     hooks: Mutex<Vec<ProcHooks>>,
     shutdown: Mutex<Vec<(&'static str, ShutdownHook)>>,
+    socket_names: OnceLock<&'static dyn SocketNames>,
     components: OnceLock<Vec<&'static Component>>,
     msgbuf: Mutex<MsgBuf>,
     timers: Arc<Timers>,
@@ -103,6 +105,7 @@ impl Kernel {
             factions: [const { OnceLock::new() }; FactionId::COUNT],
             hooks: Mutex::default(),
             shutdown: Mutex::default(),
+            socket_names: OnceLock::new(),
             components: OnceLock::new(),
             msgbuf: Mutex::default(),
             phase: AtomicU32::new(0),
@@ -177,6 +180,16 @@ impl Kernel {
 
     pub(crate) fn take_shutdown_hooks(&self, cx: &Curlwp<'_>) -> Vec<(&'static str, ShutdownHook)> {
         std::mem::take(&mut *self.shutdown.lock(cx.cpu()))
+    }
+
+    /// Gives sockets names in the file system; the vfs faction does it when it starts.
+    pub fn set_socket_names(&self, names: &'static dyn SocketNames) {
+        let _ = self.socket_names.set(names);
+    }
+
+    /// Names of sockets in the file system; `EOPNOTSUPP` where there is no vfs faction.
+    pub fn socket_names(&self) -> Result<&'static dyn SocketNames, Errno> {
+        self.socket_names.get().copied().ok_or(Errno::EOPNOTSUPP)
     }
 
     /// The components that have started, in order.

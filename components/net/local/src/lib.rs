@@ -1,0 +1,59 @@
+//! The local domain, unix(7): stream, datagram and sequenced-packet sockets within one kernel, with names in the file
+//! system, abstract names, descriptor passing and credentials.
+//!
+//! An [`End`](end::End) is one socket's side: what others have sent it waits in its inbox, as reference-counted
+//! pieces that are never copied between the sender's memory and the receiver's. Connected ends refer to each other
+//! weakly, so closing one frees it whatever the other does.
+//!
+//! It may use the net faction and what is below it. Start reading at [`end`].
+#![forbid(unsafe_code)]
+
+mod connect;
+mod end;
+mod inbox;
+mod names;
+mod transfer;
+
+use std::sync::Arc;
+
+use abi::Errno;
+use kern::{Component, Curlwp, Stage};
+use net::consts::AF_UNIX;
+use net::{Common, Domain, Kind, Net, Protocol};
+
+/// The component, for the list of components.
+pub static LOCAL: Component = Component {
+    name: "local",
+    stage: Stage::Net,
+    requires: &["net"],
+    init: attach,
+};
+
+fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
+    let domain = Local {
+        names: Arc::default(),
+    };
+    Net::of(cx)?.register(cx, AF_UNIX, Arc::new(domain))
+}
+
+/// The domain of a kernel.
+struct Local {
+    names: Arc<names::Names>,
+}
+
+impl Domain for Local {
+    fn socket(
+        &self,
+        _: &Curlwp<'_>,
+        kind: Kind,
+        protocol: i32,
+        common: &Arc<Common>,
+    ) -> Result<Arc<dyn Protocol>, Errno> {
+        if protocol != 0 && protocol != i32::from(AF_UNIX) {
+            return Err(Errno::EPROTONOSUPPORT);
+        }
+        // A raw socket of this family is a datagram one, as on Linux.
+        let kind = if kind == Kind::Raw { Kind::Dgram } else { kind };
+        Ok(end::End::new(kind, common.clone(), self.names.clone()))
+    }
+}

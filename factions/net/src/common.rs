@@ -1,0 +1,193 @@
+//! What every socket has, whatever its protocol: the options of socket(7), the pending error, readiness.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use abi::Errno;
+use hypercall::{Clock, Nanos};
+use kern::Curlwp;
+use kern::poll::{Events, PollHead};
+use sync::{Condvar, Mutex, MutexGuard, Parker, Wake};
+
+/// What SO_SNDBUF and SO_RCVBUF start with, in bytes; Linux's default.
+pub const DEFAULT_BUF: usize = 212_992;
+/// The most that a buffer may be set to, in bytes.
+pub const MAX_BUF: usize = 16 << 20;
+const MIN_BUF: usize = 4608;
+
+/// The options and the state that every socket has. Shared between the socket and its protocol.
+///
+/// Everything is atomic but the interface's name; there is no order among options.
+pub struct Common {
+    /// `SO_SNDBUF`, in bytes.
+    pub sndbuf: AtomicUsize,
+    /// `SO_RCVBUF`, in bytes.
+    pub rcvbuf: AtomicUsize,
+    /// Whether `SO_RCVBUF` was set, which ends its tuning by the protocol.
+    pub rcvbuf_fixed: AtomicBool,
+    /// Whether `SO_SNDBUF` was set.
+    pub sndbuf_fixed: AtomicBool,
+    /// `SO_RCVTIMEO` in nanoseconds, 0 for none.
+    pub rcvtimeo: AtomicU64,
+    /// `SO_SNDTIMEO` in nanoseconds, 0 for none.
+    pub sndtimeo: AtomicU64,
+    /// `SO_RCVLOWAT`, in bytes.
+    pub rcvlowat: AtomicUsize,
+    /// `SO_LINGER` in seconds; -1 is off.
+    pub linger: AtomicI32,
+    /// `SO_REUSEADDR`.
+    pub reuseaddr: AtomicBool,
+    /// `SO_REUSEPORT`.
+    pub reuseport: AtomicBool,
+    /// `SO_KEEPALIVE`.
+    pub keepalive: AtomicBool,
+    /// `SO_BROADCAST`.
+    pub broadcast: AtomicBool,
+    /// `SO_DONTROUTE`.
+    pub dontroute: AtomicBool,
+    /// `SO_OOBINLINE`.
+    pub oobinline: AtomicBool,
+    /// `SO_PASSCRED`.
+    pub passcred: AtomicBool,
+    /// `SO_TIMESTAMP`.
+    pub timestamp: AtomicBool,
+    /// `SO_PRIORITY`.
+    pub priority: AtomicI32,
+    /// `SO_MARK`.
+    pub mark: AtomicU32,
+    /// `SO_BINDTODEVICE`: the interface's name, empty for any.
+    pub device: Mutex<String>,
+    /// `SO_ERROR`: an error that nobody has been told of yet; 0 for none.
+    error: AtomicI32,
+    /// Who waits for readiness.
+    pub poll: PollHead,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Common {
+            sndbuf: AtomicUsize::new(DEFAULT_BUF),
+            rcvbuf: AtomicUsize::new(DEFAULT_BUF),
+            rcvbuf_fixed: AtomicBool::new(false),
+            sndbuf_fixed: AtomicBool::new(false),
+            rcvtimeo: AtomicU64::new(0),
+            sndtimeo: AtomicU64::new(0),
+            rcvlowat: AtomicUsize::new(1),
+            linger: AtomicI32::new(-1),
+            reuseaddr: AtomicBool::new(false),
+            reuseport: AtomicBool::new(false),
+            keepalive: AtomicBool::new(false),
+            broadcast: AtomicBool::new(false),
+            dontroute: AtomicBool::new(false),
+            oobinline: AtomicBool::new(false),
+            passcred: AtomicBool::new(false),
+            timestamp: AtomicBool::new(false),
+            priority: AtomicI32::new(0),
+            mark: AtomicU32::new(0),
+            device: Mutex::default(),
+            error: AtomicI32::new(0),
+            poll: PollHead::new(),
+        }
+    }
+}
+
+impl Common {
+    /// The options of a socket that was accepted: the listening one's.
+    pub fn inherit(&self, parker: &dyn Parker) -> Common {
+        let new = Common::default();
+        macro_rules! copy {
+            ($($field:ident)*) => { $(new.$field.store(self.$field.load(Ordering::Relaxed), Ordering::Relaxed);)* };
+        }
+        copy!(sndbuf rcvbuf rcvbuf_fixed sndbuf_fixed rcvtimeo sndtimeo rcvlowat linger reuseaddr reuseport);
+        copy!(keepalive broadcast dontroute oobinline passcred timestamp priority mark);
+        *new.device.lock(parker) = self.device.lock(parker).clone();
+        new
+    }
+
+    /// Sets a buffer's size as setsockopt(2) does: Linux doubles it, for its own overhead.
+    pub(crate) fn set_buf(cell: &AtomicUsize, asked: i32, limit: usize) {
+        let asked = usize::try_from(asked).unwrap_or(0).min(limit / 2);
+        cell.store((asked * 2).max(MIN_BUF), Ordering::Relaxed);
+    }
+
+    /// Leaves an error for the next call, and tells who waits.
+    pub fn set_error(&self, parker: &dyn Parker, error: Errno) {
+        self.error.store(error.0, Ordering::Release);
+        self.poll
+            .notify(parker, Events::ERR | Events::IN | Events::OUT);
+    }
+
+    /// Takes the pending error.
+    pub fn take_error(&self) -> Result<(), Errno> {
+        if self.error.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        match self.error.swap(0, Ordering::AcqRel) {
+            0 => Ok(()),
+            number => Err(Errno(number)),
+        }
+    }
+
+    /// Whether an error is pending.
+    pub fn has_error(&self) -> bool {
+        self.error.load(Ordering::Acquire) != 0
+    }
+
+    /// How a receiving call waits.
+    pub fn receive_wait(&self, nonblock: bool) -> Wait {
+        Wait::new(nonblock, self.rcvtimeo.load(Ordering::Relaxed))
+    }
+
+    /// How a sending call waits.
+    pub fn send_wait(&self, nonblock: bool) -> Wait {
+        Wait::new(nonblock, self.sndtimeo.load(Ordering::Relaxed))
+    }
+}
+
+/// How a call waits: not at all, for a time in all, or until it is interrupted.
+pub struct Wait {
+    nonblock: bool,
+    timeout: Nanos,
+    deadline: Option<Nanos>,
+}
+
+impl Wait {
+    /// A wait of at most `timeout` nanoseconds from the first sleep on; 0 for any time.
+    pub fn new(nonblock: bool, timeout: Nanos) -> Wait {
+        Wait {
+            nonblock,
+            timeout,
+            deadline: None,
+        }
+    }
+
+    /// Whether it does not wait at all.
+    pub fn nonblock(&self) -> bool {
+        self.nonblock
+    }
+
+    /// From here on it does not wait: what was asked for is there in part.
+    pub fn no_more(&mut self) {
+        self.nonblock = true;
+    }
+
+    /// Sleeps on a condition variable. `EAGAIN` when it may not or the time is up, `EINTR`.
+    pub fn on<'a, T>(
+        &mut self,
+        cx: &'a Curlwp<'_>,
+        cv: &Condvar,
+        guard: MutexGuard<'a, T>,
+    ) -> Result<MutexGuard<'a, T>, Errno> {
+        if self.nonblock {
+            return Err(Errno::EAGAIN);
+        }
+        if self.timeout != 0 && self.deadline.is_none() {
+            self.deadline = Some(cx.now(Clock::Monotonic).saturating_add(self.timeout));
+        }
+        let (guard, wake) = cv.wait_intr(cx.cpu(), guard, self.deadline);
+        match wake {
+            Wake::Woken => Ok(guard),
+            Wake::TimedOut => Err(Errno::EAGAIN),
+            Wake::Interrupted => Err(Errno::EINTR),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Domains: where protocols come from.
+
+use std::sync::Arc;
+
+use abi::Errno;
+use kern::{Curlwp, FactionId};
+use sync::RwLock;
+
+use crate::{Common, Kind, Protocol};
+
+/// An address family and the protocols in it.
+pub trait Domain: Send + Sync {
+    /// Makes the protocol of a new socket. `EPROTONOSUPPORT` or `ESOCKTNOSUPPORT` for what there is not, `EPERM` for
+    /// what only the superuser may open.
+    fn socket(
+        &self,
+        cx: &Curlwp<'_>,
+        kind: Kind,
+        protocol: i32,
+        common: &Arc<Common>,
+    ) -> Result<Arc<dyn Protocol>, Errno>;
+}
+
+/// The faction's state: the domains there are. `domains` is a leaf.
+#[derive(Default)]
+pub struct Net {
+    domains: RwLock<Vec<(u16, Arc<dyn Domain>)>>,
+}
+
+impl Net {
+    /// The state of this kernel's faction; `EAFNOSUPPORT` where there is no net faction.
+    pub fn of<'a>(cx: &'a Curlwp<'_>) -> Result<&'a Net, Errno> {
+        cx.kernel()
+            .faction(FactionId::Net)
+            .and_then(|state| state.downcast_ref())
+            .ok_or(Errno::EAFNOSUPPORT)
+    }
+
+    /// Makes a family available. `EEXIST` when it is there already.
+    pub fn register(
+        &self,
+        cx: &Curlwp<'_>,
+        family: u16,
+        domain: Arc<dyn Domain>,
+    ) -> Result<(), Errno> {
+        let mut domains = self.domains.write(cx.cpu());
+        if domains.iter().any(|(f, _)| *f == family) {
+            return Err(Errno::EEXIST);
+        }
+        domains.push((family, domain));
+        Ok(())
+    }
+
+    /// The domain of a family; `EAFNOSUPPORT` when there is none.
+    pub fn domain(&self, cx: &Curlwp<'_>, family: i32) -> Result<Arc<dyn Domain>, Errno> {
+        self.domains
+            .read(cx.cpu())
+            .iter()
+            .find(|(f, _)| i32::from(*f) == family)
+            .map(|(_, domain)| domain.clone())
+            .ok_or(Errno::EAFNOSUPPORT)
+    }
+
+    /// Makes the state for a kernel that boots.
+    pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
+        cx.kernel()
+            .set_faction(FactionId::Net, Arc::new(Net::default()));
+        crate::syscalls::establish(cx)
+    }
+}

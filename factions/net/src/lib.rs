@@ -1,0 +1,38 @@
+//! The net faction: sockets, and the domains behind them.
+//!
+//! A [`Socket`] is what a descriptor stands for: the options that every socket has, and a [`Protocol`] that does the
+//! work. Protocols come from a [`Domain`] (the address family), which a component registers with [`Net::register`].
+//! The system calls on sockets are here; what they mean for TCP or for a local socket is in components/net.
+//!
+//! It may use kern and what is below it, and knows neither the vfs (names in the file system come through
+//! [`kern::hooks::SocketNames`]) nor any domain. Start reading at [`Protocol`], then [`Socket`].
+#![forbid(unsafe_code)]
+
+mod addr;
+mod common;
+pub mod consts;
+mod control;
+mod domain;
+mod message;
+mod protocol;
+mod socket;
+mod sockopt;
+mod syscalls;
+
+pub use addr::{ADDR_MAX, Addr};
+pub use common::{Common, DEFAULT_BUF, MAX_BUF, Wait};
+pub use control::{Control, Credentials};
+pub use domain::{Domain, Net};
+pub use protocol::{Accepted, Incoming, Kind, Outgoing, Protocol, Received, Shutdown};
+pub use socket::Socket;
+pub use sockopt::{OptValue, int_option};
+
+use kern::{Component, Stage};
+
+/// The faction itself, for the list of components.
+pub static NET: Component = Component {
+    name: "net",
+    stage: Stage::FactionNet,
+    requires: &[],
+    init: Net::attach,
+};

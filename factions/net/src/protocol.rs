@@ -1,0 +1,195 @@
+//! What a protocol does for one of its sockets.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use abi::{Errno, SysResult, UserAddr};
+use kern::poll::Events;
+use kern::{Curlwp, Uio};
+
+use crate::consts::{SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM};
+use crate::{Addr, Common, Control, OptValue, Wait};
+
+/// The type of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A stream of bytes over a connection.
+    Stream,
+    /// Messages to anybody.
+    Dgram,
+    /// The protocol below, as it is.
+    Raw,
+    /// Messages over a connection.
+    Seqpacket,
+}
+
+impl Kind {
+    /// The kind that the type argument of socket(2) names.
+    pub const fn from_type(kind: i32) -> Option<Kind> {
+        Some(match kind {
+            SOCK_STREAM => Kind::Stream,
+            SOCK_DGRAM => Kind::Dgram,
+            SOCK_RAW => Kind::Raw,
+            SOCK_SEQPACKET => Kind::Seqpacket,
+            _ => return None,
+        })
+    }
+
+    /// Its number.
+    pub const fn number(self) -> i32 {
+        match self {
+            Kind::Stream => SOCK_STREAM,
+            Kind::Dgram => SOCK_DGRAM,
+            Kind::Raw => SOCK_RAW,
+            Kind::Seqpacket => SOCK_SEQPACKET,
+        }
+    }
+}
+
+/// Which halves of a connection shutdown(2) ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// No more receiving.
+    Read,
+    /// No more sending.
+    Write,
+    /// Both.
+    Both,
+}
+
+impl Shutdown {
+    /// Whether it ends receiving.
+    pub fn reads(self) -> bool {
+        self != Shutdown::Write
+    }
+
+    /// Whether it ends sending.
+    pub fn writes(self) -> bool {
+        self != Shutdown::Read
+    }
+}
+
+/// A message on its way out.
+pub struct Outgoing<'m, 'b> {
+    /// The bytes. What the protocol has taken is gone from it.
+    pub uio: &'m mut Uio<'b>,
+    /// Where to, when the call says so.
+    pub to: Option<&'m Addr>,
+    /// What goes along. The protocol takes it; what it leaves is given back.
+    pub control: &'m mut Vec<Control>,
+    /// `MSG_*`.
+    pub flags: i32,
+    /// How to wait for room.
+    pub wait: Wait,
+}
+
+/// Where a message that comes in goes to.
+pub struct Incoming<'m, 'b> {
+    /// The room. It is left as long as what did not come.
+    pub uio: &'m mut Uio<'b>,
+    /// `MSG_*`.
+    pub flags: i32,
+    /// How to wait for a message.
+    pub wait: Wait,
+    /// Whether the caller has room for control data at all.
+    pub wants_control: bool,
+}
+
+/// What is known of a message that came in, besides its bytes.
+#[derive(Default)]
+pub struct Received {
+    /// Who sent it.
+    pub from: Option<Addr>,
+    /// What came along.
+    pub control: Vec<Control>,
+    /// `MSG_TRUNC`, `MSG_EOR`, `MSG_OOB`.
+    pub flags: i32,
+    /// How long the message was, for `MSG_TRUNC`; `None` for a stream.
+    pub len: Option<usize>,
+}
+
+/// A connection that was accepted.
+pub struct Accepted {
+    /// Its protocol.
+    pub protocol: Arc<dyn Protocol>,
+    /// Its options.
+    pub common: Arc<Common>,
+    /// Its peer's address.
+    pub peer: Addr,
+}
+
+/// A socket's protocol, and its state for one socket. Every method may block as its wait says and is called with no
+/// lock held. Blocking gives the virtual CPU up.
+#[allow(unused_variables)]
+pub trait Protocol: Send + Sync + Any {
+    /// bind(2).
+    fn bind(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno>;
+
+    /// listen(2).
+    fn listen(&self, cx: &Curlwp<'_>, backlog: usize) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// accept(2): the next connection.
+    fn accept(&self, cx: &Curlwp<'_>, wait: Wait) -> Result<Accepted, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// connect(2). `EINPROGRESS` when it goes on and the caller does not wait.
+    fn connect(&self, cx: &Curlwp<'_>, addr: &Addr, wait: Wait) -> Result<(), Errno>;
+
+    /// Connects two new sockets with each other, socketpair(2).
+    fn pair(&self, cx: &Curlwp<'_>, other: &Arc<dyn Protocol>) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sends. An error counts only when nothing was taken before it.
+    fn send(&self, cx: &Curlwp<'_>, message: &mut Outgoing<'_, '_>) -> Result<(), Errno>;
+
+    /// Receives. Nothing in a stream's room means its end.
+    fn receive(&self, cx: &Curlwp<'_>, message: &mut Incoming<'_, '_>) -> Result<Received, Errno>;
+
+    /// shutdown(2).
+    fn shutdown(&self, cx: &Curlwp<'_>, how: Shutdown) -> Result<(), Errno>;
+
+    /// getsockname(2).
+    fn name(&self, cx: &Curlwp<'_>) -> Result<Addr, Errno>;
+
+    /// getpeername(2).
+    fn peer(&self, cx: &Curlwp<'_>) -> Result<Addr, Errno>;
+
+    /// Which events are true now; the socket has registered the watcher with [`Common::poll`].
+    fn poll(&self, cx: &Curlwp<'_>) -> Events;
+
+    /// An option that is not of socket(7), or whose meaning is the protocol's own.
+    fn getsockopt(&self, cx: &Curlwp<'_>, level: i32, name: i32) -> Result<OptValue, Errno> {
+        Err(Errno::ENOPROTOOPT)
+    }
+
+    /// As [`getsockopt`](Self::getsockopt).
+    fn setsockopt(
+        &self,
+        cx: &Curlwp<'_>,
+        level: i32,
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
+        Err(Errno::ENOPROTOOPT)
+    }
+
+    /// ioctl(2).
+    fn ioctl(&self, cx: &Curlwp<'_>, cmd: u32, arg: UserAddr) -> SysResult {
+        Err(Errno::ENOTTY)
+    }
+
+    /// Whether it listens, `SO_ACCEPTCONN`.
+    fn listening(&self, cx: &Curlwp<'_>) -> bool {
+        false
+    }
+
+    /// The last descriptor is gone. May wait as `SO_LINGER` says.
+    fn close(&self, cx: &Curlwp<'_>);
+
+    /// Itself, for the domain that knows what it is.
+    fn as_any(&self) -> &dyn Any;
+}

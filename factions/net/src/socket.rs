@@ -1,0 +1,151 @@
+//! The socket: what a descriptor stands for.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use abi::{Errno, Stat, SysResult, UserAddr};
+use kern::poll::{Events, Watcher};
+use kern::{Curlwp, File, OpenFile, Uio, anon};
+
+use crate::consts::SOL_SOCKET;
+use crate::{Common, Incoming, Kind, OptValue, Outgoing, Protocol, sockopt};
+
+const S_IFSOCK: u32 = 0o140000;
+
+/// A socket: its options, and the protocol that does the work.
+pub struct Socket {
+    family: i32,
+    kind: Kind,
+    number: i32,
+    common: Arc<Common>,
+    protocol: Arc<dyn Protocol>,
+    ident: anon::Ident,
+}
+
+impl Socket {
+    /// A socket of a protocol that exists already: one just made, or a connection that was accepted.
+    pub fn new(
+        cx: &Curlwp<'_>,
+        family: i32,
+        kind: Kind,
+        number: i32,
+        common: Arc<Common>,
+        protocol: Arc<dyn Protocol>,
+    ) -> Arc<Socket> {
+        Arc::new(Socket {
+            family,
+            kind,
+            number,
+            common,
+            protocol,
+            ident: anon::Ident::new(cx, S_IFSOCK | 0o777),
+        })
+    }
+
+    /// The address family.
+    pub fn family(&self) -> i32 {
+        self.family
+    }
+
+    /// The type.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The protocol's number.
+    pub fn protocol_number(&self) -> i32 {
+        self.number
+    }
+
+    /// Options and readiness.
+    pub fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
+    /// The protocol.
+    pub fn protocol(&self) -> &Arc<dyn Protocol> {
+        &self.protocol
+    }
+
+    /// getsockopt(2).
+    pub fn getsockopt(&self, cx: &Curlwp<'_>, level: i32, name: i32) -> Result<OptValue, Errno> {
+        if level == SOL_SOCKET
+            && let Some(value) = sockopt::get(cx, self, name)
+        {
+            return Ok(value);
+        }
+        self.protocol.getsockopt(cx, level, name)
+    }
+
+    /// setsockopt(2).
+    pub fn setsockopt(
+        &self,
+        cx: &Curlwp<'_>,
+        level: i32,
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Errno> {
+        if level == SOL_SOCKET
+            && let Some(result) = sockopt::set(cx, self, name, value)
+        {
+            return result;
+        }
+        self.protocol.setsockopt(cx, level, name, value)
+    }
+}
+
+impl File for Socket {
+    fn read(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
+        if uio.resid() == 0 {
+            return Ok(());
+        }
+        let mut message = Incoming {
+            uio,
+            flags: 0,
+            wait: self.common.receive_wait(of.nonblocking()),
+            wants_control: false,
+        };
+        let received = self.protocol.receive(cx, &mut message)?;
+        received.control.into_iter().for_each(|c| c.release(cx));
+        Ok(())
+    }
+
+    fn write(&self, cx: &Curlwp<'_>, of: &OpenFile, uio: &mut Uio<'_>) -> Result<(), Errno> {
+        let mut control = Vec::new();
+        let mut message = Outgoing {
+            uio,
+            to: None,
+            control: &mut control,
+            flags: 0,
+            wait: self.common.send_wait(of.nonblocking()),
+        };
+        self.protocol.send(cx, &mut message)
+    }
+
+    fn poll(&self, cx: &Curlwp<'_>, events: Events, watcher: Option<&Arc<dyn Watcher>>) -> Events {
+        if let Some(watcher) = watcher {
+            self.common.poll.watch(cx.cpu(), watcher);
+        }
+        let mut now = self.protocol.poll(cx);
+        if self.common.has_error() {
+            now = now | Events::ERR;
+        }
+        now & (events | Events::ALWAYS)
+    }
+
+    fn ioctl(&self, cx: &Curlwp<'_>, _: &OpenFile, cmd: u32, arg: UserAddr) -> SysResult {
+        self.protocol.ioctl(cx, cmd, arg)
+    }
+
+    fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
+        Ok(self.ident.stat())
+    }
+
+    fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {
+        self.protocol.close(cx);
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,373 @@
+//! Local sockets (AF_UNIX) on a kernel in this process.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use abi::{Errno, Syscalls, UserAddr, nr};
+use rumpkit::hypercall::Host;
+use rumpkit::hypercall::sim::{SimConfig, SimHost};
+use rumpkit::kern::{PathBytes, UserMemory};
+use rumpkit::{COMPONENTS, Kernel, LwpHandle, RforkFds};
+
+const UNIX: i32 = 1;
+const STREAM: i32 = 1;
+const DGRAM: i32 = 2;
+const SEQPACKET: i32 = 5;
+const NONBLOCK: i32 = 0o4000;
+
+fn process() -> (Arc<Kernel>, LwpHandle) {
+    let kernel = rumpkit::builder().boot().expect("boots");
+    let process = kernel.rfork(RforkFds::Clear).expect("a process");
+    (kernel, process)
+}
+
+fn pair(p: &LwpHandle, kind: i32) -> [i32; 2] {
+    let mut sv = [0; 8];
+    p.socketpair(UNIX, kind, 0, &mut sv).expect("a pair");
+    [0, 4].map(|at| i32::from_le_bytes(sv[at..at + 4].try_into().expect("4 bytes")))
+}
+
+fn addr(name: &[u8]) -> Vec<u8> {
+    [&1u16.to_le_bytes(), name].concat()
+}
+
+fn read(p: &LwpHandle, fd: i32, most: usize) -> Result<Vec<u8>, Errno> {
+    let mut buf = vec![0; most];
+    let n = p.read(fd, &mut buf, most)?;
+    buf.truncate(n as usize);
+    Ok(buf)
+}
+
+fn write(p: &LwpHandle, fd: i32, data: &[u8]) -> Result<i64, Errno> {
+    p.write(fd, data, data.len())
+}
+
+#[test]
+fn a_stream_carries_bytes_both_ways_and_ends() {
+    let (_kernel, p) = process();
+    let [a, b] = pair(&p, STREAM);
+    assert_eq!(write(&p, a, b"hello "), Ok(6));
+    assert_eq!(write(&p, a, b"world"), Ok(5));
+    assert_eq!(
+        read(&p, b, 100).expect("read"),
+        b"hello world",
+        "no borders in a stream"
+    );
+    assert_eq!(write(&p, b, b"back"), Ok(4));
+    assert_eq!(p.shutdown(b, 1), Ok(0));
+    assert_eq!(write(&p, b, b"x"), Err(Errno::EPIPE));
+    assert_eq!(read(&p, a, 2).expect("read"), b"ba");
+    assert_eq!(read(&p, a, 100).expect("read"), b"ck");
+    assert_eq!(read(&p, a, 100).expect("the end"), b"");
+    assert_eq!(p.close(b), Ok(0));
+    assert_eq!(write(&p, a, b"x"), Err(Errno::EPIPE));
+}
+
+#[test]
+fn unread_data_at_close_resets_the_peer_once() {
+    let (_kernel, p) = process();
+    let [a, b] = pair(&p, STREAM);
+    write(&p, a, b"unread").expect("sent");
+    p.close(b).expect("closed");
+    assert_eq!(read(&p, a, 1), Err(Errno::ECONNRESET));
+    assert_eq!(read(&p, a, 1).expect("the end"), b"");
+}
+
+#[test]
+fn a_listener_in_the_file_system_accepts_in_order() {
+    let (_kernel, p) = process();
+    let name = addr(b"/tmp/socket\0");
+    let listener = p.socket(UNIX, STREAM, 0).expect("a socket") as i32;
+    assert_eq!(p.listen(listener, 1), Err(Errno::EINVAL), "no name yet");
+    p.bind(listener, &name, name.len()).expect("bound");
+    let other = p.socket(UNIX, STREAM | NONBLOCK, 0).expect("a socket") as i32;
+    assert_eq!(p.bind(other, &name, name.len()), Err(Errno::EADDRINUSE));
+    assert_eq!(
+        p.connect(other, &name, name.len()),
+        Err(Errno::ECONNREFUSED),
+        "nobody listens"
+    );
+    p.listen(listener, 0).expect("listens");
+    p.connect(other, &name, name.len())
+        .expect("connected before it is accepted");
+    assert_eq!(p.connect(other, &name, name.len()), Err(Errno::EISCONN));
+    let late = p.socket(UNIX, STREAM | NONBLOCK, 0).expect("a socket") as i32;
+    assert_eq!(
+        p.connect(late, &name, name.len()),
+        Err(Errno::EAGAIN),
+        "the queue is full"
+    );
+    write(&p, other, b"early").expect("sent before accept");
+    let mut peer = [0; 16];
+    let mut len = 16u32.to_le_bytes();
+    let served = p
+        .accept4(listener, &mut peer, &mut len, 0)
+        .expect("accepted") as i32;
+    assert_eq!(u32::from_le_bytes(len), 2, "the client has no name");
+    assert_eq!(read(&p, served, 10).expect("read"), b"early");
+    let mut own = [0; 32];
+    let mut len = 32u32.to_le_bytes();
+    p.getpeername(other, &mut own, &mut len).expect("a name");
+    assert_eq!(own[..u32::from_le_bytes(len) as usize], name);
+    p.unlink(c"/tmp/socket").expect("unlinked");
+    assert_eq!(p.connect(late, &name, name.len()), Err(Errno::ENOENT));
+    p.close(listener).expect("closed");
+}
+
+#[test]
+fn messages_keep_their_borders_and_their_senders() {
+    let (_kernel, p) = process();
+    let [a, b] = pair(&p, SEQPACKET);
+    write(&p, a, b"one").expect("sent");
+    write(&p, a, b"three").expect("sent");
+    assert_eq!(
+        read(&p, b, 2).expect("read"),
+        b"on",
+        "the rest of a message is lost"
+    );
+    assert_eq!(read(&p, b, 100).expect("read"), b"three");
+
+    let server = p.socket(UNIX, DGRAM, 0).expect("a socket") as i32;
+    let name = addr(b"\0abstract");
+    p.bind(server, &name, name.len()).expect("bound");
+    let client = p.socket(UNIX, DGRAM, 0).expect("a socket") as i32;
+    let auto = addr(b"");
+    p.bind(client, &auto, auto.len())
+        .expect("a name of the kernel's choice");
+    p.sendto(client, b"ping", 4, 0, &name, name.len())
+        .expect("sent");
+    let mut buf = [0; 16];
+    let mut from = [0; 32];
+    let mut len = 32u32.to_le_bytes();
+    assert_eq!(
+        p.recvfrom(server, &mut buf, 16, 0, &mut from, &mut len),
+        Ok(4)
+    );
+    let from = &from[..u32::from_le_bytes(len) as usize];
+    assert_eq!((from.len(), from[2]), (8, 0), "five digits behind a NUL");
+    p.sendto(server, b"pong", 4, 0, from, from.len())
+        .expect("answered");
+    assert_eq!(read(&p, client, 16).expect("read"), b"pong");
+    p.close(server).expect("closed");
+    assert_eq!(
+        p.sendto(client, b"x", 1, 0, &name, name.len()),
+        Err(Errno::ECONNREFUSED)
+    );
+}
+
+#[test]
+fn a_full_peer_makes_senders_wait_or_say_so() {
+    let (kernel, p) = process();
+    let [a, b] = pair(&p, STREAM | NONBLOCK);
+    let mut sent = 0;
+    loop {
+        match write(&p, a, &[7; 10_000]) {
+            Ok(n) => sent += n,
+            Err(error) => break assert_eq!(error, Errno::EAGAIN),
+        }
+    }
+    assert!((100_000..=220_000).contains(&sent), "{sent}");
+    let child = p.rfork(RforkFds::Share).expect("a process");
+    let reader = std::thread::spawn(move || {
+        let mut got = 0;
+        while got < sent + 300_000 {
+            match child.read(b, &mut [0; 5000], 5000) {
+                Ok(n) => got += n,
+                Err(error) => {
+                    assert_eq!(error, Errno::EAGAIN);
+                    let watch = abi::Pollfd {
+                        fd: b,
+                        events: 1,
+                        revents: 0,
+                    };
+                    child
+                        .poll(&mut watch.to_bytes(), 1, -1)
+                        .expect("something comes");
+                }
+            }
+        }
+    });
+    p.fcntl(a, abi::F_SETFL, &mut []).expect("blocking again");
+    assert_eq!(write(&p, a, &[8; 300_000]), Ok(300_000));
+    reader.join().expect("all came");
+    drop(kernel);
+}
+
+/// Memory with addresses of its own, so that structures with pointers can be passed.
+struct Flat(RefCell<Vec<u8>>);
+
+const BASE: u64 = 0x1000;
+
+impl UserMemory for Flat {
+    fn copyin(&self, _: &sync::Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
+        let at = from.0.checked_sub(BASE).ok_or(Errno::EFAULT)? as usize;
+        to.copy_from_slice(
+            self.0
+                .borrow()
+                .get(at..at + to.len())
+                .ok_or(Errno::EFAULT)?,
+        );
+        Ok(())
+    }
+    fn copyout(&self, _: &sync::Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let at = to.0.checked_sub(BASE).ok_or(Errno::EFAULT)? as usize;
+        let mut memory = self.0.borrow_mut();
+        memory
+            .get_mut(at..at + from.len())
+            .ok_or(Errno::EFAULT)?
+            .copy_from_slice(from);
+        Ok(())
+    }
+    fn copyinstr(
+        &self,
+        _: &sync::Cpu<'_>,
+        _: UserAddr,
+        _: usize,
+        _: &mut PathBytes,
+    ) -> Result<(), Errno> {
+        Err(Errno::EFAULT)
+    }
+}
+
+#[test]
+fn descriptors_and_credentials_travel_with_a_message() {
+    let (_kernel, p) = process();
+    let [a, b] = pair(&p, STREAM);
+    let mut pipe = [0; 8];
+    p.pipe2(&mut pipe, 0).expect("a pipe");
+    let writer = i32::from_le_bytes(pipe[4..].try_into().expect("4 bytes"));
+    let reader = i32::from_le_bytes(pipe[..4].try_into().expect("4 bytes"));
+    p.setsockopt(b, 1, 16, &1i32.to_le_bytes(), 4)
+        .expect("SO_PASSCRED");
+
+    // msghdr at 0, iovec at 64, data at 80, control at 96.
+    let mut m = vec![0u8; 256];
+    let put =
+        |m: &mut Vec<u8>, at: usize, bytes: &[u8]| m[at..at + bytes.len()].copy_from_slice(bytes);
+    put(&mut m, 16, &(BASE + 64).to_le_bytes());
+    put(&mut m, 24, &1u64.to_le_bytes());
+    put(&mut m, 32, &(BASE + 96).to_le_bytes());
+    put(&mut m, 40, &20u64.to_le_bytes());
+    put(&mut m, 64, &(BASE + 80).to_le_bytes());
+    put(&mut m, 72, &1u64.to_le_bytes());
+    put(&mut m, 80, b"d");
+    put(&mut m, 96, &20u64.to_le_bytes());
+    put(&mut m, 104, &1i32.to_le_bytes());
+    put(&mut m, 108, &1i32.to_le_bytes());
+    put(&mut m, 112, &writer.to_le_bytes());
+    let memory = Flat(RefCell::new(m));
+    assert_eq!(
+        p.syscall(&memory, nr::sendmsg, &[a as u64, BASE, 0, 0, 0, 0]),
+        Ok(1)
+    );
+    p.close(writer).expect("closed here, alive on its way");
+
+    put(&mut memory.0.borrow_mut(), 40, &100u64.to_le_bytes());
+    assert_eq!(
+        p.syscall(&memory, nr::recvmsg, &[b as u64, BASE, 0, 0, 0, 0]),
+        Ok(1)
+    );
+    let m = memory.0.borrow();
+    let word = |at: usize| i32::from_le_bytes(m[at..at + 4].try_into().expect("4 bytes"));
+    assert_eq!((word(96), word(104), word(108)), (20, 1, 1), "SCM_RIGHTS");
+    let arrived = word(112);
+    assert_eq!(
+        (word(120), word(132), word(136)),
+        (28, 2, p.pid()),
+        "SCM_CREDENTIALS"
+    );
+    assert_eq!(write(&p, arrived, b"through"), Ok(7));
+    assert_eq!(read(&p, reader, 16).expect("read"), b"through");
+    p.close(arrived).expect("closed");
+    assert_eq!(read(&p, reader, 16).expect("the last writer is gone"), b"");
+}
+
+#[test]
+fn a_descriptor_that_never_arrives_is_closed() {
+    let (_kernel, p) = process();
+    let [a, b] = pair(&p, STREAM);
+    let mut pipe = [0; 8];
+    p.pipe2(&mut pipe, 0).expect("a pipe");
+    let [reader, writer] =
+        [0, 4].map(|at| i32::from_le_bytes(pipe[at..at + 4].try_into().expect("4 bytes")));
+    let mut m = vec![0u8; 128];
+    let put =
+        |m: &mut Vec<u8>, at: usize, bytes: &[u8]| m[at..at + bytes.len()].copy_from_slice(bytes);
+    put(&mut m, 16, &(BASE + 64).to_le_bytes());
+    put(&mut m, 24, &1u64.to_le_bytes());
+    put(&mut m, 32, &(BASE + 96).to_le_bytes());
+    put(&mut m, 40, &20u64.to_le_bytes());
+    put(&mut m, 64, &(BASE + 80).to_le_bytes());
+    put(&mut m, 72, &1u64.to_le_bytes());
+    put(&mut m, 96, &20u64.to_le_bytes());
+    put(&mut m, 104, &[1, 0, 0, 0, 1, 0, 0, 0]);
+    put(&mut m, 112, &writer.to_le_bytes());
+    let memory = Flat(RefCell::new(m));
+    assert_eq!(
+        p.syscall(&memory, nr::sendmsg, &[a as u64, BASE, 0, 0, 0, 0]),
+        Ok(1)
+    );
+    p.close(writer).expect("closed");
+    p.close(b).expect("closed, with the message in it");
+    assert_eq!(read(&p, reader, 1).expect("the end"), b"");
+}
+
+#[test]
+fn connections_come_and_go_in_any_order() {
+    for seed in 0..300 {
+        let run = SimHost::run(SimConfig::new(seed), |host| {
+            let as_host: Arc<dyn Host> = host.clone();
+            let kernel = COMPONENTS
+                .iter()
+                .fold(Kernel::builder(as_host), |b, c| b.component(c))
+                .boot()
+                .expect("boots");
+            let server = kernel.rfork(RforkFds::Clear).expect("a process");
+            let listener = server.socket(UNIX, STREAM, 0).expect("a socket") as i32;
+            let name = addr(b"\0server");
+            server.bind(listener, &name, name.len()).expect("bound");
+            server.listen(listener, 1).expect("listens");
+            let clients: Vec<_> = (0..4u8)
+                .map(|i| {
+                    let (kernel, name, chance) = (kernel.clone(), name.clone(), host.clone());
+                    let run = move || {
+                        let p = kernel.rfork(RforkFds::Clear).expect("a process");
+                        let fd = p.socket(UNIX, STREAM, 0).expect("a socket") as i32;
+                        p.connect(fd, &name, name.len()).expect("connected");
+                        write(&p, fd, &[i; 3000]).expect("sent");
+                        if chance.draw(2) == 0 {
+                            assert_eq!(p.shutdown(fd, 1), Ok(0));
+                            assert_eq!(read(&p, fd, 10).expect("an answer"), [i]);
+                            assert_eq!(read(&p, fd, 10).expect("the end"), b"");
+                        }
+                    };
+                    host.spawn(&format!("client{i}"), Box::new(run))
+                        .expect("a thread")
+                })
+                .collect();
+            for _ in 0..4 {
+                let fd = server.accept(listener, &mut [], &mut []).expect("accepted") as i32;
+                let mut all = Vec::new();
+                loop {
+                    match read(&server, fd, 1000) {
+                        Ok(data) if data.is_empty() => break,
+                        Ok(data) => all.extend(data),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                assert_eq!(all.len(), 3000);
+                assert!(all.iter().all(|b| *b == all[0]));
+                // A client that is gone already cannot be answered.
+                let _ = write(&server, fd, &all[..1]);
+                server.close(fd).expect("closed");
+            }
+            clients.into_iter().for_each(|t| t.join());
+        });
+        if let Err(failure) = run.result {
+            panic!("seed {seed}: {failure:?}");
+        }
+    }
+}
