@@ -35,10 +35,15 @@ pub use hypercall::PosixHost;
 pub use kern::{Builder, Component, Config, Kernel, LwpHandle, RforkFds};
 pub use mount::{EtfsKind, MountEntry, MountSpec, SpecError};
 pub use process::{File, Process};
-pub use sysctl::Variable;
 
 /// Every component there is, each with the line that adds it: what [`builder`] boots. A kernel of fewer parts takes its own list.
-pub static COMPONENTS: &[&Component] = &[&vfs::VFS, &tmpfs::TMPFS, &net::NET, &local::LOCAL];
+pub static COMPONENTS: &[&Component] = &[
+    &vfs::VFS,
+    &tmpfs::TMPFS,
+    &ext2fs::EXT2FS,
+    &net::NET,
+    &local::LOCAL,
+];
 
 /// Describes a kernel on this Linux process, with every component and the settings that the environment gives (`RUMP_NCPU` and so on,
 /// see [`Config`]); `boot` makes it.

@@ -1,1 +1,51 @@
-//! (to be written)
+//! ext2fs: ext2, ext3 and ext4 disk images, read and written.
+//!
+//! The format is rsext4's affair: it knows inodes, directories, extents and bitmaps. Around it stands what a kernel
+//! needs and it has not: file data moves between the vfs's page cache and the device past it ([`data`]), and below it
+//! lies a buffer cache that keeps the journal ([`store`], [`journal`]). A superblock is checked here first
+//! ([`superblock`]), so that what is not supported is refused by name. rsext4 takes everything by exclusive reference, so
+//! there is one lock a mount ([`fs`]); cached reads and writes, and page I/O on files whose blocks are known, do without
+//! it.
+//!
+//! Mount options: `ro`, `rw`. It may use `vfs`, `kern` and what is below them, and rsext4. Start reading at [`node`], the
+//! operations.
+//!
+//! Not there: inline_data, bigalloc (read-only), encryption, quotas, external journals; directories of ext2 and ext3
+//! that grow beyond twelve blocks (`ENOSPC`).
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
+
+mod blockset;
+mod data;
+mod dir;
+mod filemap;
+mod fs;
+mod journal;
+mod layout;
+mod mount;
+mod node;
+mod store;
+mod superblock;
+mod xattr;
+
+use abi::Errno;
+use kern::{Component, Curlwp, Stage};
+use vfs::{FsType, Vfs};
+
+/// The component, for the list of components.
+pub static EXT2FS: Component = Component {
+    name: "ext2fs",
+    stage: Stage::Vfs,
+    requires: &["vfs"],
+    init: attach,
+};
+
+static TYPE: FsType = FsType {
+    name: "ext4",
+    aliases: &["ext2", "ext3", "ext2fs"],
+    mount: mount::mount,
+};
+
+fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
+    Vfs::of(cx)?.register(cx, &TYPE)
+}

@@ -1,0 +1,699 @@
+//! The data of regular files: between the page cache and the device, past rsext4.
+//!
+//! A write goes in three steps. Under the mount's lock rsext4 finds blocks, which are mapped but count as not written;
+//! then the data goes to the device, without the lock; then, under the lock again, the blocks are said to be written.
+//! So no commit, at whatever moment, makes blocks part of a file before their data is on its way, and the flush that is
+//! part of every commit orders the two ("data=ordered"). In a file without extents (ext2, ext3) a mapped block is a
+//! written one: there all three steps are taken under the lock, in which nobody commits.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use abi::Errno;
+use kern::Curlwp;
+use rsext4::{
+    Ext4Error, Ext4Result, FileExtentState, FileExtentTarget, PreallocationOptions, RangeOperation,
+};
+use vfs::{BlockDev, Vnode};
+
+use crate::filemap::FileMap;
+use crate::fs::Inner;
+use crate::layout::Extent;
+use crate::node::Node;
+
+/// What rsext4 is given for data that it is not to see. It is never written anywhere.
+static NOTHING: [u8; 1 << 20] = [0; 1 << 20];
+
+/// Bytes that are put together for one transfer.
+const CHUNK: usize = 1 << 20;
+
+/// The data of a regular file, as far as the driver keeps anything about it.
+#[derive(Default)]
+pub(crate) struct Data {
+    /// Its blocks, once they have been asked for.
+    map: Option<Arc<FileMap>>,
+    /// They have been claimed in the store.
+    claimed: bool,
+    /// The size in the inode.
+    size: u64,
+}
+
+impl Data {
+    pub(crate) fn new(size: u64) -> Data {
+        Data {
+            size,
+            ..Data::default()
+        }
+    }
+}
+
+impl Node {
+    /// The file's map, from memory where it is there.
+    fn map(&self, cx: &Curlwp<'_>) -> Result<Arc<FileMap>, Errno> {
+        if let Some(map) = &self.data.lock(cx.cpu()).map {
+            return Ok(map.clone());
+        }
+        let map = self.fs.look(cx, |inner| self.load_map(inner))?;
+        self.data.lock(cx.cpu()).map = Some(map.clone());
+        Ok(map)
+    }
+
+    /// Asks rsext4 for the file's blocks, and checks that they may belong to a file.
+    fn load_map(&self, inner: &mut Inner) -> Ext4Result<Arc<FileMap>> {
+        let found = inner.ext4.inode_extents(
+            self.ino,
+            0,
+            i64::MAX as u64,
+            FileExtentTarget::Data,
+            usize::MAX,
+        )?;
+        let size = self.fs.block_size();
+        let mut extents = Vec::with_capacity(found.extents.len());
+        for e in found.extents {
+            let extent = Extent {
+                logical: e.logical_start / size,
+                physical: e.physical_start / size,
+                len: e.length / size,
+                written: e.state == FileExtentState::Initialized,
+            };
+            let allowed = inner.store(|store| {
+                store
+                    .layout
+                    .allows(&self.fs.sb, extent.physical, extent.len)
+            });
+            if !allowed || e.state == FileExtentState::Inline {
+                return Err(Ext4Error::corrupted().with_operation("file:extent"));
+            }
+            extents.push(extent);
+        }
+        FileMap::new(extents)
+            .map(Arc::new)
+            .ok_or_else(|| Ext4Error::corrupted().with_operation("file:extent_order"))
+    }
+
+    /// The map, with all its blocks claimed as data.
+    fn claimed_map(&self, inner: &mut Inner) -> Ext4Result<Arc<FileMap>> {
+        let off = self.fs.off();
+        let mut data = self.data.lock(&off);
+        let map = match &data.map {
+            Some(map) => map.clone(),
+            None => self.load_map(inner)?,
+        };
+        if !data.claimed {
+            claim(inner, map.extents());
+            data.claimed = true;
+        }
+        data.map = Some(map.clone());
+        Ok(map)
+    }
+
+    /// Fills pages from the device. See [`vfs::VnodeOps::read_pages`].
+    pub(crate) fn read_pages(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Vnode,
+        offset: u64,
+        pages: &mut [&mut [u8]],
+    ) -> Result<(), Errno> {
+        let map = self.map(cx)?;
+        let block_size = self.fs.block_size();
+        let size = vp.attr(cx).size;
+        let len: u64 = pages.iter().map(|p| p.len() as u64).sum();
+        let end = size.min(offset + len);
+        cx.unscheduled(|| {
+            let mut out = Scatter::new(pages);
+            for piece in map.pieces(
+                offset / block_size,
+                end.div_ceil(block_size).max(offset / block_size),
+            ) {
+                match piece.physical.filter(|_| piece.written) {
+                    Some(block) => {
+                        out.read(&self.fs.dev, block * block_size, piece.len * block_size)?
+                    }
+                    None => out.zero(piece.len * block_size),
+                }
+            }
+            out.zero(len);
+            Ok(())
+        })?;
+        zero_behind(offset, end, pages);
+        Ok(())
+    }
+
+    /// Writes pages to the device. See [`vfs::VnodeOps::write_pages`].
+    pub(crate) fn write_pages(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Vnode,
+        offset: u64,
+        pages: &[&[u8]],
+        size: u64,
+    ) -> Result<(), Errno> {
+        let len: u64 = pages.iter().map(|p| p.len() as u64).sum();
+        let end = size.min(offset + len);
+        if offset >= end {
+            return Ok(());
+        }
+        let write = Write {
+            offset,
+            end,
+            size,
+            pages,
+        };
+        let block_size = self.fs.block_size();
+        let (first, behind) = (offset / block_size, end.div_ceil(block_size));
+        let now = vp.attr(cx).mtime;
+
+        let map = self.map(cx)?;
+        let grows = size > self.data.lock(cx.cpu()).size;
+        let in_place = !grows && map.is_written(first, behind) && self.data.lock(cx.cpu()).claimed;
+        if in_place {
+            return cx.unscheduled(|| write.put(&self.fs.dev, &map, block_size));
+        }
+        if !self.fs.sb.extents || !self.uses_extents {
+            let blocks = self
+                .fs
+                .change(cx, now, |inner| self.write_mapped(inner, &write))?;
+            vp.update(cx, |attr| attr.blocks = blocks);
+            return self.keep_setid(cx, vp);
+        }
+        let map = self
+            .fs
+            .change(cx, now, |inner| self.find_blocks(inner, &write))?;
+        cx.unscheduled(|| write.put(&self.fs.dev, &map, block_size))?;
+        if !map.is_written(first, behind) {
+            let blocks = self.fs.change(cx, now, |inner| {
+                let off = self.fs.off();
+                let mut data = self.data.lock(&off);
+                for piece in map.pieces(first, behind).iter().filter(|p| !p.written) {
+                    self.say_written(
+                        inner,
+                        piece.logical * block_size,
+                        (piece.logical + piece.len) * block_size,
+                        size,
+                    )?;
+                }
+                let mut map = FileMap::clone(&map);
+                map.set_written(first, behind);
+                data.map = Some(Arc::new(map));
+                inner.touch(self.ino);
+                Ok(inner.ext4.inode(self.ino)?.blocks)
+            })?;
+            vp.update(cx, |attr| attr.blocks = blocks);
+        }
+        self.keep_setid(cx, vp)
+    }
+
+    /// Step one: the size, and blocks for what has none.
+    fn find_blocks(&self, inner: &mut Inner, write: &Write<'_>) -> Ext4Result<Arc<FileMap>> {
+        let before = self.claimed_map(inner)?;
+        let block_size = self.fs.block_size();
+        let (first, behind) = (write.offset / block_size, write.end.div_ceil(block_size));
+        inner.touch(self.ino);
+        let off = self.fs.off();
+        let mut data = self.data.lock(&off);
+        let grows = write.size > data.size;
+        if grows {
+            inner.ext4.truncate_inode(self.ino, write.size)?;
+            data.size = write.size;
+        }
+        let covered = before.covers(first, behind);
+        if !covered {
+            inner.ext4.preallocate_inode(
+                self.ino,
+                first * block_size,
+                (behind - first) * block_size,
+                PreallocationOptions::KEEP_SIZE,
+            )?;
+        }
+        if covered && !grows {
+            return Ok(before);
+        }
+        self.take_new(inner, &mut data, &before)
+    }
+
+    /// Reads the map again after blocks may have been added. New ones are claimed; if something that a crash would
+    /// bring back has one of them, that is committed away first.
+    fn take_new(
+        &self,
+        inner: &mut Inner,
+        data: &mut Data,
+        before: &FileMap,
+    ) -> Ext4Result<Arc<FileMap>> {
+        let map = self.load_map(inner)?;
+        let mut taken = false;
+        for e in map.extents() {
+            for p in before.pieces(e.logical, e.end()) {
+                if p.physical.is_some() {
+                    continue;
+                }
+                let start = e.physical + (p.logical - e.logical);
+                taken |= inner.store(|store| {
+                    let taken = store.in_use_before(start..start + p.len);
+                    store.claim(start..start + p.len);
+                    taken.map_err(|_| Ext4Error::io())
+                })?;
+            }
+        }
+        data.map = Some(map.clone());
+        if taken {
+            self.fs.commit_within(inner)?;
+        }
+        Ok(map)
+    }
+
+    /// Step three: blocks that were found are written now.
+    fn say_written(&self, inner: &mut Inner, mut at: u64, end: u64, size: u64) -> Ext4Result<()> {
+        let block_size = self.fs.block_size();
+        // rsext4 goes block by block where a range ends inside of one.
+        let whole = end.min(size) / block_size * block_size;
+        for limit in [whole, end.min(size)] {
+            while at < limit {
+                let n = (limit - at).min(NOTHING.len() as u64);
+                inner
+                    .ext4
+                    .write_inode(self.ino, at, &NOTHING[..n as usize])?;
+                at += n;
+            }
+        }
+        Ok(())
+    }
+
+    /// All three steps for a file without extents.
+    fn write_mapped(&self, inner: &mut Inner, write: &Write<'_>) -> Ext4Result<u64> {
+        let before = self.claimed_map(inner)?;
+        let block_size = self.fs.block_size();
+        let (first, behind) = (write.offset / block_size, write.end.div_ceil(block_size));
+        inner.touch(self.ino);
+        let off = self.fs.off();
+        let mut data = self.data.lock(&off);
+        let mut map = before.clone();
+        if write.size > data.size {
+            inner.ext4.truncate_inode(self.ino, write.size)?;
+            data.size = write.size;
+            map = self.take_new(inner, &mut data, &before)?;
+        }
+        if !map.covers(first, behind) {
+            let result = self.say_written(inner, write.offset, write.end, write.size);
+            // Whatever it has mapped is claimed also when it failed on the way.
+            let before = map;
+            map = self.take_new(inner, &mut data, &before)?;
+            result?;
+        }
+        write
+            .put(&self.fs.dev, &map, block_size)
+            .map_err(|_| Ext4Error::io())?;
+        Ok(inner.ext4.inode(self.ino)?.blocks)
+    }
+
+    /// Gives the file a size.
+    pub(crate) fn truncate(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Vnode,
+        now: u64,
+        size: u64,
+    ) -> Result<(), Errno> {
+        let block_size = self.fs.block_size();
+        let blocks = self.fs.change(cx, now, |inner| {
+            let before = self.claimed_map(inner)?;
+            inner.touch(self.ino);
+            let off = self.fs.off();
+            let mut data = self.data.lock(&off);
+            let shrinks = size < data.size;
+            inner.ext4.truncate_inode(self.ino, size)?;
+            data.size = size;
+            data.map = None;
+            let map = self.load_map(inner)?;
+            if shrinks {
+                self.release(inner, &before, &map);
+                zero_tail(&self.fs.dev, &map, size, block_size)?;
+            } else {
+                self.take_new(inner, &mut data, &before)?;
+            }
+            data.map = Some(map);
+            Ok(inner.ext4.inode(self.ino)?.blocks)
+        })?;
+        vp.update(cx, |attr| attr.blocks = blocks);
+        self.keep_setid(cx, vp)
+    }
+
+    /// Gives up the claim to what is in one map and not in the other.
+    fn release(&self, inner: &mut Inner, before: &FileMap, after: &FileMap) {
+        for e in before.extents() {
+            for p in after.pieces(e.logical, e.end()) {
+                if p.physical.is_none() {
+                    let start = e.physical + (p.logical - e.logical);
+                    inner.store(|store| store.disclaim(start..start + p.len));
+                }
+            }
+        }
+    }
+
+    /// Frees the file: it has no name and no opener.
+    pub(crate) fn reap(&self, cx: &Curlwp<'_>, now: u64) -> Result<(), Errno> {
+        self.fs.change(cx, now, |inner| {
+            let map = if self.regular {
+                Some(self.claimed_map(inner)?)
+            } else {
+                None
+            };
+            inner.ext4.reap_unlinked_inode(self.ino)?;
+            inner.orphans.remove(&self.ino);
+            inner.touch(self.ino);
+            if let Some(map) = map {
+                self.release(inner, &map, &FileMap::default());
+            }
+            self.data.lock(&self.fs.off()).map = None;
+            Ok(())
+        })
+    }
+
+    /// Frees whole blocks of a range and zeroes the rest.
+    pub(crate) fn punch(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Vnode,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        let block_size = self.fs.block_size();
+        let end = offset + len;
+        let size = vp.attr(cx).size;
+        let first = offset.div_ceil(block_size);
+        let behind = if end >= size {
+            end.div_ceil(block_size)
+        } else {
+            end / block_size
+        };
+        let blocks = self.fs.change(cx, Vnode::timestamp(cx), |inner| {
+            let before = self.claimed_map(inner)?;
+            inner.touch(self.ino);
+            let off = self.fs.off();
+            let mut data = self.data.lock(&off);
+            if first < behind {
+                let range =
+                    ((behind - first) * block_size).min(size.saturating_sub(first * block_size));
+                inner.ext4.operate_inode_range(
+                    self.ino,
+                    first * block_size,
+                    range,
+                    RangeOperation::PunchHole,
+                )?;
+            }
+            let map = self.load_map(inner)?;
+            self.release(inner, &before, &map);
+            data.map = Some(map.clone());
+            zero_bytes(&self.fs.dev, &map, offset..end, block_size)?;
+            Ok(inner.ext4.inode(self.ino)?.blocks)
+        })?;
+        vp.update(cx, |attr| attr.blocks = blocks);
+        Ok(())
+    }
+
+    /// Finds blocks for a range; they read as zero.
+    pub(crate) fn allocate(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Vnode,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        if !self.uses_extents {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let blocks = self.fs.change(cx, Vnode::timestamp(cx), |inner| {
+            let before = self.claimed_map(inner)?;
+            inner.touch(self.ino);
+            let result = inner.ext4.preallocate_inode(
+                self.ino,
+                offset,
+                len,
+                PreallocationOptions::KEEP_SIZE,
+            );
+            let off = self.fs.off();
+            let mut data = self.data.lock(&off);
+            self.take_new(inner, &mut data, &before)?;
+            result?;
+            Ok(inner.ext4.inode(self.ino)?.blocks)
+        })?;
+        vp.update(cx, |attr| attr.blocks = blocks);
+        Ok(())
+    }
+
+    /// Stores the size, when the file has grown without data at its end.
+    pub(crate) fn store_size(&self, inner: &mut Inner, size: u64) -> Ext4Result<()> {
+        if !self.regular || self.data.lock(&self.fs.off()).size >= size {
+            return Ok(());
+        }
+        let before = self.claimed_map(inner)?;
+        let off = self.fs.off();
+        let mut data = self.data.lock(&off);
+        inner.ext4.truncate_inode(self.ino, size)?;
+        data.size = size;
+        self.take_new(inner, &mut data, &before).map(drop)
+    }
+
+    /// Sets blocks aside for a page that becomes dirty.
+    pub(crate) fn reserve(&self, cx: &Curlwp<'_>, offset: u64, len: u64) -> Result<(), Errno> {
+        let block_size = self.fs.block_size();
+        let map = self.map(cx)?;
+        let pieces = map.pieces(offset / block_size, (offset + len).div_ceil(block_size));
+        let blocks = pieces
+            .iter()
+            .filter(|p| p.physical.is_none())
+            .map(|p| p.len)
+            .sum();
+        if blocks != 0 {
+            self.fs.reserve(cx, blocks)?;
+            self.reserved.fetch_add(blocks, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Gives back what was set aside for pages, or part of it.
+    pub(crate) fn unreserve(&self, pages: u64) {
+        let blocks = pages * (vfs::pages::PAGE_SIZE as u64 / self.fs.block_size());
+        let less = |held: u64| Some(held.saturating_sub(blocks));
+        if let Ok(held) = self
+            .reserved
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
+        {
+            self.fs.unreserve(held.min(blocks));
+        }
+    }
+}
+
+/// Says that these blocks hold data.
+fn claim(inner: &mut Inner, extents: &[Extent]) {
+    inner.store(|store| {
+        for e in extents {
+            store.claim(e.physical..e.physical + e.len);
+        }
+    });
+}
+
+/// Pages that go to a file.
+struct Write<'a> {
+    offset: u64,
+    /// Behind the last byte that belongs to the file.
+    end: u64,
+    size: u64,
+    pages: &'a [&'a [u8]],
+}
+
+impl Write<'_> {
+    /// Puts the pages on the device. The last block is zero behind the end of the file.
+    fn put(&self, dev: &BlockDev, map: &FileMap, block_size: u64) -> Result<(), Errno> {
+        let mut from = Gather::new(self.pages);
+        for piece in map.pieces(self.offset / block_size, self.end.div_ceil(block_size)) {
+            let block = piece.physical.ok_or(Errno::EIO)?;
+            let start = piece.logical * block_size;
+            let len = piece.len * block_size;
+            let real = len.min(self.end - start);
+            from.write(dev, block * block_size, len, real)?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes bytes out of pages that lie one behind the other.
+struct Gather<'a> {
+    pages: &'a [&'a [u8]],
+    within: usize,
+    buf: Vec<u8>,
+}
+
+impl<'a> Gather<'a> {
+    fn new(pages: &'a [&'a [u8]]) -> Gather<'a> {
+        Gather {
+            pages,
+            within: 0,
+            buf: Vec::new(),
+        }
+    }
+
+    /// Writes the next `len` bytes; those behind `real` as zero.
+    fn write(&mut self, dev: &BlockDev, mut at: u64, len: u64, real: u64) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(CHUNK as u64);
+            let real = real.saturating_sub(done).min(n) as usize;
+            if real as u64 == n && self.pages[0].len() - self.within >= real {
+                dev.write_at(&self.pages[0][self.within..self.within + real], at)?;
+                self.skip(real);
+            } else {
+                self.fill(real, n as usize);
+                dev.write_at(&self.buf, at)?;
+            }
+            done += n;
+            at += n;
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, real: usize, len: usize) {
+        self.buf.clear();
+        self.buf.reserve(len);
+        while self.buf.len() < real {
+            let Some(page) = self.pages.first() else {
+                break;
+            };
+            let n = (page.len() - self.within).min(real - self.buf.len());
+            self.buf
+                .extend_from_slice(&page[self.within..self.within + n]);
+            self.skip(n);
+        }
+        self.buf.resize(len, 0);
+    }
+
+    fn skip(&mut self, n: usize) {
+        self.within += n;
+        if self
+            .pages
+            .first()
+            .is_some_and(|page| page.len() == self.within)
+        {
+            self.pages = &self.pages[1..];
+            self.within = 0;
+        }
+    }
+}
+
+/// Puts bytes into pages that lie one behind the other.
+struct Scatter<'a, 'p> {
+    pages: &'a mut [&'p mut [u8]],
+    page: usize,
+    within: usize,
+    buf: Vec<u8>,
+}
+
+impl<'a, 'p> Scatter<'a, 'p> {
+    fn new(pages: &'a mut [&'p mut [u8]]) -> Scatter<'a, 'p> {
+        Scatter {
+            pages,
+            page: 0,
+            within: 0,
+            buf: Vec::new(),
+        }
+    }
+
+    /// Calls `f` with the next `len` bytes, page by page, as far as there are pages.
+    fn each(
+        &mut self,
+        len: u64,
+        mut f: impl FnMut(&mut [u8], usize) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        while (done as u64) < len && self.page < self.pages.len() {
+            let page = &mut self.pages[self.page];
+            let n = (page.len() - self.within)
+                .min(usize::try_from(len - done as u64).unwrap_or(usize::MAX));
+            f(&mut page[self.within..self.within + n], done)?;
+            done += n;
+            self.within += n;
+            if self.within == page.len() {
+                self.page += 1;
+                self.within = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn zero(&mut self, len: u64) {
+        let _ = self.each(len, |page, _| {
+            page.fill(0);
+            Ok(())
+        });
+    }
+
+    fn read(&mut self, dev: &BlockDev, mut at: u64, len: u64) -> Result<(), Errno> {
+        let room: usize = self.pages[self.page..]
+            .iter()
+            .map(|p| p.len())
+            .sum::<usize>()
+            - self.within;
+        let mut left = len.min(room as u64);
+        while left > 0 {
+            let n = left.min(CHUNK as u64);
+            if self.pages[self.page].len() - self.within >= n as usize {
+                self.each(n, |page, _| dev.read_at(page, at))?;
+            } else {
+                let mut buf = std::mem::take(&mut self.buf);
+                buf.resize(n as usize, 0);
+                dev.read_at(&mut buf[..n as usize], at)?;
+                self.each(n, |page, done| {
+                    page.copy_from_slice(&buf[done..done + page.len()]);
+                    Ok(())
+                })?;
+                self.buf = buf;
+            }
+            left -= n;
+            at += n;
+        }
+        Ok(())
+    }
+}
+
+/// Zeroes what is behind `end` in pages that start at `offset`.
+fn zero_behind(offset: u64, end: u64, pages: &mut [&mut [u8]]) {
+    let mut at = offset;
+    for page in pages {
+        let keep = end.saturating_sub(at).min(page.len() as u64) as usize;
+        page[keep..].fill(0);
+        at += page.len() as u64;
+    }
+}
+
+/// Zeroes the last block of a file behind its end, so that it reads as zero when the file grows again.
+fn zero_tail(dev: &BlockDev, map: &FileMap, size: u64, block_size: u64) -> Ext4Result<()> {
+    zero_bytes(
+        dev,
+        map,
+        size..size.next_multiple_of(block_size),
+        block_size,
+    )
+}
+
+/// Zeroes a range of bytes of a file where it is mapped and written.
+fn zero_bytes(dev: &BlockDev, map: &FileMap, range: Range<u64>, block_size: u64) -> Ext4Result<()> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    for piece in map.pieces(range.start / block_size, range.end.div_ceil(block_size)) {
+        let Some(block) = piece.physical.filter(|_| piece.written) else {
+            continue;
+        };
+        let start = piece.logical * block_size;
+        let mut at = range.start.max(start);
+        let end = range.end.min(start + piece.len * block_size);
+        while at < end {
+            let n = (end - at).min(NOTHING.len() as u64);
+            dev.write_at(&NOTHING[..n as usize], block * block_size + (at - start))
+                .map_err(|_| Ext4Error::io())?;
+            at += n;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,584 @@
+//! The operations on a file.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use abi::Errno;
+use hypercall::Nanos;
+use kern::{Curlwp, PathBytes};
+use rsext4::{
+    DeviceNumber, DirectoryEntryType, Ext4Error, FileName, FilePermissions, InodeFlags, InodeInfo,
+    InodeMetadataUpdate, InodeNumber, MutationContext, RenameOptions, SpecialInodeKind,
+    XattrSetMode,
+};
+use sync::Mutex;
+use vfs::{Attr, DirSink, Mount, NewNode, Rename, SetAttr, Vnode, VnodeKind, VnodeOps};
+
+use crate::data::Data;
+use crate::dir;
+use crate::fs::{Fs, Inner, timestamp};
+use crate::layout::Times;
+use crate::xattr;
+
+/// What the driver keeps of a file in memory.
+///
+/// `data` is a leaf; it is taken inside the mount-wide lock too.
+pub(crate) struct Node {
+    pub(crate) fs: Arc<Fs>,
+    pub(crate) ino: InodeNumber,
+    pub(crate) regular: bool,
+    pub(crate) uses_extents: bool,
+    pub(crate) data: Mutex<Data>,
+    /// Blocks set aside for dirty pages.
+    pub(crate) reserved: AtomicU64,
+    /// Where a symbolic link points, once it was asked.
+    target: OnceLock<PathBytes>,
+}
+
+/// The kind of a vnode for a kind of inode.
+pub(crate) fn kind_of(kind: DirectoryEntryType) -> Option<VnodeKind> {
+    Some(match kind {
+        DirectoryEntryType::Unknown => return None,
+        DirectoryEntryType::RegularFile => VnodeKind::Regular,
+        DirectoryEntryType::Directory => VnodeKind::Directory,
+        DirectoryEntryType::CharacterDevice => VnodeKind::Character,
+        DirectoryEntryType::BlockDevice => VnodeKind::Block,
+        DirectoryEntryType::Fifo => VnodeKind::Fifo,
+        DirectoryEntryType::Socket => VnodeKind::Socket,
+        DirectoryEntryType::Symlink => VnodeKind::Symlink,
+    })
+}
+
+/// The number of a vnode's inode.
+fn number(vp: &Vnode) -> Result<InodeNumber, Errno> {
+    u32::try_from(vp.ino)
+        .ok()
+        .and_then(|ino| InodeNumber::new(ino).ok())
+        .ok_or(Errno::ESTALE)
+}
+
+fn file_name(name: &[u8]) -> Result<FileName<'_>, Errno> {
+    FileName::new(name).map_err(|_| {
+        if name.len() > 255 {
+            Errno::ENAMETOOLONG
+        } else {
+            Errno::EINVAL
+        }
+    })
+}
+
+fn permissions(perm: u32) -> Result<FilePermissions, Errno> {
+    FilePermissions::new((perm & 0o7777) as u16).map_err(|_| Errno::EINVAL)
+}
+
+/// The vnode of an inode. An inode that no file can have, or of a kind that there is not, is damage.
+fn new_vnode(
+    fs: &Arc<Fs>,
+    mount: &Weak<Mount>,
+    info: &InodeInfo,
+    times: Times,
+) -> Result<Arc<Vnode>, Errno> {
+    let kind = kind_of(info.file_type()).ok_or(Errno::EUCLEAN)?;
+    let rdev = info
+        .device_number
+        .map_or(0, |d| vfs::makedev(d.major(), d.minor()));
+    let attr = Attr {
+        perm: u32::from(info.mode) & 0o7777,
+        nlink: u32::from(info.links),
+        uid: info.uid,
+        gid: info.gid,
+        size: info.size.min(i64::MAX as u64),
+        blocks: info.blocks,
+        atime: times.atime,
+        mtime: times.mtime,
+        ctime: times.ctime,
+        btime: times.btime,
+    };
+    let node = Node {
+        fs: fs.clone(),
+        ino: info.number,
+        regular: kind == VnodeKind::Regular,
+        uses_extents: info.flags.contains(InodeFlags::EXTENTS),
+        data: Mutex::new(Data::new(attr.size)),
+        reserved: AtomicU64::new(0),
+        target: OnceLock::new(),
+    };
+    Ok(Vnode::new(
+        mount,
+        u64::from(info.number.raw()),
+        kind,
+        rdev,
+        attr,
+        Box::new(node),
+    ))
+}
+
+/// The vnode of the root directory.
+pub(crate) fn root(cx: &Curlwp<'_>, fs: &Arc<Fs>, mount: &Arc<Mount>) -> Result<Arc<Vnode>, Errno> {
+    let (info, times) = fs.look(cx, |inner| {
+        let root = inner.ext4.root_inode();
+        inner.inode(root)
+    })?;
+    mount.vget(cx, u64::from(info.number.raw()), || {
+        new_vnode(fs, &Arc::downgrade(mount), &info, times)
+    })
+}
+
+impl Node {
+    /// The vnode of an inode that a directory names.
+    fn vget(&self, cx: &Curlwp<'_>, dir: &Vnode, ino: InodeNumber) -> Result<Arc<Vnode>, Errno> {
+        let mount = dir.mount().ok_or(Errno::ENODEV)?;
+        let sb = &self.fs.sb;
+        if (ino.raw() < sb.first_ino && ino.raw() != 2) || ino.raw() > sb.inodes {
+            return Err(Errno::EUCLEAN);
+        }
+        mount.vget(cx, u64::from(ino.raw()), || {
+            let (info, times) = self.fs.look(cx, |inner| {
+                let (info, times) = inner.inode(ino)?;
+                if info.links == 0 && !inner.orphans.contains(&ino) {
+                    return Err(
+                        Ext4Error::corrupted().with_operation("directory:names_a_free_inode")
+                    );
+                }
+                Ok((info, times))
+            })?;
+            new_vnode(&self.fs, dir.mount_weak(), &info, times)
+        })
+    }
+
+    /// Notes in a directory's vnode what an operation has changed.
+    fn changed(cx: &Curlwp<'_>, dir: &Vnode, info: &InodeInfo, now: Nanos) {
+        dir.update(cx, |attr| {
+            attr.nlink = u32::from(info.links);
+            attr.size = info.size;
+            attr.blocks = info.blocks;
+            attr.mtime = now;
+            attr.ctime = now;
+        });
+    }
+
+    /// Writing takes set-id bits away in rsext4; whether it does is the vfs's to say.
+    pub(crate) fn keep_setid(&self, cx: &Curlwp<'_>, vp: &Vnode) -> Result<(), Errno> {
+        let attr = vp.attr(cx);
+        if attr.perm & 0o6000 == 0 {
+            return Ok(());
+        }
+        let update = InodeMetadataUpdate {
+            permissions: Some(permissions(attr.perm)?),
+            ..InodeMetadataUpdate::default()
+        };
+        self.fs.change(cx, attr.ctime, |inner| {
+            inner.ext4.update_inode_metadata(self.ino, update).map(drop)
+        })
+    }
+
+    /// Takes a name away, of a directory or of something else.
+    fn unname(
+        &self,
+        cx: &Curlwp<'_>,
+        dir: &Arc<Vnode>,
+        name: &[u8],
+        vp: &Arc<Vnode>,
+    ) -> Result<(), Errno> {
+        let name = file_name(name)?;
+        let now = Vnode::timestamp(cx);
+        let (info, links) = self.fs.change(cx, now, |inner| {
+            let outcome = if vp.is_dir() {
+                inner.ext4.remove_empty_directory(self.ino, name)?
+            } else {
+                inner.ext4.unlink(self.ino, name)?
+            };
+            if outcome.remaining_links == 0 {
+                inner.orphans.insert(outcome.inode);
+            }
+            inner.touch(outcome.inode);
+            inner.touch(self.ino);
+            Ok((inner.ext4.inode(self.ino)?, outcome.remaining_links))
+        })?;
+        Self::changed(cx, dir, &info, now);
+        vp.update(cx, |attr| {
+            attr.nlink = u32::from(links);
+            attr.ctime = now;
+        });
+        Ok(())
+    }
+}
+
+/// Makes the inode that `new` describes.
+fn make(
+    inner: &mut Inner,
+    parent: InodeNumber,
+    name: FileName<'_>,
+    new: &NewNode<'_>,
+    perm: FilePermissions,
+    device: DeviceNumber,
+) -> Result<InodeInfo, Ext4Error> {
+    let context = MutationContext::new(new.uid, new.gid, 0, 0);
+    let ext4 = &mut inner.ext4;
+    let special = match new.kind {
+        VnodeKind::Regular => return ext4.create_regular_file(context, parent, name, perm),
+        VnodeKind::Directory => return ext4.create_directory(context, parent, name, perm),
+        VnodeKind::Symlink => return ext4.create_symlink(context, parent, name, new.target),
+        VnodeKind::Block => SpecialInodeKind::BlockDevice(device),
+        VnodeKind::Character => SpecialInodeKind::CharacterDevice(device),
+        VnodeKind::Fifo => SpecialInodeKind::Fifo,
+        VnodeKind::Socket => SpecialInodeKind::Socket,
+    };
+    ext4.create_special_inode(context, parent, name, perm, special)
+}
+
+impl VnodeOps for Node {
+    fn lookup(
+        &self,
+        cx: &Curlwp<'_>,
+        dir: &Arc<Vnode>,
+        name: &[u8],
+    ) -> Result<Option<Arc<Vnode>>, Errno> {
+        let name = file_name(name)?;
+        match self
+            .fs
+            .look(cx, |inner| inner.ext4.lookup_child(self.ino, name))?
+        {
+            Some(info) => self.vget(cx, dir, info.number).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn create(
+        &self,
+        cx: &Curlwp<'_>,
+        dir: &Arc<Vnode>,
+        name: &[u8],
+        new: &NewNode<'_>,
+    ) -> Result<Arc<Vnode>, Errno> {
+        let name = file_name(name)?;
+        let perm = permissions(new.perm)?;
+        let device = DeviceNumber::new(vfs::major(new.rdev), vfs::minor(new.rdev))
+            .map_err(|_| Errno::EINVAL)?;
+        if new.kind == VnodeKind::Symlink && new.target.len() as u64 >= self.fs.block_size() {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let now = Vnode::timestamp(cx);
+        let (info, of_dir) = self.fs.change(cx, now, |inner| {
+            let info = make(inner, self.ino, name, new, perm, device)?;
+            inner.touch(info.number);
+            inner.touch(self.ino);
+            Ok((info, inner.ext4.inode(self.ino)?))
+        })?;
+        Self::changed(cx, dir, &of_dir, now);
+        let times = Times {
+            atime: now,
+            mtime: now,
+            ctime: now,
+            btime: now,
+        };
+        let mount = dir.mount().ok_or(Errno::ENODEV)?;
+        mount.vget(cx, u64::from(info.number.raw()), || {
+            new_vnode(&self.fs, dir.mount_weak(), &info, times)
+        })
+    }
+
+    fn link(
+        &self,
+        cx: &Curlwp<'_>,
+        dir: &Arc<Vnode>,
+        name: &[u8],
+        vp: &Arc<Vnode>,
+    ) -> Result<(), Errno> {
+        let name = file_name(name)?;
+        let target = number(vp)?;
+        let now = Vnode::timestamp(cx);
+        let (links, of_dir) = self.fs.change(cx, now, |inner| {
+            let info = inner.ext4.hard_link(target, self.ino, name)?;
+            inner.touch(target);
+            inner.touch(self.ino);
+            Ok((info.links, inner.ext4.inode(self.ino)?))
+        })?;
+        Self::changed(cx, dir, &of_dir, now);
+        vp.update(cx, |attr| {
+            attr.nlink = u32::from(links);
+            attr.ctime = now;
+        });
+        Ok(())
+    }
+
+    fn remove(
+        &self,
+        cx: &Curlwp<'_>,
+        dir: &Arc<Vnode>,
+        name: &[u8],
+        vp: &Arc<Vnode>,
+    ) -> Result<(), Errno> {
+        self.unname(cx, dir, name, vp)
+    }
+
+    fn rmdir(
+        &self,
+        cx: &Curlwp<'_>,
+        dir: &Arc<Vnode>,
+        name: &[u8],
+        vp: &Arc<Vnode>,
+    ) -> Result<(), Errno> {
+        self.unname(cx, dir, name, vp)
+    }
+
+    fn rename(&self, cx: &Curlwp<'_>, rename: &Rename<'_>) -> Result<(), Errno> {
+        let (from_name, to_name) = (file_name(rename.from_name)?, file_name(rename.to_name)?);
+        let (from_dir, to_dir) = (number(rename.from_dir)?, number(rename.to_dir)?);
+        let from = number(rename.from)?;
+        let to = rename.to.map(|to| number(to)).transpose()?;
+        let options = if rename.exchange {
+            RenameOptions::EXCHANGE
+        } else {
+            RenameOptions::REPLACE
+        };
+        let now = Vnode::timestamp(cx);
+        let (of_from, of_to, left) = self.fs.change(cx, now, |inner| {
+            let outcome = inner
+                .ext4
+                .rename(from_dir, from_name, to_dir, to_name, options)?;
+            let left = outcome.replaced.map(|gone| gone.remaining_links);
+            if let Some(gone) = outcome.replaced.filter(|gone| gone.remaining_links == 0) {
+                inner.orphans.insert(gone.inode);
+            }
+            for ino in [Some(from_dir), Some(to_dir), Some(from), to]
+                .into_iter()
+                .flatten()
+            {
+                inner.touch(ino);
+            }
+            Ok((inner.ext4.inode(from_dir)?, inner.ext4.inode(to_dir)?, left))
+        })?;
+        Self::changed(cx, rename.from_dir, &of_from, now);
+        Self::changed(cx, rename.to_dir, &of_to, now);
+        rename.from.update(cx, |attr| attr.ctime = now);
+        if let Some(to) = rename.to {
+            to.update(cx, |attr| {
+                attr.ctime = now;
+                attr.nlink = left.map_or(attr.nlink, u32::from);
+            });
+        }
+        Ok(())
+    }
+
+    fn readdir(
+        &self,
+        cx: &Curlwp<'_>,
+        _dir: &Arc<Vnode>,
+        cookie: u64,
+        sink: &mut DirSink<'_>,
+    ) -> Result<(), Errno> {
+        dir::read(cx, &self.fs, self.ino, cookie, sink)
+    }
+
+    fn readlink(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<PathBytes, Errno> {
+        if let Some(target) = self.target.get() {
+            return Ok(target.clone());
+        }
+        let attr = vp.attr(cx);
+        if attr.size > self.fs.block_size() {
+            return Err(Errno::EUCLEAN);
+        }
+        let target = self.fs.look(cx, |inner| {
+            let mut target = vec![0; attr.size as usize];
+            let n = inner.ext4.read_inode(self.ino, 0, &mut target)?;
+            inner.touch(self.ino);
+            target.truncate(n);
+            Ok(target)
+        })?;
+        if target.is_empty() || target.contains(&0) {
+            return Err(Errno::EUCLEAN);
+        }
+        let target = PathBytes::from_vec(target);
+        let _ = self.target.set(target.clone());
+        Ok(target)
+    }
+
+    fn setattr(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, set: &SetAttr) -> Result<(), Errno> {
+        let attr = vp.attr(cx);
+        let mut after = attr;
+        set.apply(&mut after);
+        if let Some(size) = set.size {
+            self.truncate(cx, vp, after.mtime, size)?;
+        }
+        self.fs.change(cx, after.ctime, |inner| {
+            inner.touch(self.ino);
+            store_owner(inner, self.ino, &attr, &after)?;
+            inner
+                .ext4
+                .update_inode_metadata(self.ino, metadata(&after)?)
+                .map(drop)
+        })
+    }
+
+    fn read_pages(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Arc<Vnode>,
+        offset: u64,
+        pages: &mut [&mut [u8]],
+    ) -> Result<(), Errno> {
+        Node::read_pages(self, cx, vp, offset, pages)
+    }
+
+    fn write_pages(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Arc<Vnode>,
+        offset: u64,
+        pages: &[&[u8]],
+        size: u64,
+    ) -> Result<(), Errno> {
+        Node::write_pages(self, cx, vp, offset, pages, size)?;
+        self.unreserve(pages.len() as u64);
+        Ok(())
+    }
+
+    fn reserve(
+        &self,
+        cx: &Curlwp<'_>,
+        _vp: &Arc<Vnode>,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        Node::reserve(self, cx, offset, len)
+    }
+
+    fn unreserve(&self, _cx: &Curlwp<'_>, _vp: &Arc<Vnode>, pages: u64) {
+        Node::unreserve(self, pages);
+    }
+
+    fn punch(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) -> Result<(), Errno> {
+        Node::punch(self, cx, vp, offset, len)
+    }
+
+    fn allocate(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Arc<Vnode>,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        Node::allocate(self, cx, vp, offset, len)
+    }
+
+    fn write_attr(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<(), Errno> {
+        let attr = vp.attr(cx);
+        self.fs.change(cx, attr.ctime, |inner| {
+            inner.touch(self.ino);
+            self.store_size(inner, attr.size)?;
+            inner
+                .ext4
+                .update_inode_metadata(self.ino, metadata(&attr)?)
+                .map(drop)
+        })
+    }
+
+    fn fsync(&self, cx: &Curlwp<'_>, _vp: &Arc<Vnode>, _data_only: bool) -> Result<(), Errno> {
+        self.fs.commit(cx)
+    }
+
+    fn inactive(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<(), Errno> {
+        self.fs.unreserve(self.reserved.swap(0, Ordering::AcqRel));
+        // The number may be used again from the moment that the inode is free.
+        if let Some(mount) = vp.mount() {
+            mount.forget(cx, vp.ino);
+        }
+        self.reap(cx, Vnode::timestamp(cx))
+    }
+
+    fn getxattr(&self, cx: &Curlwp<'_>, _vp: &Arc<Vnode>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let (namespace, name) = xattr::split(name)?;
+        self.fs
+            .look(cx, |inner| inner.ext4.get_xattr(self.ino, namespace, name))
+            .map_err(xattr::error)
+    }
+
+    fn setxattr(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Arc<Vnode>,
+        name: &[u8],
+        value: &[u8],
+        create: bool,
+        replace: bool,
+    ) -> Result<(), Errno> {
+        let (namespace, name) = xattr::split(name)?;
+        let mode = match (create, replace) {
+            (true, _) => XattrSetMode::Create,
+            (_, true) => XattrSetMode::Replace,
+            _ => XattrSetMode::Upsert,
+        };
+        self.change_xattrs(cx, vp, |inner| {
+            inner.ext4.set_xattr(self.ino, namespace, name, value, mode)
+        })
+    }
+
+    fn listxattr(&self, cx: &Curlwp<'_>, _vp: &Arc<Vnode>) -> Result<Vec<u8>, Errno> {
+        let names = self.fs.look(cx, |inner| inner.ext4.list_xattrs(self.ino))?;
+        Ok(xattr::join(&names))
+    }
+
+    fn removexattr(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, name: &[u8]) -> Result<(), Errno> {
+        let (namespace, name) = xattr::split(name)?;
+        self.change_xattrs(cx, vp, |inner| {
+            inner.ext4.remove_xattr(self.ino, namespace, name)
+        })
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Node {
+    fn change_xattrs(
+        &self,
+        cx: &Curlwp<'_>,
+        vp: &Vnode,
+        f: impl FnOnce(&mut Inner) -> Result<(), Ext4Error>,
+    ) -> Result<(), Errno> {
+        let now = Vnode::timestamp(cx);
+        let blocks = self
+            .fs
+            .change(cx, now, |inner| {
+                inner.touch(self.ino);
+                f(inner)?;
+                Ok(inner.ext4.inode(self.ino)?.blocks)
+            })
+            .map_err(xattr::error)?;
+        vp.update(cx, |attr| {
+            attr.ctime = now;
+            attr.blocks = blocks;
+        });
+        Ok(())
+    }
+}
+
+/// Stores another owner. rsext4 takes set-id bits away with it, so that permissions are stored after it.
+fn store_owner(
+    inner: &mut Inner,
+    ino: InodeNumber,
+    before: &Attr,
+    after: &Attr,
+) -> Result<(), Ext4Error> {
+    if (before.uid, before.gid) == (after.uid, after.gid) {
+        return Ok(());
+    }
+    let update = InodeMetadataUpdate {
+        owner: Some((after.uid, after.gid)),
+        ..InodeMetadataUpdate::default()
+    };
+    inner.ext4.update_inode_metadata(ino, update).map(drop)
+}
+
+/// Permissions and times as the vnode has them; the change time is the operation's.
+fn metadata(attr: &Attr) -> Result<InodeMetadataUpdate, Ext4Error> {
+    Ok(InodeMetadataUpdate {
+        permissions: Some(FilePermissions::new((attr.perm & 0o7777) as u16)?),
+        atime: Some(timestamp(attr.atime)),
+        mtime: Some(timestamp(attr.mtime)),
+        ..InodeMetadataUpdate::default()
+    })
+}
