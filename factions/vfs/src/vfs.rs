@@ -123,10 +123,6 @@ impl Vfs {
         kernel.set_faction(FactionId::Vfs, Arc::new(vfs));
         rumpfs::populate(cx, Vfs::of(cx)?)?;
         kernel.add_proc_hooks(cx, cwd::HOOKS);
-        kernel.at_shutdown(cx, "stopping the page cache", |cx| {
-            Vfs::of(cx)?.page_cache().stop(cx);
-            Ok(())
-        });
         kernel.set_socket_names(&crate::socknames::VfsSocketNames);
         kernel.at_shutdown(cx, "unmounting file systems", mounts::unmount_all);
         syscalls::establish(cx)

@@ -1,24 +1,22 @@
 //! Read-ahead: reading what will be asked for next.
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use hypercall::Nanos;
 use kern::Curlwp;
-use sync::Mutex;
+use kern::workqueue::Workqueue;
 
 use super::memory::cache;
 use super::page::{page_of, pages_of};
 use super::read::{MAX_FILL, fill_all};
 use super::size;
-use crate::{Mount, Vnode};
+use crate::Vnode;
 
 /// How many pages the first miss of a reader that seems to read on reads.
 const FIRST_WINDOW: u64 = 8;
-/// The most requests that wait; what is beyond is dropped.
-const MAX_WANTED: usize = 64;
+/// The most requests that wait.
+const MAX_WAITING: u32 = 16;
 
 /// How a file is being read. It is one state for all its readers: those that read it in order at different places at
 /// once get less of it. Atomics without a lock: nothing depends on them but speed.
@@ -92,70 +90,46 @@ impl Ahead {
         self.window.store(window, Ordering::Relaxed);
         self.at.store(end, Ordering::Relaxed);
         self.mark.store(start, Ordering::Relaxed);
-        cache.wanted.add(cx, vp, start..end);
-        cache.reader.call(cx);
+        cache.reader.request(cx, vp, start..end);
     }
 }
 
-/// Pages that are to be read in the background.
-///
-/// `busy` is held while one request is served, and comes before every other lock of the cache; `queue` is a leaf.
+/// The thread that reads in the background, which comes with the first request.
 #[derive(Default)]
-pub(super) struct Wanted {
-    queue: Mutex<VecDeque<(Arc<Vnode>, Range<u64>)>>,
-    busy: Mutex<()>,
+pub(super) struct Reader {
+    queue: OnceLock<Workqueue>,
+    waiting: AtomicU32,
 }
 
-impl Wanted {
-    fn add(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, pages: Range<u64>) {
-        let mut queue = self.queue.lock(cx.cpu());
-        if queue.len() < MAX_WANTED {
-            queue.push_back((vp.clone(), pages));
+impl Reader {
+    /// Reads pages when there is time for it. Drops the request when there are many.
+    fn request(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, pages: Range<u64>) {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return;
         }
-    }
-
-    /// Serves one request; false when there is none.
-    fn serve(&self, cx: &Curlwp<'_>) -> bool {
-        let _busy = self.busy.lock(cx.cpu());
-        let next = self.queue.lock(cx.cpu()).pop_front();
-        if let Some((vp, pages)) = &next {
-            fill_all(cx, vp, pages.clone());
-        }
-        next.is_some()
-    }
-
-    /// Drops the requests for a mount that is going away, and waits for the one being served.
-    pub(super) fn forget(&self, cx: &Curlwp<'_>, mount: &Weak<Mount>) {
-        let mut dropped = Vec::new();
-        self.queue.lock(cx.cpu()).retain(|(vp, pages)| {
-            let keep = !vp.mount_weak().ptr_eq(mount);
-            if !keep {
-                dropped.push((vp.clone(), pages.clone()));
+        let vp = vp.clone();
+        let queue = self.queue.get_or_init(|| Workqueue::new(cx, "readahead"));
+        queue.enqueue(cx.cpu(), move |cx| {
+            fill_all(cx, &vp, pages);
+            if let Ok(cache) = cache(cx) {
+                cache.reader.waiting.fetch_sub(1, Ordering::Relaxed);
             }
-            keep
         });
-        drop(self.busy.lock(cx.cpu()));
     }
-}
 
-/// What the thread that reads ahead does.
-pub(super) fn read_work(cx: &Curlwp<'_>) -> Option<Nanos> {
-    let cache = cache(cx).ok()?;
-    while cache.wanted.serve(cx) {}
-    None
+    /// Waits until all that was requested is read: a mount is going away.
+    pub(super) fn finish(&self, cx: &Curlwp<'_>) {
+        if let Some(queue) = self.queue.get() {
+            queue.wait(cx);
+        }
+    }
 }
 
 /// Brings pages into the cache that will be read soon, readahead(2).
 pub fn readahead(cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) {
-    let Ok(cache) = cache(cx) else { return };
-    if vp.pages.resident {
-        return;
-    }
-    let pages = page_of(offset)..pages_of(offset.saturating_add(len).min(size(cx, vp)));
-    if cx.kernel().config().threads {
-        cache.wanted.add(cx, vp, pages);
-        cache.reader.call(cx);
-    } else {
-        fill_all(cx, vp, pages);
+    if let (false, Ok(cache)) = (vp.pages.resident, cache(cx)) {
+        let pages = page_of(offset)..pages_of(offset.saturating_add(len).min(size(cx, vp)));
+        cache.reader.request(cx, vp, pages);
     }
 }

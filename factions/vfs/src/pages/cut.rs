@@ -146,7 +146,7 @@ fn add_zeroed(
         return Err(Errno::ENOSPC);
     }
     for page in missing.into_iter().flatten() {
-        data.insert(page, Arc::new(Page::zeroed()), true);
+        data.insert(page, Page::zeroed(), true);
     }
     if count != 0 {
         cache.enlist(cx, vp);

@@ -1,7 +1,6 @@
 //! The pages of one file: which there are, and which are dirty.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::page::Page;
@@ -24,7 +23,7 @@ pub(super) struct FileData {
 
 /// 64 pages that lie one behind the other, from a multiple of 64 on.
 struct Leaf {
-    pages: [Option<Arc<Page>>; LEAF as usize],
+    pages: [Option<Page>; LEAF as usize],
     present: u64,
     dirty: u64,
     /// Pages that were used since the clock's hand last came by; set by readers that hold the lock shared.
@@ -108,7 +107,7 @@ impl FileData {
     pub(super) fn page(&self, page: u64) -> Option<&Page> {
         let (key, bit) = place(page);
         let leaf = self.tree.get(key)?;
-        let page = leaf.pages[bit as usize].as_deref()?;
+        let page = leaf.pages[bit as usize].as_ref()?;
         // Most often it is set already, and then readers share the cache line.
         if leaf.used.load(Ordering::Relaxed) & (1 << bit) == 0 {
             leaf.used.fetch_or(1 << bit, Ordering::Relaxed);
@@ -134,16 +133,16 @@ impl FileData {
 
     /// A page to be changed, and whether it is dirty. If it is being written back this is a copy that takes its place.
     #[inline]
-    pub(super) fn page_mut(&mut self, page: u64) -> Option<(&mut Page, bool)> {
+    pub(super) fn page_mut(&mut self, page: u64) -> Option<(&mut [u8], bool)> {
         let (key, bit) = place(page);
         let leaf = self.tree.get_mut(key)?;
         let page = leaf.pages[bit as usize].as_mut()?;
         *leaf.used.get_mut() |= 1 << bit;
-        Some((Arc::make_mut(page), leaf.dirty & (1 << bit) != 0))
+        Some((page.bytes_mut(), leaf.dirty & (1 << bit) != 0))
     }
 
     /// Puts a page where there was none.
-    pub(super) fn insert(&mut self, page: u64, memory: Arc<Page>, dirty: bool) {
+    pub(super) fn insert(&mut self, page: u64, memory: Page, dirty: bool) {
         let (key, bit) = place(page);
         let leaf = self.tree.get_or_insert_with(key, Leaf::empty);
         leaf.pages[bit as usize] = Some(memory);
@@ -199,11 +198,7 @@ impl FileData {
 
     /// The next dirty page from `from` on and those that follow it without a gap, at most `max`. They are clean from
     /// now on, and shared with the caller, who writes them.
-    pub(super) fn take_dirty_run(
-        &mut self,
-        from: u64,
-        max: usize,
-    ) -> Option<(u64, Vec<Arc<Page>>)> {
+    pub(super) fn take_dirty_run(&mut self, from: u64, max: usize) -> Option<(u64, Vec<Page>)> {
         let first = self.next_dirty(from)?;
         let mut run = Vec::new();
         while run.len() < max {
@@ -269,7 +264,7 @@ impl FileData {
         for bit in bits(leaf.present & !leaf.dirty & !used) {
             if leaf.pages[bit as usize]
                 .as_mut()
-                .is_some_and(|page| Arc::get_mut(page).is_some())
+                .is_some_and(|page| !page.is_shared())
             {
                 idle |= 1 << bit;
             }

@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
-use hypercall::{Clock, Host, Nanos};
+use hypercall::{Clock, Nanos};
 use kern::Curlwp;
 use sync::{Condvar, Mutex, Wake};
 
-use super::ahead::{Wanted, read_work};
+use super::ahead::Reader;
 use super::page::PAGE;
-use super::syncer::sync_work;
-use super::worker::Worker;
+use super::syncer::{MAX_AGE, Syncer};
 use super::writeback;
 use crate::{Vfs, Vnode};
 
@@ -27,10 +26,8 @@ const MAX_WAIT: Nanos = 10_000_000_000;
 pub struct PageCache {
     /// Pages that there may be, from `RUMP_MEMLIMIT`.
     limit: OnceLock<u64>,
-    host: OnceLock<Arc<dyn Host>>,
-    pub(super) syncer: Worker,
-    pub(super) reader: Worker,
-    pub(super) wanted: Wanted,
+    pub(super) syncer: Syncer,
+    pub(super) reader: Reader,
     used: AtomicU64,
     dirty: AtomicU64,
     ring: Mutex<Ring>,
@@ -73,10 +70,8 @@ impl Default for PageCache {
     fn default() -> Self {
         PageCache {
             limit: OnceLock::new(),
-            host: OnceLock::new(),
-            syncer: Worker::new("syncer", sync_work),
-            reader: Worker::new("readahead", read_work),
-            wanted: Wanted::default(),
+            syncer: Syncer::default(),
+            reader: Reader::default(),
             used: AtomicU64::new(0),
             dirty: AtomicU64::new(0),
             ring: Mutex::default(),
@@ -89,22 +84,7 @@ impl Default for PageCache {
     }
 }
 
-impl Drop for PageCache {
-    fn drop(&mut self) {
-        if let Some(host) = self.host.get() {
-            self.syncer.abandon(&**host);
-            self.reader.abandon(&**host);
-        }
-    }
-}
-
 impl PageCache {
-    /// Ends the cache's threads, when the kernel halts.
-    pub(crate) fn stop(&self, cx: &Curlwp<'_>) {
-        self.syncer.stop(cx);
-        self.reader.stop(cx);
-    }
-
     /// Bytes of memory that pages take now.
     pub fn memory(&self) -> u64 {
         self.used.load(Ordering::Relaxed) * PAGE
@@ -121,7 +101,6 @@ impl PageCache {
 
     pub(super) fn limit(&self, cx: &Curlwp<'_>) -> u64 {
         *self.limit.get_or_init(|| {
-            let _ = self.host.set(cx.kernel().host().clone());
             let bytes = cx.kernel().config().memlimit;
             bytes.map_or(u64::MAX, |bytes| (bytes / PAGE).max(1))
         })
@@ -373,8 +352,7 @@ pub(super) fn list_dirty(cx: &Curlwp<'_>, file: &Arc<Vnode>) {
     dirty.files.insert(ticket, DirtyFile { file, since });
     drop(dirty);
     if first {
-        // So that it knows when to wake.
-        cache.syncer.call(cx);
+        cache.syncer.wake_at(cx, since + MAX_AGE);
     }
 }
 

@@ -40,7 +40,6 @@ mod page;
 mod radix;
 mod read;
 mod syncer;
-mod worker;
 mod write;
 mod writeback;
 

@@ -1,19 +1,37 @@
 //! The page.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// Bytes of a page.
 pub const PAGE_SIZE: usize = 4096;
 pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 
-/// The memory of one page. A page that is being written back is shared between the index and the write-back; who
-/// changes it meanwhile gives the index a copy, so what is being written stays as it was.
+/// A handle to the memory of one page. A page that is being written back is shared between the index and the write-back;
+/// who changes it meanwhile gives the index a copy, so what is being written stays as it was.
 #[derive(Clone)]
-pub(super) struct Page([u8; PAGE_SIZE]);
+pub(super) struct Page(Arc<[u8; PAGE_SIZE]>);
 
 impl Page {
     pub(super) fn zeroed() -> Page {
-        Page([0; PAGE_SIZE])
+        // Collected in place: an array would come by way of the stack.
+        let bytes: Arc<[u8]> = std::iter::repeat_n(0, PAGE_SIZE).collect();
+        Page(
+            bytes
+                .try_into()
+                .unwrap_or_else(|_| Arc::new([0; PAGE_SIZE])),
+        )
+    }
+
+    /// The bytes, to be changed: of a copy if the page is shared.
+    #[inline]
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut Arc::make_mut(&mut self.0)[..]
+    }
+
+    /// Whether somebody else has the page too.
+    pub(super) fn is_shared(&mut self) -> bool {
+        Arc::get_mut(&mut self.0).is_none()
     }
 }
 
@@ -21,14 +39,7 @@ impl Deref for Page {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl DerefMut for Page {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &*self.0
     }
 }
 

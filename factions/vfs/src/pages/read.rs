@@ -179,12 +179,9 @@ impl<'a, 'k> Claim<'a, 'k> {
             cache.reclaim(self.cx, count)?;
         }
         let _busy = cache.hold_busy(self.cx);
-        let mut pages: Vec<Arc<Page>> = (0..count).map(|_| Arc::new(Page::zeroed())).collect();
+        let mut pages: Vec<Page> = (0..count).map(|_| Page::zeroed()).collect();
         let read = {
-            let mut memory: Vec<&mut [u8]> = pages
-                .iter_mut()
-                .filter_map(|page| Arc::get_mut(page).map(|page| &mut page[..]))
-                .collect();
+            let mut memory: Vec<&mut [u8]> = pages.iter_mut().map(Page::bytes_mut).collect();
             backing::read_pages(self.cx, self.vp, self.pages.start * PAGE, &mut memory)
         };
         let used = match read {
@@ -196,7 +193,7 @@ impl<'a, 'k> Claim<'a, 'k> {
     }
 
     /// Puts the pages that are still wanted into the index; answers how many those are.
-    fn insert(&self, pages: Vec<Arc<Page>>) -> u64 {
+    fn insert(&self, pages: Vec<Page>) -> u64 {
         let (cx, vp) = (self.cx, self.vp);
         let mut data = vp.pages.io.write(cx.cpu());
         let wanted = {
@@ -212,10 +209,8 @@ impl<'a, 'k> Claim<'a, 'k> {
             if !wanted.contains(&number) || data.contains(number) {
                 continue;
             }
-            if let Some(tail) = size.checked_sub(number * PAGE).filter(|&n| n < PAGE)
-                && let Some(page) = Arc::get_mut(&mut page)
-            {
-                page[tail as usize..].fill(0);
+            if let Some(tail) = size.checked_sub(number * PAGE).filter(|&n| n < PAGE) {
+                page.bytes_mut()[tail as usize..].fill(0);
             }
             data.insert(number, page, false);
         }

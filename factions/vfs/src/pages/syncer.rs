@@ -1,9 +1,12 @@
 //! When dirty pages are written without anybody asking: by age, and when there are many.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hypercall::{Clock, Nanos};
 use kern::Curlwp;
+use kern::callout::Callout;
+use kern::workqueue::Workqueue;
 
 use super::PageCache;
 use super::memory::cache;
@@ -12,9 +15,50 @@ use super::writeback::flush;
 use crate::Vnode;
 
 /// How long data may wait to be written.
-const MAX_AGE: Nanos = 5_000_000_000;
+pub(super) const MAX_AGE: Nanos = 5_000_000_000;
 /// Where writing in the background begins at the latest.
 const BACKGROUND: u64 = (32 << 20) / PAGE;
+
+/// The thread that writes, which comes with the first time that it is called, and what calls it when something has
+/// waited for too long.
+#[derive(Default)]
+pub(super) struct Syncer {
+    parts: OnceLock<(Workqueue, Callout)>,
+    called: AtomicBool,
+}
+
+impl Syncer {
+    fn parts(&self, cx: &Curlwp<'_>) -> &(Workqueue, Callout) {
+        self.parts.get_or_init(|| {
+            let call = |cx: &Curlwp<'_>| {
+                if let Ok(cache) = cache(cx) {
+                    cache.syncer.call(cx);
+                }
+            };
+            (
+                Workqueue::new(cx, "syncer"),
+                Callout::new(cx.kernel(), call),
+            )
+        })
+    }
+
+    /// Has it look for work at a time of the monotonic clock.
+    pub(super) fn wake_at(&self, cx: &Curlwp<'_>, time: Nanos) {
+        self.parts(cx).1.schedule(cx.cpu(), time);
+    }
+
+    /// Has it look for work now.
+    fn call(&self, cx: &Curlwp<'_>) {
+        if !self.called.swap(true, Ordering::SeqCst) {
+            self.parts(cx).0.enqueue(cx.cpu(), |cx| {
+                if let Ok(cache) = cache(cx) {
+                    cache.syncer.called.store(false, Ordering::SeqCst);
+                    cache.sync_work(cx);
+                }
+            });
+        }
+    }
+}
 
 impl PageCache {
     /// How many dirty pages have the syncer begin, and at how many a writer has to write some itself.
@@ -28,40 +72,32 @@ impl PageCache {
     pub(super) fn throttle(&self, cx: &Curlwp<'_>) {
         let (background, hard) = self.dirty_limits(cx);
         let dirty = self.dirty_pages();
-        if dirty > background || !cx.kernel().config().threads {
-            self.write_some(cx, dirty, hard);
+        if dirty > background {
+            self.write_some(cx, dirty > hard);
         }
     }
 
     #[cold]
-    fn write_some(&self, cx: &Curlwp<'_>, dirty: u64, hard: u64) {
-        let called = self.syncer.call(cx);
-        if !called {
-            write_old(cx, self);
-        }
-        if dirty > hard
-            && let Some(file) = self.oldest_dirty(cx)
-        {
+    fn write_some(&self, cx: &Curlwp<'_>, much: bool) {
+        self.syncer.call(cx);
+        if much && let Some(file) = self.oldest_dirty(cx) {
             // Who made it dirty is told of an error; this writer only waits.
             let _ = flush(cx, &file);
         }
     }
-}
 
-/// What the syncer does: writes what is old, and the oldest when there is much.
-pub(super) fn sync_work(cx: &Curlwp<'_>) -> Option<Nanos> {
-    let cache = cache(cx).ok()?;
-    let (background, _) = cache.dirty_limits(cx);
-    let next = write_old(cx, cache);
-    while cache.dirty_pages() > background / 2 {
-        let Some(file) = cache.oldest_dirty(cx) else {
-            break;
-        };
-        if !write(cx, &file) {
-            break;
+    /// What the syncer does: writes what is old, and the oldest when there is much.
+    fn sync_work(&self, cx: &Curlwp<'_>) {
+        let (background, _) = self.dirty_limits(cx);
+        let next = write_old(cx, self);
+        while self.dirty_pages() > background / 2
+            && let Some(file) = self.oldest_dirty(cx)
+            && write(cx, &file)
+        {}
+        if let Some(next) = next {
+            self.syncer.wake_at(cx, next);
         }
     }
-    next
 }
 
 /// Writes what has waited for too long; answers when that will be true of more.

@@ -203,7 +203,7 @@ fn copy_in(
                 }
                 let mut memory = Page::zeroed();
                 let before = uio.resid();
-                let result = uio.get(cx, &mut memory[at..at + len]);
+                let result = uio.get(cx, &mut memory.bytes_mut()[at..at + len]);
                 let moved = before - uio.resid();
                 if moved != len && (moved == 0 || !vp.pages.resident) {
                     // What the page holds behind the fault is not known.
@@ -212,7 +212,7 @@ fn copy_in(
                     return Err(result.err().unwrap_or(Errno::EFAULT).into());
                 }
                 forfeit(cx, vp, page..page + 1);
-                data.insert(page, Arc::new(memory), true);
+                data.insert(page, memory, true);
                 reserved.used(cache);
                 if data.pages() == 1 {
                     cache.enlist(cx, vp);

@@ -83,7 +83,7 @@ fn write_dirty(cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<(), Errno> {
 }
 
 /// Makes pages dirty again that could not be written. Nobody cuts the file meanwhile, so they are still there.
-fn keep_dirty(cx: &Curlwp<'_>, vp: &Arc<Vnode>, first: u64, pages: &[Arc<Page>]) {
+fn keep_dirty(cx: &Curlwp<'_>, vp: &Arc<Vnode>, first: u64, pages: &[Page]) {
     let mut data = vp.pages.io.write(cx.cpu());
     let range: Range<u64> = first..first + pages.len() as u64;
     let count = range.end - range.start;
@@ -126,7 +126,7 @@ pub fn drop_mount(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
     let Ok(cache) = cache(cx) else {
         return;
     };
-    cache.wanted.forget(cx, &of);
+    cache.reader.finish(cx);
     let is_of = |vp: &Vnode| vp.mount_weak().ptr_eq(&of);
     for vp in cache.dirty_files(cx, is_of) {
         cut::discard(cx, &vp);
