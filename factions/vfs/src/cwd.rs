@@ -58,6 +58,12 @@ impl Cwd {
         self.root.load().vp.clone()
     }
 
+    /// Whether `/` stands for this directory.
+    #[inline]
+    pub(crate) fn is_root(&self, vp: &Arc<Vnode>) -> bool {
+        Arc::ptr_eq(&self.root.load().vp, vp)
+    }
+
     /// Notes that the process has a record lock on a file.
     pub(crate) fn locked(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
         let mut locked = self.locked.lock(cx.cpu());

@@ -44,7 +44,7 @@ impl Drop for Mounts {
     fn drop(&mut self) {
         for mount in self.list.get_mut() {
             if let Some(covered) = mount.covered.swap(None) {
-                covered.mounted.store(None);
+                covered.set_mounted(None);
             }
         }
     }
@@ -138,7 +138,7 @@ fn attach(
         return Err(Errno::ENOENT);
     }
     mount.covered.store(Some(covers.clone()));
-    covers.mounted.store(Some(mount.clone()));
+    covers.set_mounted(Some(mount.clone()));
     vfs.mounts.list.lock(cx.cpu()).push(mount.clone());
     Ok(())
 }
@@ -242,7 +242,7 @@ fn claim(mount: &Mount) -> Result<(), Errno> {
 fn detach(cx: &Curlwp<'_>, vfs: &Vfs, mount: &Arc<Mount>) {
     if let Some(covered) = mount.covered.swap(None) {
         let _names = covered.dir.write(cx.cpu());
-        covered.mounted.store(None);
+        covered.set_mounted(None);
     }
     let mut list = vfs.mounts.list.lock(cx.cpu());
     let at = list.iter().position(|m| Arc::ptr_eq(m, mount));

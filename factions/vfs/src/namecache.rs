@@ -10,7 +10,7 @@ use kern::Curlwp;
 use sync::Mutex;
 
 use crate::vnode::Name;
-use crate::{Mount, Vnode};
+use crate::{Mount, NameHash, Vnode};
 
 /// Entries in a set.
 const WAYS: usize = 8;
@@ -44,16 +44,22 @@ struct Set {
 
 /// The cache of a kernel. The locks of the sets are leaves, and no vnode is let go under one.
 pub(crate) struct NameCache {
+    hash: NameHash,
     sets: Box<[Mutex<Set>]>,
 }
 
 impl NameCache {
     /// A cache of about so many entries.
-    pub(crate) fn new(entries: usize) -> NameCache {
+    pub(crate) fn new(entries: usize, hash: NameHash) -> NameCache {
         let count = (entries / WAYS).clamp(1, 1 << 24).next_power_of_two();
         NameCache {
+            hash,
             sets: (0..count).map(|_| Mutex::default()).collect(),
         }
+    }
+
+    fn hash_of(&self, dir: &Arc<Vnode>, name: &[u8]) -> u64 {
+        self.hash.of(Arc::as_ptr(dir).addr() as u64, name)
     }
 
     fn set(&self, hash: u64) -> &Mutex<Set> {
@@ -62,7 +68,7 @@ impl NameCache {
 
     /// What is known of a name.
     pub(crate) fn get(&self, cx: &Curlwp<'_>, dir: &Arc<Vnode>, name: &[u8]) -> Cached {
-        let hash = hash(dir, name);
+        let hash = self.hash_of(dir, name);
         let mut set = self.set(hash).lock(cx.cpu());
         let Some(at) = set.find(hash as u32, dir, name) else {
             return Cached::Unknown;
@@ -85,7 +91,7 @@ impl NameCache {
         name: &[u8],
         vp: Option<&Arc<Vnode>>,
     ) {
-        let hash = hash(dir, name);
+        let hash = self.hash_of(dir, name);
         let mut set = self.set(hash).lock(cx.cpu());
         set.clock = set.clock.wrapping_add(1);
         let now = set.clock;
@@ -146,16 +152,4 @@ impl Set {
             .max_by_key(|e| clock.wrapping_sub(e.used))?;
         std::mem::replace(oldest, entry).vp
     }
-}
-
-/// A hash of directory and name. Whoever makes names collide on purpose fills a set and gains misses, no more.
-fn hash(dir: &Arc<Vnode>, name: &[u8]) -> u64 {
-    const K: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut h = (Arc::as_ptr(dir).addr() as u64 ^ name.len() as u64).wrapping_mul(K);
-    for chunk in name.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        h = (h.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(K);
-    }
-    h ^ h >> 29
 }

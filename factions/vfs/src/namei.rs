@@ -189,8 +189,8 @@ pub(crate) fn above(cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<Arc<Vnode>, Errn
 /// What is seen at a directory: the root of what is mounted on it, if anything is.
 #[inline]
 pub(crate) fn over_mounts(mut vp: Arc<Vnode>) -> Result<Arc<Vnode>, Errno> {
-    while vp.is_dir() {
-        let Some(root) = vp.mounted.load().as_ref().map(|m| m.root().cloned()) else {
+    while vp.is_mount_point() {
+        let Some(root) = vp.mounted().map(|mount| mount.root().cloned()) else {
             break;
         };
         vp = root?;
@@ -206,8 +206,9 @@ pub(crate) struct Walk<'c, 'p> {
     cred: &'c Cred,
     /// Where the walk is.
     at: Arc<Vnode>,
-    /// What `/` stands for, and what `..` does not leave.
-    root: Arc<Vnode>,
+    place: &'c Cwd,
+    /// What `/` stands for and `..` does not leave, when it is not the process's root.
+    scope: Option<Arc<Vnode>>,
     path: Cow<'p, [u8]>,
     pos: usize,
     links: u32,
@@ -227,20 +228,17 @@ impl<'c, 'p> Walk<'c, 'p> {
         let place = Cwd::of(cx)?;
         let absolute = *path.first().ok_or(Errno::ENOENT)? == b'/';
         let scoped = limits & (resolve::BENEATH | resolve::IN_ROOT) != 0;
-        let (at, root) = if absolute && !scoped {
-            let root = place.root();
-            (root.clone(), root)
-        } else {
-            let start = start(cx, place, dirfd)?;
-            let root = if scoped { start.clone() } else { place.root() };
-            (start, root)
+        let at = match absolute && !scoped {
+            true => place.root(),
+            false => start(cx, place, dirfd)?,
         };
         let walk = Walk {
             cx,
             vfs: Vfs::of(cx)?,
             cred,
+            scope: scoped.then(|| at.clone()),
             at,
-            root,
+            place,
             path: Cow::Borrowed(path),
             pos: 0,
             links: 0,
@@ -356,7 +354,7 @@ impl<'c, 'p> Walk<'c, 'p> {
     /// Crosses into what is mounted on `vp`.
     #[inline]
     fn enter(&self, vp: Arc<Vnode>) -> Result<Arc<Vnode>, Errno> {
-        if !vp.is_dir() || vp.mounted.load().is_none() {
+        if !vp.is_mount_point() {
             return Ok(vp);
         }
         if self.limits & resolve::NO_XDEV != 0 {
@@ -367,7 +365,11 @@ impl<'c, 'p> Walk<'c, 'p> {
 
     /// `..`
     fn up(&mut self) -> Result<(), Errno> {
-        if Arc::ptr_eq(&self.at, &self.root) {
+        let at_root = match &self.scope {
+            Some(scope) => Arc::ptr_eq(&self.at, scope),
+            None => self.place.is_root(&self.at),
+        };
+        if at_root {
             return if self.limits & resolve::BENEATH != 0 {
                 Err(Errno::EXDEV)
             } else {
@@ -409,12 +411,13 @@ impl<'c, 'p> Walk<'c, 'p> {
             if self.limits & resolve::BENEATH != 0 {
                 return Err(Errno::EXDEV);
             }
+            let root = self.scope.clone().unwrap_or_else(|| self.place.root());
             if self.limits & resolve::NO_XDEV != 0
-                && !self.root.mount_weak().ptr_eq(self.at.mount_weak())
+                && !root.mount_weak().ptr_eq(self.at.mount_weak())
             {
                 return Err(Errno::EXDEV);
             }
-            self.at = self.root.clone();
+            self.at = root;
         }
         self.path = Cow::Owned(path);
         self.pos = 0;

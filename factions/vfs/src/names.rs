@@ -161,7 +161,7 @@ pub(crate) fn rmdir(cx: &Curlwp<'_>, at: &Target<'_>) -> Result<(), Errno> {
     }
     {
         let _inner = vp.dir.write(cx.cpu());
-        if vp.mounted.load().is_some() {
+        if vp.is_mount_point() {
             return Err(Errno::EBUSY);
         }
         dir.ops().rmdir(cx, dir, name, &vp)?;
@@ -248,7 +248,7 @@ pub(crate) fn rename(
     let exchange = onto == Onto::Exchange;
     let victim = to.as_ref().filter(|to| !exchange && to.is_dir());
     let _inner = victim.map(|to| to.dir.write(cx.cpu()));
-    if from.mounted.load().is_some() || to.as_ref().is_some_and(|to| to.mounted.load().is_some()) {
+    if from.is_mount_point() || to.as_ref().is_some_and(|to| to.is_mount_point()) {
         return Err(Errno::EBUSY);
     }
     if let Some(victim) = victim {

@@ -13,7 +13,7 @@ use crate::lock::Waits;
 use crate::mounts::Mounts;
 use crate::namecache::{self, NameCache};
 use crate::pages::PageCache;
-use crate::{FsType, MountArgs, Vnode, cwd, mounts, rumpfs, syscalls};
+use crate::{FsType, MountArgs, NameHash, Vnode, cwd, mounts, rumpfs, syscalls};
 
 /// The faction's state. The lock of `types` is a leaf.
 pub struct Vfs {
@@ -114,7 +114,7 @@ impl Vfs {
             next_dev: AtomicU64::new(2),
             root: mount.root()?.clone(),
             mounts: Mounts::new(mount),
-            names: NameCache::new(entries),
+            names: NameCache::new(entries, NameHash::new(&**kernel.host())),
             devsw: Devsw::default(),
             etfs: Etfs::default(),
             waits: Waits::default(),

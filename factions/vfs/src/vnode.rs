@@ -60,8 +60,9 @@ pub struct Vnode {
     pub(crate) dir: RwLock<()>,
     /// The data in the cache, and its `io` lock.
     pub(crate) pages: Pages,
-    /// What is mounted on this directory.
-    pub(crate) mounted: ArcSwapOption<Mount>,
+    /// What is mounted on this directory, and whether anything is.
+    mounted: ArcSwapOption<Mount>,
+    is_mount_point: AtomicBool,
     /// Open files; with no name and no opener left the file is freed.
     opens: AtomicU32,
     /// A directory that has been removed: nothing is found or made in it any more. Changes under `dir`.
@@ -107,6 +108,7 @@ impl Vnode {
             dir: RwLock::default(),
             pages,
             mounted: ArcSwapOption::empty(),
+            is_mount_point: AtomicBool::new(false),
             opens: AtomicU32::new(0),
             removed: AtomicBool::new(false),
             parent: Mutex::new(None),
@@ -261,6 +263,24 @@ impl Vnode {
             ParentDir::Known(dir) => dir.upgrade()?,
         };
         Some((dir, parent.name))
+    }
+
+    /// Whether something is mounted on this directory.
+    #[inline]
+    pub(crate) fn is_mount_point(&self) -> bool {
+        self.is_mount_point.load(Ordering::Acquire)
+    }
+
+    /// What is mounted on this directory.
+    pub(crate) fn mounted(&self) -> Option<Arc<Mount>> {
+        self.mounted.load_full()
+    }
+
+    /// Mounts on this directory, or takes away what was mounted.
+    pub(crate) fn set_mounted(&self, mount: Option<Arc<Mount>>) {
+        let is = mount.is_some();
+        self.mounted.store(mount);
+        self.is_mount_point.store(is, Ordering::Release);
     }
 
     /// The pipe that a fifo is.

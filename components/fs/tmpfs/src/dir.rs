@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 use hypercall::Host;
 use sync::{Mutex, OffCpu, Parker, RwLock};
-use vfs::{DirEntry, DirSink, Vnode, VnodeKind};
+use vfs::{DirEntry, DirSink, NameHash, Vnode, VnodeKind};
 
 use crate::node::Node;
 
@@ -21,7 +21,7 @@ pub(crate) struct Dir {
 
 /// Names by hash, to find one, and by the order in which they were made, to list them.
 struct Names {
-    by_name: HashMap<Arc<[u8]>, Entry>,
+    by_name: HashMap<Arc<[u8]>, Entry, NameHash>,
     by_cookie: BTreeMap<u64, Listed>,
     next_cookie: u64,
 }
@@ -43,9 +43,9 @@ const AFTER_DOT: u64 = 1;
 const AFTER_DOTDOT: u64 = 2;
 
 impl Dir {
-    pub(crate) fn new(host: &Arc<dyn Host>, parent: Weak<Vnode>) -> Dir {
+    pub(crate) fn new(host: &Arc<dyn Host>, hash: NameHash, parent: Weak<Vnode>) -> Dir {
         let names = Names {
-            by_name: HashMap::new(),
+            by_name: HashMap::with_hasher(hash),
             by_cookie: BTreeMap::new(),
             next_cookie: AFTER_DOTDOT,
         };
@@ -105,7 +105,7 @@ impl Dir {
         let entry = names.by_name.remove(name)?;
         names.by_cookie.remove(&entry.cookie);
         if names.by_name.is_empty() {
-            names.by_name = HashMap::new();
+            names.by_name.shrink_to_fit();
         }
         Some(entry.vp)
     }
@@ -163,10 +163,7 @@ impl Dir {
         let parker = OffCpu(&*self.host);
         let mut names = self.names.write(&parker);
         names.by_cookie.clear();
-        std::mem::take(&mut names.by_name)
-            .into_values()
-            .map(|entry| entry.vp)
-            .collect()
+        names.by_name.drain().map(|(_, entry)| entry.vp).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use abi::Errno;
 use hypercall::Host;
 use kern::Curlwp;
 use vfs::pages::PAGE_SIZE;
-use vfs::{FsStat, Mount, MountOps};
+use vfs::{FsStat, Mount, MountOps, NameHash};
 
 use crate::options::Options;
 
@@ -74,6 +74,7 @@ pub(crate) struct TmpFs {
     inodes: Quota,
     next_ino: AtomicU64,
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) hash: NameHash,
 }
 
 impl TmpFs {
@@ -83,6 +84,7 @@ impl TmpFs {
             inodes: Quota::new(options.inodes.unwrap_or(0)),
             next_ino: AtomicU64::new(1),
             host: cx.kernel().host().clone(),
+            hash: NameHash::new(&**cx.kernel().host()),
         }
     }
 

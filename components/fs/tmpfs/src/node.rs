@@ -34,14 +34,14 @@ impl Node {
     pub(crate) fn root(fs: &Arc<TmpFs>) -> Node {
         Node {
             fs: fs.clone(),
-            body: Body::Dir(Dir::new(&fs.host, Weak::new())),
+            body: Body::Dir(Dir::new(&fs.host, fs.hash, Weak::new())),
             xattrs: Xattrs::default(),
         }
     }
 
     fn new(fs: &Arc<TmpFs>, parent: &Arc<Vnode>, new: &NewNode<'_>) -> Node {
         let body = match new.kind {
-            VnodeKind::Directory => Body::Dir(Dir::new(&fs.host, Arc::downgrade(parent))),
+            VnodeKind::Directory => Body::Dir(Dir::new(&fs.host, fs.hash, Arc::downgrade(parent))),
             VnodeKind::Symlink => Body::Link(new.target.into()),
             _ => Body::Other,
         };

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Errno;
+use hypercall::Host;
 use kern::{Curlwp, PathBytes};
-use sync::Mutex;
+use sync::{Mutex, OffCpu, RwLock};
 
 use crate::{
-    Attr, DirEntry, DirSink, FsStat, FsType, Mount, MountArgs, MountOps, NewNode, Rename, SetAttr,
-    Vnode, VnodeKind, VnodeOps,
+    Attr, DirEntry, DirSink, FsStat, FsType, Mount, MountArgs, MountOps, NameHash, NewNode, Rename,
+    SetAttr, Vnode, VnodeKind, VnodeOps,
 };
 
 pub(crate) use dev::populate;
@@ -31,6 +32,7 @@ const MAGIC: u64 = 0x8584_58f6;
 /// A mounted rumpfs.
 struct Rumpfs {
     next_ino: AtomicU64,
+    hash: NameHash,
 }
 
 /// Makes one.
@@ -48,7 +50,8 @@ pub(crate) static CACHED: FsType = FsType {
 
 fn make(cx: &Curlwp<'_>, args: &MountArgs<'_>, namecache: bool) -> Result<Arc<Mount>, Errno> {
     let fs = Rumpfs {
-        next_ino: AtomicU64::new(2),
+        next_ino: AtomicU64::new(1),
+        hash: NameHash::new(&**cx.kernel().host()),
     };
     Mount::new(args, "rumpfs", namecache, Box::new(fs), |mount| {
         let new = NewNode {
@@ -59,7 +62,7 @@ fn make(cx: &Curlwp<'_>, args: &MountArgs<'_>, namecache: bool) -> Result<Arc<Mo
             rdev: 0,
             target: &[],
         };
-        let root = node(cx, mount, 1, &new);
+        let root = node(cx, mount, &new)?;
         root.update(cx, |attr| attr.nlink = 2);
         Ok(root)
     })
@@ -83,19 +86,41 @@ impl MountOps for Rumpfs {
 type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 /// What a vnode of this file system is: only directories and links have something of their own.
-#[derive(Default)]
 struct Node {
     target: PathBytes,
     /// The names of a directory. A leaf; nothing is dropped under it.
-    names: Mutex<Names>,
+    names: RwLock<Names>,
     /// Extended attributes by name. A leaf.
     xattrs: Mutex<Xattrs>,
+    host: Arc<dyn Host>,
+}
+
+impl Node {
+    fn take_all(&self) -> Vec<Arc<Vnode>> {
+        let off = OffCpu(&*self.host);
+        let mut names = self.names.write(&off);
+        names.by_cookie.clear();
+        names.by_name.drain().map(|(_, (_, vp))| vp).collect()
+    }
+}
+
+impl Drop for Node {
+    /// Lets everything below go one by one: a tree may be deeper than a stack.
+    fn drop(&mut self) {
+        let mut below = self.take_all();
+        while let Some(vp) = below.pop() {
+            if let Some(vnode) = Arc::into_inner(vp)
+                && let Some(node) = vnode.node::<Node>()
+            {
+                below.append(&mut node.take_all());
+            }
+        }
+    }
 }
 
 /// The names of a directory: by name, and in the order in which they were made, which is the order of readdir.
-#[derive(Default)]
 struct Names {
-    by_name: HashMap<Arc<[u8]>, (u64, Arc<Vnode>)>,
+    by_name: HashMap<Arc<[u8]>, (u64, Arc<Vnode>), NameHash>,
     by_cookie: BTreeMap<u64, (Arc<[u8]>, Arc<Vnode>)>,
     last: u64,
 }
@@ -129,7 +154,9 @@ impl Names {
     }
 }
 
-fn node(cx: &Curlwp<'_>, mount: &Arc<Mount>, ino: u64, new: &NewNode<'_>) -> Arc<Vnode> {
+fn node(cx: &Curlwp<'_>, mount: &Arc<Mount>, new: &NewNode<'_>) -> Result<Arc<Vnode>, Errno> {
+    let fs = mount.state::<Rumpfs>().ok_or(Errno::EIO)?;
+    let ino = fs.next_ino.fetch_add(1, Ordering::Relaxed);
     let now = Vnode::timestamp(cx);
     let attr = Attr {
         perm: new.perm,
@@ -143,18 +170,26 @@ fn node(cx: &Curlwp<'_>, mount: &Arc<Mount>, ino: u64, new: &NewNode<'_>) -> Arc
         ctime: now,
         btime: now,
     };
+    let names = Names {
+        by_name: HashMap::with_hasher(fs.hash),
+        by_cookie: BTreeMap::new(),
+        last: 0,
+    };
     let node = Node {
         target: new.target.into(),
-        ..Node::default()
+        names: RwLock::new(names),
+        xattrs: Mutex::default(),
+        host: cx.kernel().host().clone(),
     };
-    Vnode::new(
+    let (kind, rdev) = (new.kind, new.rdev);
+    Ok(Vnode::new(
         &Arc::downgrade(mount),
         ino,
-        new.kind,
-        new.rdev,
+        kind,
+        rdev,
         attr,
         Box::new(node),
-    )
+    ))
 }
 
 fn of(vp: &Vnode) -> Result<&Node, Errno> {
@@ -196,7 +231,7 @@ impl VnodeOps for Node {
     ) -> Result<Option<Arc<Vnode>>, Errno> {
         Ok(self
             .names
-            .lock(cx.cpu())
+            .read(cx.cpu())
             .by_name
             .get(name)
             .map(|(_, vp)| vp.clone()))
@@ -210,13 +245,8 @@ impl VnodeOps for Node {
         new: &NewNode<'_>,
     ) -> Result<Arc<Vnode>, Errno> {
         let mount = dir.mount().ok_or(Errno::ENODEV)?;
-        let ino = mount
-            .state::<Rumpfs>()
-            .ok_or(Errno::EIO)?
-            .next_ino
-            .fetch_add(1, Ordering::Relaxed);
-        let vp = node(cx, &mount, ino, new);
-        self.names.lock(cx.cpu()).insert(name, &vp);
+        let vp = node(cx, &mount, new)?;
+        self.names.write(cx.cpu()).insert(name, &vp);
         changed(cx, dir, i32::from(vp.is_dir()));
         Ok(vp)
     }
@@ -228,7 +258,7 @@ impl VnodeOps for Node {
         name: &[u8],
         vp: &Arc<Vnode>,
     ) -> Result<(), Errno> {
-        self.names.lock(cx.cpu()).insert(name, vp);
+        self.names.write(cx.cpu()).insert(name, vp);
         let now = Vnode::timestamp(cx);
         vp.update(cx, |attr| {
             attr.nlink += 1;
@@ -245,7 +275,7 @@ impl VnodeOps for Node {
         name: &[u8],
         vp: &Arc<Vnode>,
     ) -> Result<(), Errno> {
-        let _name = self.names.lock(cx.cpu()).remove(name);
+        let _name = self.names.write(cx.cpu()).remove(name);
         unlinked(cx, vp);
         changed(cx, dir, 0);
         Ok(())
@@ -258,10 +288,10 @@ impl VnodeOps for Node {
         name: &[u8],
         vp: &Arc<Vnode>,
     ) -> Result<(), Errno> {
-        if !of(vp)?.names.lock(cx.cpu()).by_name.is_empty() {
+        if !of(vp)?.names.read(cx.cpu()).by_name.is_empty() {
             return Err(Errno::ENOTEMPTY);
         }
-        let _name = self.names.lock(cx.cpu()).remove(name);
+        let _name = self.names.write(cx.cpu()).remove(name);
         unlinked(cx, vp);
         changed(cx, dir, -1);
         Ok(())
@@ -274,14 +304,14 @@ impl VnodeOps for Node {
             i32::from(r.to.is_some_and(|vp| vp.is_dir())),
         );
         if let (true, Some(to)) = (r.exchange, r.to) {
-            let _a = from_dir.names.lock(cx.cpu()).replace(r.from_name, to);
-            let _b = to_dir.names.lock(cx.cpu()).replace(r.to_name, r.from);
+            let _a = from_dir.names.write(cx.cpu()).replace(r.from_name, to);
+            let _b = to_dir.names.write(cx.cpu()).replace(r.to_name, r.from);
             changed(cx, r.from_dir, to_is - from_is);
             changed(cx, r.to_dir, from_is - to_is);
         } else {
-            let _from = from_dir.names.lock(cx.cpu()).remove(r.from_name);
-            let _to = to_dir.names.lock(cx.cpu()).remove(r.to_name);
-            to_dir.names.lock(cx.cpu()).insert(r.to_name, r.from);
+            let _from = from_dir.names.write(cx.cpu()).remove(r.from_name);
+            let _to = to_dir.names.write(cx.cpu()).remove(r.to_name);
+            to_dir.names.write(cx.cpu()).insert(r.to_name, r.from);
             if let Some(to) = r.to {
                 unlinked(cx, to);
             }
@@ -312,7 +342,7 @@ impl VnodeOps for Node {
                 return Ok(());
             }
         }
-        let names = self.names.lock(cx.cpu());
+        let names = self.names.read(cx.cpu());
         for (&next, (name, vp)) in names.by_cookie.range(cookie.max(DOTDOT) + 1..) {
             if !sink(DirEntry {
                 ino: vp.ino,
