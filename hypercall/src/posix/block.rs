@@ -1,170 +1,122 @@
-//! Asynchronous block I/O: a few threads, made when there is work, that leave when there is none for a while.
+//! Asynchronous block I/O: io_uring where the host has it, a few threads where not.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::fs::File;
+use std::sync::{Arc, OnceLock};
 
-use abi::Errno;
+use super::pool::Pool;
+use super::uring::Ring;
+use crate::{BackingFile, BlockRequest};
 
-use crate::{BackingFile, BlockOp, BlockRequest};
-
-/// The most threads; requests beyond that queue up.
-const MAX_THREADS: usize = 4;
-/// How long a thread without work stays.
-const LINGER: Duration = Duration::from_secs(2);
-
-type Job = (Arc<dyn BackingFile>, BlockRequest);
-
-/// The threads of one host. `state` is the only lock and is not held while a request is carried out.
+/// What carries out the requests of one host. Either way is made with the first request.
 #[derive(Default)]
-pub(super) struct Pool {
-    state: Mutex<State>,
-    work: Condvar,
+pub(super) struct Engine {
+    /// `None` once the host has refused a ring.
+    ring: OnceLock<Option<Ring>>,
+    pool: Arc<Pool>,
 }
 
-#[derive(Default)]
-struct State {
-    queue: VecDeque<Job>,
-    threads: usize,
-    idle: usize,
-}
-
-impl Pool {
-    pub(super) fn new() -> Arc<Pool> {
-        Arc::new(Pool::default())
+impl Engine {
+    /// One that tries io_uring first.
+    pub(super) fn new() -> Arc<Engine> {
+        Arc::default()
     }
 
-    pub(super) fn submit(self: &Arc<Self>, file: Arc<dyn BackingFile>, batch: Vec<BlockRequest>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state
-            .queue
-            .extend(batch.into_iter().map(|request| (file.clone(), request)));
-        while state.idle < state.queue.len() && state.threads < MAX_THREADS {
-            let pool = self.clone();
-            let started =
-                super::thread::spawn("rump-block", Box::new(move || pool.serve())).is_ok();
-            if !started {
-                break;
-            }
-            state.threads += 1;
-            state.idle += 1;
-        }
-        let none = state.threads == 0;
-        drop(state);
-        self.work.notify_all();
-        if none {
-            // No thread to be had: the caller does it.
-            self.drain();
-        }
+    /// One that never tries io_uring (`RUMP_IO_URING=0`).
+    pub(super) fn without_ring() -> Arc<Engine> {
+        Arc::new(Engine {
+            ring: OnceLock::from(None),
+            pool: Arc::default(),
+        })
     }
 
-    fn drain(&self) {
-        loop {
-            let job = self
-                .state
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .queue
-                .pop_front();
-            match job {
-                Some(job) => carry_out(job),
-                None => return,
-            }
+    /// Starts requests on a file; `backing` makes it a file that a thread can use by itself.
+    pub(super) fn submit(
+        &self,
+        file: &Arc<File>,
+        batch: Vec<BlockRequest>,
+        backing: impl FnOnce() -> Arc<dyn BackingFile>,
+    ) {
+        match self.ring.get_or_init(|| Ring::new().ok()) {
+            Some(ring) => ring.submit(file, batch),
+            None => self.pool.submit(backing(), batch),
         }
     }
-
-    /// A thread's life. It counts as idle from its making.
-    fn serve(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(job) = state.queue.pop_front() {
-                state.idle -= 1;
-                drop(state);
-                carry_out(job);
-                state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.idle += 1;
-                continue;
-            }
-            let (next, timeout) = self
-                .work
-                .wait_timeout(state, LINGER)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = next;
-            if timeout.timed_out() && state.queue.is_empty() {
-                state.idle -= 1;
-                state.threads -= 1;
-                return;
-            }
-        }
-    }
-}
-
-fn carry_out((file, request): Job) {
-    let BlockRequest {
-        mut op,
-        offset,
-        done,
-    } = request;
-    let result = match &mut op {
-        BlockOp::Read(buf) => read_all(&*file, buf, offset),
-        BlockOp::Write(buf) => file.write_at(buf, offset),
-        BlockOp::Sync => file.sync(),
-    };
-    done(op, result);
-}
-
-/// Fills the buffer; what is past the end of the file is zero.
-fn read_all(file: &dyn BackingFile, mut buf: &mut [u8], mut offset: u64) -> Result<(), Errno> {
-    while !buf.is_empty() {
-        let n = file.read_at(buf, offset)?;
-        if n == 0 {
-            buf.fill(0);
-            return Ok(());
-        }
-        buf = &mut buf[n..];
-        offset += n as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::file::PosixFile;
     use super::*;
+    use crate::BlockOp;
+    use abi::Errno;
     use std::sync::mpsc;
 
-    #[test]
-    fn every_request_completes_with_its_buffer() {
-        let file = PosixFile::memfd("m", 0, Pool::new()).expect("memory");
+    type Answer = (BlockOp, Result<(), Errno>);
+
+    fn request(tx: &mpsc::Sender<Answer>, op: BlockOp, offset: u64) -> BlockRequest {
+        let tx = tx.clone();
+        BlockRequest {
+            op,
+            offset,
+            done: Box::new(move |op, result| {
+                tx.send((op, result)).expect("somebody listens");
+            }),
+        }
+    }
+
+    pub(in super::super) fn every_request_completes(engine: Arc<Engine>) {
+        let file = PosixFile::memfd("m", 0, engine).expect("memory");
         let (tx, rx) = mpsc::channel();
-        let request = |op, offset| {
-            let tx = tx.clone();
-            BlockRequest {
-                op,
-                offset,
-                done: Box::new(move |op, result| {
-                    tx.send((op, result)).expect("somebody listens");
-                }),
-            }
-        };
-        file.submit(
-            (0..100u64)
-                .map(|i| request(BlockOp::Write(vec![i as u8; 512].into()), i * 512))
-                .collect(),
-        );
-        for _ in 0..100 {
+        let writes =
+            (0..1000u64).map(|i| request(&tx, BlockOp::Write(vec![i as u8; 512].into()), i * 512));
+        file.submit(writes.collect());
+        for _ in 0..1000 {
             rx.recv().expect("a completion").1.expect("written");
         }
         file.submit(vec![
-            request(BlockOp::Sync, 0),
-            request(BlockOp::Read(vec![9; 1024].into()), 99 * 512),
+            request(&tx, BlockOp::Sync, 0),
+            request(&tx, BlockOp::Read(vec![9; 1024].into()), 999 * 512),
+            request(&tx, BlockOp::Read(Box::default()), 0),
         ]);
-        for _ in 0..2 {
+        for _ in 0..3 {
             let (op, result) = rx.recv().expect("a completion");
             result.expect("done");
-            if let BlockOp::Read(buf) = op {
-                assert!(buf[..512].iter().all(|&b| b == 99) && buf[512..].iter().all(|&b| b == 0));
+            if let BlockOp::Read(buf) = op
+                && !buf.is_empty()
+            {
+                let (there, beyond) = buf.split_at(512);
+                assert!(there.iter().all(|&b| b == 999u64 as u8));
+                assert!(beyond.iter().all(|&b| b == 0), "past the end is zero");
             }
+        }
+    }
+
+    #[test]
+    fn every_request_completes_with_its_buffer() {
+        every_request_completes(Engine::new());
+    }
+
+    #[test]
+    fn requests_outlive_the_thread_that_made_them_and_their_file() {
+        let (tx, rx) = mpsc::channel();
+        std::thread::spawn(move || {
+            let file = PosixFile::memfd("m", 1 << 20, Engine::new()).expect("memory");
+            let batch = (0..500).map(|_| request(&tx, BlockOp::Read(vec![9; 4096].into()), 0));
+            file.submit(batch.collect());
+        })
+        .join()
+        .expect("ends");
+        assert_eq!(rx.iter().filter(|(_, r)| r.is_ok()).count(), 500);
+    }
+
+    #[test]
+    fn a_refused_request_says_why() {
+        let (tx, rx) = mpsc::channel();
+        for engine in [Engine::new(), Engine::without_ring()] {
+            let mode = crate::OpenMode::default();
+            let file = PosixFile::open(b"/proc/self/status", mode, engine).expect("opens");
+            file.submit(vec![request(&tx, BlockOp::Write(vec![0; 8].into()), 0)]);
+            assert!(rx.recv().expect("a completion").1.is_err());
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 
-use super::block::Pool;
+use super::block::Engine;
 use super::{errno_of, host_path};
 use crate::{BackingFile, BlockRequest, OpenMode};
 
@@ -15,11 +15,15 @@ use crate::{BackingFile, BlockRequest, OpenMode};
 pub(super) struct PosixFile {
     file: Arc<File>,
     device: bool,
-    pool: Arc<Pool>,
+    engine: Arc<Engine>,
 }
 
 impl PosixFile {
-    pub(super) fn open(path: &[u8], mode: OpenMode, pool: Arc<Pool>) -> Result<PosixFile, Errno> {
+    pub(super) fn open(
+        path: &[u8],
+        mode: OpenMode,
+        engine: Arc<Engine>,
+    ) -> Result<PosixFile, Errno> {
         let file = File::options()
             .read(true)
             .write(mode.write)
@@ -36,11 +40,11 @@ impl PosixFile {
         Ok(PosixFile {
             file: Arc::new(file),
             device: kind.is_block_device(),
-            pool,
+            engine,
         })
     }
 
-    pub(super) fn memfd(name: &str, size: u64, pool: Arc<Pool>) -> Result<PosixFile, Errno> {
+    pub(super) fn memfd(name: &str, size: u64, engine: Arc<Engine>) -> Result<PosixFile, Errno> {
         let name = std::ffi::CString::new(name).map_err(|_| Errno::EINVAL)?;
         // SAFETY: the name is a C string that lives for the call.
         let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
@@ -53,7 +57,7 @@ impl PosixFile {
         Ok(PosixFile {
             file: Arc::new(file),
             device: false,
-            pool,
+            engine,
         })
     }
 }
@@ -109,12 +113,13 @@ impl BackingFile for PosixFile {
     }
 
     fn submit(&self, batch: Vec<BlockRequest>) {
-        let file = PosixFile {
-            file: self.file.clone(),
-            device: self.device,
-            pool: self.pool.clone(),
-        };
-        self.pool.submit(Arc::new(file), batch);
+        self.engine.submit(&self.file, batch, || {
+            Arc::new(PosixFile {
+                file: self.file.clone(),
+                device: self.device,
+                engine: self.engine.clone(),
+            })
+        });
     }
 
     fn host_fd(&self) -> Option<i32> {
@@ -136,7 +141,7 @@ mod tests {
             write: true,
             ..OpenMode::default()
         };
-        let open = |mode| PosixFile::open(path, mode, Pool::new());
+        let open = |mode| PosixFile::open(path, mode, Engine::new());
         assert_eq!(open(rw).err(), Some(Errno::ENOENT));
         let new = OpenMode {
             create: true,
@@ -156,14 +161,14 @@ mod tests {
         assert_eq!(reader.write_at(b"x", 0), Err(Errno::EBADF));
         let dir = dir.path().as_os_str().as_bytes();
         assert_eq!(
-            PosixFile::open(dir, OpenMode::default(), Pool::new()).err(),
+            PosixFile::open(dir, OpenMode::default(), Engine::new()).err(),
             Some(Errno::EISDIR)
         );
     }
 
     #[test]
     fn shared_memory_is_zero_and_has_a_descriptor() {
-        let mem = PosixFile::memfd("m", 8192, Pool::new()).expect("memory");
+        let mem = PosixFile::memfd("m", 8192, Engine::new()).expect("memory");
         let mut buf = [1; 8192];
         assert_eq!(mem.read_at(&mut buf, 0), Ok(8192));
         assert!(buf.iter().all(|&b| b == 0));

@@ -8,7 +8,9 @@ mod console;
 mod dir;
 mod file;
 mod park;
+mod pool;
 mod thread;
+mod uring;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
@@ -29,7 +31,7 @@ use crate::{
 pub struct PosixHost {
     /// Parameters instead of the environment's, where some were given.
     params: Option<BTreeMap<String, String>>,
-    block: OnceLock<Arc<block::Pool>>,
+    block: OnceLock<Arc<block::Engine>>,
 }
 
 impl PosixHost {
@@ -52,8 +54,15 @@ impl PosixHost {
         })
     }
 
-    fn pool(&self) -> &Arc<block::Pool> {
-        self.block.get_or_init(block::Pool::new)
+    /// What carries out block I/O. The parameter `RUMP_IO_URING=0` keeps it from using io_uring.
+    fn engine(&self) -> &Arc<block::Engine> {
+        self.block.get_or_init(|| {
+            if self.param("RUMP_IO_URING").as_deref() == Some("0") {
+                block::Engine::without_ring()
+            } else {
+                block::Engine::new()
+            }
+        })
     }
 }
 
@@ -131,7 +140,7 @@ impl Host for PosixHost {
         Ok(Arc::new(file::PosixFile::open(
             path,
             mode,
-            self.pool().clone(),
+            self.engine().clone(),
         )?))
     }
 
@@ -143,7 +152,7 @@ impl Host for PosixHost {
         Ok(Arc::new(file::PosixFile::memfd(
             name,
             size,
-            self.pool().clone(),
+            self.engine().clone(),
         )?))
     }
 
