@@ -149,6 +149,9 @@ pub trait Host: Send + Sync + Any {
     /// monotonic clock. May return early for no reason; the caller looks at its word again.
     fn park(&self, word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason;
 
+    /// Names what this thread is about to park for, its wait channel, for a host that reports on waits. Most do not.
+    fn waits_for(&self, _wchan: &'static str) {}
+
     /// Wakes up to `count` threads that are parked on the word.
     fn unpark(&self, word: &AtomicU32, count: u32);
 

@@ -6,7 +6,7 @@
 //! run, to the byte of its [`trace`](Run::trace), as long as the code under test keeps no other source of chance
 //! (the order of a hash map with random keys is one).
 //!
-//! A wait that nothing can end is a [`Failure::Deadlock`] that names the threads that wait.
+//! A wait that nothing can end is a [`Failure::Deadlock`] that names the threads that wait, and for what.
 
 mod disk;
 mod sched;
@@ -143,6 +143,10 @@ impl Host for SimHost {
 
     fn park(&self, word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason {
         sched::park(&self.sched, word, expected, deadline)
+    }
+
+    fn waits_for(&self, wchan: &'static str) {
+        lock(&self.sched).set_wchan(wchan);
     }
 
     fn unpark(&self, word: &AtomicU32, count: u32) {

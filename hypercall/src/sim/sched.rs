@@ -85,6 +85,8 @@ enum Status {
 struct Thread {
     name: String,
     status: Status,
+    /// What it waits for, as it said before it parked.
+    wchan: &'static str,
     wake: WakeReason,
     done: Arc<AtomicU32>,
 }
@@ -178,6 +180,7 @@ impl Sched {
         self.threads.push(Thread {
             name: name.to_owned(),
             status: Status::Runnable,
+            wchan: "",
             wake: WakeReason::Woken,
             done: done.clone(),
         });
@@ -198,6 +201,7 @@ impl Sched {
             }
             self.threads[id].status = Status::Runnable;
             self.threads[id].wake = why;
+            self.threads[id].wchan = "";
             self.runnable.push(id);
         }
     }
@@ -247,13 +251,21 @@ impl Sched {
         Some(id)
     }
 
+    /// Names what the running thread is about to wait for.
+    pub(super) fn set_wchan(&mut self, wchan: &'static str) {
+        if let Some(id) = self.current {
+            self.threads[id].wchan = wchan;
+        }
+    }
+
+    /// Threads that have not ended, each with its wait channel.
     fn waiting_names(&self) -> Vec<String> {
         let waits = |t: &&Thread| t.status != Status::Done;
-        self.threads
-            .iter()
-            .filter(waits)
-            .map(|t| t.name.clone())
-            .collect()
+        let name = |t: &Thread| match t.wchan {
+            "" => t.name.clone(),
+            wchan => format!("{} ({wchan})", t.name),
+        };
+        self.threads.iter().filter(waits).map(name).collect()
     }
 }
 

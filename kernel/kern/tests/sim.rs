@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Syscalls};
 use hypercall::Host;
-use hypercall::sim::{Run, SimConfig, SimHost};
+use hypercall::sim::{Failure, Run, SimConfig, SimHost};
 use kern::{Kernel, KernelMemory, LwpHandle, RforkFds};
 use sync::{Condvar, Mutex, RwLock, Wake};
 
@@ -321,4 +321,28 @@ fn epoll_and_poll_miss_no_event() {
             writer.join();
         })
     });
+}
+
+#[test]
+fn a_deadlock_is_reported_with_what_each_lwp_waits_for() {
+    let deadlocked = (0..SEEDS).find_map(|seed| {
+        let run = with_kernel(seed, 2, |host, kernel| {
+            let locks = Arc::new([Mutex::new(()), Mutex::new(())]);
+            on_threads(host, kernel, 2, move |i, lwp| {
+                lwp.enter(&KernelMemory, |cx| {
+                    let _one = locks[i].lock(cx.cpu());
+                    cx.unscheduled(|| cx.kernel().host().relax());
+                    let _other = locks[1 - i].lock(cx.cpu());
+                });
+            });
+        });
+        match run.result {
+            Err(Failure::Deadlock(who)) => Some(who),
+            _ => None,
+        }
+    });
+    assert_eq!(
+        deadlocked.expect("a seed finds it"),
+        ["main", "user0 (mutex)", "user1 (mutex)"]
+    );
 }

@@ -81,6 +81,7 @@ impl Condvar {
         }
         let (mutex, parker) = guard.parts();
         drop(guard);
+        cpu.host().waits_for(self.wmesg);
         let wake = sleeper.sleep(cpu, deadline);
         if wake != Wake::Woken {
             self.forget(cpu, sleeper);

@@ -166,6 +166,7 @@ impl Cpus {
             if let Some(index) = self.take_or_mark(sleeper) {
                 break index;
             }
+            self.host.waits_for("virtual cpu");
             self.host.park(&self.freed, freed, None);
         };
         if self.waiting.fetch_sub(1, Ordering::SeqCst) > 1 {

@@ -91,6 +91,7 @@ impl<T: ?Sized> Mutex<T> {
             std::hint::spin_loop();
         }
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            parker.host().waits_for("mutex");
             parker.park(&self.word, CONTENDED, None);
         }
     }

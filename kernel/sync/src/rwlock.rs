@@ -120,6 +120,7 @@ impl<T: ?Sized> RwLock<T> {
                     .compare_exchange(seen, seen | WAITERS, Ordering::Relaxed, Ordering::Relaxed)
                     .is_ok()
             {
+                parker.host().waits_for("rwlock");
                 parker.park(&self.word, seen | WAITERS, None);
             }
         }
