@@ -64,6 +64,13 @@ impl LwpHandle {
         f(&Curlwp::enter(&self.kernel, &self.lwp, mem))
     }
 
+    /// Takes a virtual CPU as this lwp, until the value is dropped: for a frontend whose interface has no scope, such as
+    /// rump_schedule.
+    #[inline]
+    pub fn schedule<'a>(&'a self, mem: &'a dyn UserMemory) -> Curlwp<'a> {
+        Curlwp::enter(&self.kernel, &self.lwp, mem)
+    }
+
     /// Makes a system call by number with raw registers.
     #[inline]
     pub fn syscall(&self, mem: &dyn UserMemory, nr: u32, args: &[u64; 6]) -> SysResult {
@@ -116,8 +123,7 @@ impl Kernel {
     pub fn newlwp(self: &Arc<Self>, pid: Pid) -> Result<LwpHandle, Errno> {
         self.implicit(&KernelMemory, |cx| {
             let proc = self.find_proc(cx, pid).ok_or(Errno::ESRCH)?;
-            let lwp = self.new_lwp(cx, &proc)?;
-            Ok(LwpHandle::new(self, lwp))
+            newlwp(cx, &proc)
         })
     }
 
@@ -234,6 +240,12 @@ pub fn rfork(cx: &Curlwp<'_>, fds: RforkFds) -> Result<LwpHandle, Errno> {
         .kernel()
         .new_proc(cx, Some(parent), &comm, cred, fds, limits);
     let lwp = cx.kernel().new_lwp(cx, &child)?;
+    Ok(LwpHandle::new(cx.kernel(), lwp))
+}
+
+/// Makes another lwp in a process. `EBUSY` when it is going away.
+pub fn newlwp(cx: &Curlwp<'_>, proc: &Arc<Proc>) -> Result<LwpHandle, Errno> {
+    let lwp = cx.kernel().new_lwp(cx, proc)?;
     Ok(LwpHandle::new(cx.kernel(), lwp))
 }
 

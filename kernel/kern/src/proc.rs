@@ -25,6 +25,8 @@ pub type ProcState = Arc<dyn Any + Send + Sync>;
 pub struct Proc {
     /// Its number.
     pub pid: Pid,
+    /// What getpid(2) says.
+    shown_pid: AtomicI32,
     pub(crate) ppid: AtomicI32,
     comm: Mutex<String>,
     cred: ArcSwap<Cred>,
@@ -77,6 +79,7 @@ impl Proc {
         fds.users.fetch_add(1, Ordering::Relaxed);
         Proc {
             pid,
+            shown_pid: AtomicI32::new(pid),
             ppid: AtomicI32::new(ppid),
             comm: Mutex::new(comm.to_owned()),
             cred: ArcSwap::new(cred),
@@ -88,6 +91,18 @@ impl Proc {
             exiting: AtomicBool::new(false),
             state: [const { OnceLock::new() }; FactionId::COUNT],
         }
+    }
+
+    /// The number that its own calls are told.
+    #[inline]
+    pub fn shown_pid(&self) -> Pid {
+        self.shown_pid.load(Ordering::Relaxed)
+    }
+
+    /// Has its own calls told another number, for a server that acts for processes of its host. Everybody else goes on
+    /// knowing it by [`pid`](Self::pid).
+    pub fn set_shown_pid(&self, pid: Pid) {
+        self.shown_pid.store(pid, Ordering::Relaxed);
     }
 
     /// Its parent's number.

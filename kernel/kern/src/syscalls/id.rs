@@ -11,7 +11,7 @@ const NGROUPS_MAX: usize = 65536;
 
 /// getpid(2).
 pub(super) fn getpid(cx: &Curlwp<'_>, _: args::getpid) -> SysResult {
-    Ok(i64::from(cx.proc().pid))
+    Ok(i64::from(cx.proc().shown_pid()))
 }
 
 /// getppid(2).
