@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// A program and the Debian package it comes in.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 10] = [
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/sqlite3", "sqlite3"),
     ("/usr/bin/python3", "python3-minimal"),
     ("/usr/bin/git", "git"),
     ("/usr/bin/tar", "tar"),
     ("/usr/bin/cc", "gcc"),
+    ("/usr/bin/pkg-config", "pkg-config"),
     ("/usr/bin/fuse2fs", "fuse2fs"),
     ("/usr/bin/fusermount", "fuse"),
     ("/usr/bin/mount", "mount"),

@@ -1,0 +1,114 @@
+//! rump_sys_*: the system calls, under NetBSD's names and with its argument order, for C.
+//!
+//! A call answers as on the host: a value, or -1 with the host's errno. Most are shims made from `syscalls.master`
+//! ([`generated`]); what NetBSD has other than Linux is beside it, one file a family.
+#![allow(missing_docs)] // the calls' documentation is their manual pages
+
+use std::ffi::c_void;
+
+use abi::{Errno, SysResult};
+
+use crate::signal;
+
+mod extattr;
+mod files;
+#[rustfmt::skip]
+mod generated;
+mod mount;
+mod process;
+mod sysctl;
+mod wait;
+
+pub use extattr::*;
+pub use files::*;
+pub use generated::*;
+pub use mount::*;
+pub use process::*;
+pub use sysctl::*;
+pub use wait::*;
+
+pub(crate) use crate::context::syscall;
+
+/// An argument as a register.
+trait Register {
+    fn register(self) -> u64;
+}
+
+macro_rules! register {
+    ($($ty:ty)*) => {
+        $(impl Register for $ty {
+            #[inline]
+            fn register(self) -> u64 {
+                self as u64
+            }
+        })*
+    };
+}
+register!(i32 u32 i64 u64 usize isize *const c_void *mut c_void);
+
+/// Arguments as registers; those that the call has not are 0.
+#[inline]
+fn registers<const N: usize>(args: [u64; N]) -> [u64; 6] {
+    let mut all = [0; 6];
+    all[..N].copy_from_slice(&args);
+    all
+}
+
+/// What C is answered: the value, or -1 and errno.
+#[inline]
+fn answer(result: SysResult) -> i64 {
+    match result {
+        Ok(value) => value,
+        Err(errno) => fail(errno),
+    }
+}
+
+/// Sets errno. Answers -1.
+#[cold]
+fn fail(errno: Errno) -> i64 {
+    if errno == Errno::EPIPE {
+        signal::sigpipe();
+    }
+    // SAFETY: the thread's own errno.
+    unsafe { *libc::__errno_location() = errno.0 };
+    -1
+}
+
+/// A call of the table: `call!(openat(fd, path, flags, mode))`, to be answered with [`answer`].
+macro_rules! call {
+    ($call:ident ( $($arg:expr),* )) => {
+        $crate::sys::syscall(
+            abi::nr::$call,
+            &$crate::sys::registers([$($crate::sys::Register::register($arg)),*]),
+        )
+    };
+}
+pub(crate) use call;
+
+/// Shims: a C function that is a call of the table.
+macro_rules! shims {
+    ($(fn $name:ident ( $($arg:ident : $ty:ty),* ) -> $ret:ty = $call:ident ( $($e:expr),* );)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            #[allow(unused_variables)] // a call may need fewer
+            pub unsafe extern "C" fn $name($($arg: $ty),*) -> $ret {
+                $crate::sys::answer($crate::sys::call!($call($($e),*))) as $ret
+            }
+        )*
+    };
+}
+pub(crate) use shims;
+
+/// What is not there: a C function that answers an error.
+macro_rules! absent {
+    ($(fn $name:ident ( $($arg:ident : $ty:ty),* ) -> $ret:ty = $errno:ident;)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn $name($($arg: $ty),*) -> $ret {
+                $(let _ = $arg;)*
+                $crate::sys::fail(abi::Errno::$errno) as $ret
+            }
+        )*
+    };
+}
+pub(crate) use absent;
