@@ -5,7 +5,7 @@
 syscalls! {
     0 read (fd: Fd, buf: Out(Arg(2)), count: Size) -> Size, Kern, Full;
     1 write (fd: Fd, buf: In(Arg(2)), count: Size) -> Size, Kern, Full;
-    2 open (path: Path, flags: OpenFlags, mode: Mode) -> Fd, Vfs, Full;
+    2 open (path: Path, flags: OpenFlags, mode: Mode) -> Fd, Vfs, Partial("no O_TMPFILE");
     3 close (fd: Fd) -> Zero, Kern, Full;
     4 stat (path: Path, statbuf: Out(Fixed(144))) -> Zero, Vfs, Full;
     5 fstat (fd: Fd, statbuf: Out(Fixed(144))) -> Zero, Kern, Full;
@@ -128,15 +128,15 @@ syscalls! {
     160 setrlimit (resource: Int, rlim: In(Fixed(16))) -> Zero, Kern, Full;
     161 chroot (path: Path) -> Zero, Vfs, Full;
     162 sync () -> Zero, Vfs, Full;
-    165 mount (source: Str, target: Path, fstype: Str, flags: Flags, data: Str) -> Zero, Vfs, Full;
-    166 umount2 (target: Path, flags: Flags) -> Zero, Vfs, Full;
+    165 mount (source: Str, target: Path, fstype: Str, flags: Flags, data: Str) -> Zero, Vfs, Partial("no binding, moving or propagation of mounts");
+    166 umount2 (target: Path, flags: Flags) -> Zero, Vfs, Partial("no MNT_EXPIRE");
     169 reboot (magic: Int, magic2: Int, op: Flags, arg: Addr) -> Zero, Kern, Partial("restart, halt and power off; syncs first");
     170 sethostname (name: In(Arg(1)), len: Size) -> Zero, Kern, Full;
     186 gettid () -> Int, Host, Absent;
     187 readahead (fd: Fd, offset: Off, count: Size) -> Zero, Vfs, Full;
-    188 setxattr (path: Path, name: Str, value: In(Arg(3)), size: Size, flags: Flags) -> Zero, Vfs, Full;
-    189 lsetxattr (path: Path, name: Str, value: In(Arg(3)), size: Size, flags: Flags) -> Zero, Vfs, Full;
-    190 fsetxattr (fd: Fd, name: Str, value: In(Arg(3)), size: Size, flags: Flags) -> Zero, Vfs, Full;
+    188 setxattr (path: Path, name: Str, value: In(Arg(3)), size: Size, flags: Flags) -> Zero, Vfs, Partial("no system.* (access control lists)");
+    189 lsetxattr (path: Path, name: Str, value: In(Arg(3)), size: Size, flags: Flags) -> Zero, Vfs, Partial("no system.* (access control lists)");
+    190 fsetxattr (fd: Fd, name: Str, value: In(Arg(3)), size: Size, flags: Flags) -> Zero, Vfs, Partial("no system.* (access control lists)");
     191 getxattr (path: Path, name: Str, value: Out(Arg(3)), size: Size) -> Size, Vfs, Full;
     192 lgetxattr (path: Path, name: Str, value: Out(Arg(3)), size: Size) -> Size, Vfs, Full;
     193 fgetxattr (fd: Fd, name: Str, value: Out(Arg(3)), size: Size) -> Size, Vfs, Full;
@@ -154,7 +154,7 @@ syscalls! {
     213 epoll_create (size: Int) -> Fd, Kern, Full;
     217 getdents64 (fd: Fd, dirp: Out(Arg(2)), count: Size) -> Size, Vfs, Full;
     218 set_tid_address (tidptr: Addr) -> Int, Host, Absent;
-    221 fadvise64 (fd: Fd, offset: Off, len: Off, advice: Int) -> Zero, Vfs, Full;
+    221 fadvise64 (fd: Fd, offset: Off, len: Off, advice: Int) -> Zero, Vfs, Partial("POSIX_FADV_WILLNEED reads ahead, other advice changes nothing");
     227 clock_settime (clockid: Int, tp: In(Fixed(16))) -> Zero, Host, Absent;
     228 clock_gettime (clockid: Int, tp: Out(Fixed(16))) -> Zero, Kern, Partial("no CPU-time clocks");
     229 clock_getres (clockid: Int, res: Out(Fixed(16))) -> Zero, Kern, Partial("no CPU-time clocks");
@@ -168,7 +168,7 @@ syscalls! {
     253 inotify_init () -> Fd, Vfs, Absent;
     254 inotify_add_watch (fd: Fd, path: Path, mask: Flags) -> Int, Vfs, Absent;
     255 inotify_rm_watch (fd: Fd, wd: Int) -> Zero, Vfs, Absent;
-    257 openat (dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) -> Fd, Vfs, Full;
+    257 openat (dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) -> Fd, Vfs, Partial("no O_TMPFILE");
     258 mkdirat (dirfd: DirFd, path: Path, mode: Mode) -> Zero, Vfs, Full;
     259 mknodat (dirfd: DirFd, path: Path, mode: Mode, dev: Uint) -> Zero, Vfs, Full;
     260 fchownat (dirfd: DirFd, path: Path, owner: Uint, group: Uint, flags: Flags) -> Zero, Vfs, Full;
@@ -191,7 +191,7 @@ syscalls! {
     282 signalfd (fd: Fd, mask: Addr, sizemask: Size) -> Fd, Host, Absent;
     283 timerfd_create (clockid: Int, flags: Flags) -> Fd, Kern, Full;
     284 eventfd (initval: Uint) -> Fd, Kern, Full;
-    285 fallocate (fd: Fd, mode: Flags, offset: Off, len: Off) -> Zero, Vfs, Full;
+    285 fallocate (fd: Fd, mode: Flags, offset: Off, len: Off) -> Zero, Vfs, Partial("no COLLAPSE_RANGE and no INSERT_RANGE; the rest where the file system can");
     286 timerfd_settime (fd: Fd, flags: Flags, new_value: In(Fixed(32)), old_value: Out(Fixed(32))) -> Zero, Kern, Full;
     287 timerfd_gettime (fd: Fd, curr_value: Out(Fixed(32))) -> Zero, Kern, Full;
     288 accept4 (sockfd: Fd, addr: Out(At(2)), addrlen: InOut(Fixed(4)), flags: Flags) -> Fd, Net, Full;
@@ -226,7 +226,7 @@ syscalls! {
     434 pidfd_open (pid: Int, flags: Flags) -> Fd, Host, Absent;
     435 clone3 (cl_args: Addr, size: Size) -> Int, Host, Absent;
     436 close_range (first: Uint, last: Uint, flags: Flags) -> Zero, Kern, Partial("CLOSE_RANGE_UNSHARE only where the table is not shared");
-    437 openat2 (dirfd: DirFd, path: Path, how: In(Arg(3)), size: Size) -> Fd, Vfs, Full;
+    437 openat2 (dirfd: DirFd, path: Path, how: In(Arg(3)), size: Size) -> Fd, Vfs, Partial("no O_TMPFILE; RESOLVE_CACHED always answers EAGAIN");
     439 faccessat2 (dirfd: DirFd, path: Path, mode: Mode, flags: Flags) -> Zero, Vfs, Full;
     441 epoll_pwait2 (epfd: Fd, events: Out(Times(2, 12)), maxevents: Int, timeout: In(Fixed(16)), sigmask: Addr, sigsetsize: Size) -> Int, Kern, Partial("the signal mask is the client's affair");
     452 fchmodat2 (dirfd: DirFd, path: Path, mode: Mode, flags: Flags) -> Zero, Vfs, Full;

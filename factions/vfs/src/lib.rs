@@ -34,7 +34,7 @@ mod vnode;
 pub use attr::{Attr, SetAttr, VnodeKind};
 pub use blockdev::BlockDev;
 pub use devsw::{Device, DeviceOpen, major, makedev, minor};
-pub use etfs::{EtfsNode, EtfsType};
+pub use etfs::{EtfsBuilder, EtfsNode, EtfsType};
 pub use mount::{FsStat, FsType, Mount, MountArgs, MountOps};
 pub use namehash::{NameHash, NameHasher};
 pub use ops::{DirEntry, DirSink, NewNode, Rename, VnodeOps};

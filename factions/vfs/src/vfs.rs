@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Errno;
+use hypercall::Host;
 use kern::{Curlwp, FactionId};
-use sync::Mutex;
+use sync::{Mutex, OffCpu};
 
 use crate::devsw::{Device, Devsw};
 use crate::etfs::Etfs;
@@ -26,6 +27,7 @@ pub struct Vfs {
     pub(crate) etfs: Etfs,
     pub(crate) waits: Waits,
     page_cache: Arc<PageCache>,
+    host: Arc<dyn Host>,
 }
 
 impl Vfs {
@@ -119,6 +121,7 @@ impl Vfs {
             etfs: Etfs::default(),
             waits: Waits::default(),
             page_cache: Arc::default(),
+            host: kernel.host().clone(),
         };
         kernel.set_faction(FactionId::Vfs, Arc::new(vfs));
         rumpfs::populate(cx, Vfs::of(cx)?)?;
@@ -126,5 +129,11 @@ impl Vfs {
         kernel.set_socket_names(&crate::socknames::VfsSocketNames);
         kernel.at_shutdown(cx, "unmounting file systems", mounts::unmount_all);
         syscalls::establish(cx)
+    }
+}
+
+impl Drop for Vfs {
+    fn drop(&mut self) {
+        self.page_cache.let_go(&OffCpu(&*self.host));
     }
 }

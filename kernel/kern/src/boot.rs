@@ -27,11 +27,15 @@ pub enum Phase {
 /// A change of settings.
 type Adjust = Box<dyn FnOnce(&mut Config)>;
 
+/// Work to do while booting, after the components of a stage.
+type Step = (Stage, Box<dyn FnOnce(&Curlwp<'_>) -> Result<(), Errno>>);
+
 /// What a kernel is made of; `boot` makes it.
 pub struct Builder {
     host: Arc<dyn Host>,
     components: Vec<&'static Component>,
     adjust: Vec<Adjust>,
+    steps: Vec<Step>,
 }
 
 impl Kernel {
@@ -41,6 +45,7 @@ impl Kernel {
             host,
             components: Vec::new(),
             adjust: Vec::new(),
+            steps: Vec::new(),
         }
     }
 }
@@ -60,6 +65,17 @@ impl Builder {
         self
     }
 
+    /// Has `step` done while booting, after the components of a stage have started. Its error makes boot fail.
+    #[must_use]
+    pub fn step(
+        mut self,
+        stage: Stage,
+        step: impl FnOnce(&Curlwp<'_>) -> Result<(), Errno> + 'static,
+    ) -> Builder {
+        self.steps.push((stage, Box::new(step)));
+        self
+    }
+
     /// Boots. Every error is on the console with its reason; a kernel that fails to boot leaves nothing behind.
     pub fn boot(self) -> Result<Arc<Kernel>, Errno> {
         let components = component::sort(&self.components).map_err(|why| {
@@ -71,13 +87,17 @@ impl Builder {
             adjust(&mut config);
         }
         let kernel = Arc::new_cyclic(|me| Kernel::bare(self.host, config, me.clone()));
-        kernel.implicit(&KernelMemory, |cx| boot(cx, components))?;
+        let mut plan = Plan {
+            components,
+            steps: self.steps,
+        };
+        kernel.implicit(&KernelMemory, |cx| boot(cx, &mut plan))?;
         Ok(kernel)
     }
 }
 
 /// The table of contents.
-fn boot(cx: &Curlwp<'_>, components: Vec<&'static Component>) -> Result<(), Errno> {
+fn boot(cx: &Curlwp<'_>, plan: &mut Plan) -> Result<(), Errno> {
     banner(cx);
     attach_cpus(cx);
     attach_softints(cx);
@@ -85,17 +105,17 @@ fn boot(cx: &Curlwp<'_>, components: Vec<&'static Component>) -> Result<(), Errn
     sysctl::attach(cx)?;
     first_process(cx);
     syscalls::establish(cx)?;
-    start(cx, &components, Stage::Kern)?;
-    start(cx, &components, Stage::FactionVfs)?;
-    start(cx, &components, Stage::Vfs)?;
-    start(cx, &components, Stage::FactionNet)?;
-    start(cx, &components, Stage::Net)?;
-    start(cx, &components, Stage::NetIf)?;
-    start(cx, &components, Stage::FactionDev)?;
-    start(cx, &components, Stage::Dev)?;
-    start(cx, &components, Stage::KernVfs)?;
-    start(cx, &components, Stage::PostInit)?;
-    warm(cx, components);
+    plan.start(cx, Stage::Kern)?;
+    plan.start(cx, Stage::FactionVfs)?;
+    plan.start(cx, Stage::Vfs)?;
+    plan.start(cx, Stage::FactionNet)?;
+    plan.start(cx, Stage::Net)?;
+    plan.start(cx, Stage::NetIf)?;
+    plan.start(cx, Stage::FactionDev)?;
+    plan.start(cx, Stage::Dev)?;
+    plan.start(cx, Stage::KernVfs)?;
+    plan.start(cx, Stage::PostInit)?;
+    warm(cx, std::mem::take(&mut plan.components));
     Ok(())
 }
 
@@ -122,17 +142,29 @@ fn first_process(cx: &Curlwp<'_>) {
     cx.kernel().register_init(cx);
 }
 
-fn start(cx: &Curlwp<'_>, components: &[&'static Component], stage: Stage) -> Result<(), Errno> {
-    for component in components.iter().filter(|c| c.stage == stage) {
-        (component.init)(cx).inspect_err(|error| {
-            let line = format!(
-                "rump: component {} does not start: {error}\n",
-                component.name
-            );
-            cx.kernel().host().console_write(line.as_bytes());
-        })?;
+/// What is to be started.
+struct Plan {
+    components: Vec<&'static Component>,
+    steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Starts the components of a stage, then does what is to be done after it.
+    fn start(&mut self, cx: &Curlwp<'_>, stage: Stage) -> Result<(), Errno> {
+        for component in self.components.iter().filter(|c| c.stage == stage) {
+            (component.init)(cx).inspect_err(|error| {
+                let line = format!(
+                    "rump: component {} does not start: {error}\n",
+                    component.name
+                );
+                cx.kernel().host().console_write(line.as_bytes());
+            })?;
+        }
+        for (_, step) in self.steps.extract_if(.., |(at, _)| *at == stage) {
+            step(cx)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn warm(cx: &Curlwp<'_>, components: Vec<&'static Component>) {

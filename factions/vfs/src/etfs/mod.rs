@@ -8,13 +8,14 @@
 mod dir;
 mod file;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Errno;
 use hypercall::{FileKind, OpenMode};
-use kern::Curlwp;
+use kern::{Curlwp, Stage};
 use sync::RwLock;
 
 use crate::devsw::makedev;
@@ -68,6 +69,34 @@ impl EtfsNode {
             size: None,
             read_only: false,
         }
+    }
+
+    /// Key and path for a message.
+    fn names(&self) -> (Cow<'_, str>, Cow<'_, str>) {
+        (
+            String::from_utf8_lossy(&self.key),
+            String::from_utf8_lossy(&self.host_path),
+        )
+    }
+}
+
+/// Registering host files before the kernel boots.
+pub trait EtfsBuilder {
+    /// Makes a host file appear as soon as there is a root. One that cannot be registered makes boot fail, with the
+    /// reason on the console.
+    #[must_use]
+    fn etfs(self, node: EtfsNode) -> Self;
+}
+
+impl EtfsBuilder for kern::Builder {
+    fn etfs(self, node: EtfsNode) -> Self {
+        self.step(Stage::FactionVfs, move |cx| {
+            Vfs::of(cx)?.etfs_register(cx, &node).inspect_err(|error| {
+                let (key, path) = node.names();
+                let line = format!("rump: etfs: {key} for the host's {path}: {error}\n");
+                cx.kernel().host().console_write(line.as_bytes());
+            })
+        })
     }
 }
 
@@ -156,10 +185,7 @@ impl Vfs {
             return Err(Errno::EEXIST);
         }
         let vp = self.etfs_vnode(cx, node).inspect_err(|error| {
-            let (key, path) = (
-                String::from_utf8_lossy(&node.key),
-                String::from_utf8_lossy(&node.host_path),
-            );
+            let (key, path) = node.names();
             cx.log(format_args!("etfs: {key} for the host's {path}: {error}"));
         })?;
         vp.learn_parent(cx, self.root(), key);

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use abi::Errno;
 use hypercall::{Clock, Nanos};
 use kern::Curlwp;
-use sync::{Condvar, Mutex, Wake};
+use sync::{Condvar, Mutex, Parker, Wake};
 
 use super::ahead::Reader;
 use super::page::PAGE;
@@ -85,6 +85,13 @@ impl Default for PageCache {
 }
 
 impl PageCache {
+    /// Lets every file go, written or not, because the kernel goes: its files and this cache hold each other.
+    pub(crate) fn let_go(&self, parker: &dyn Parker) {
+        let ring = std::mem::take(&mut *self.ring.lock(parker));
+        let dirty = std::mem::take(&mut *self.dirty_files.lock(parker));
+        drop((ring, dirty));
+    }
+
     /// Bytes of memory that pages take now.
     pub fn memory(&self) -> u64 {
         self.used.load(Ordering::Relaxed) * PAGE

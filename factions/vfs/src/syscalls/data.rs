@@ -84,11 +84,21 @@ pub(super) fn readahead(cx: &Curlwp<'_>, a: args::readahead) -> SysResult {
     })
 }
 
-/// posix_fadvise(2).
+const POSIX_FADV_WILLNEED: i32 = 3;
+
+/// posix_fadvise(2). What will be needed is read ahead; other advice is checked and changes nothing.
 pub(super) fn fadvise64(cx: &Curlwp<'_>, a: args::fadvise64) -> SysResult {
-    vnode_file(cx, a.fd, Errno::ESPIPE, |_, _| {
+    vnode_file(cx, a.fd, Errno::ESPIPE, |_, file| {
         if a.len < 0 || !(0..=5).contains(&a.advice) {
             return Err(Errno::EINVAL);
+        }
+        let vp = file.vnode();
+        if vp.kind == VnodeKind::Fifo {
+            return Err(Errno::ESPIPE);
+        }
+        if a.advice == POSIX_FADV_WILLNEED && vp.kind == VnodeKind::Regular && a.offset >= 0 {
+            let len = if a.len == 0 { u64::MAX } else { a.len as u64 };
+            pages::readahead(cx, vp, a.offset as u64, len);
         }
         Ok(0)
     })

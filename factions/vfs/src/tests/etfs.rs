@@ -213,3 +213,21 @@ fn a_host_file_that_vanishes_hurts_nobody_else() {
     assert_eq!(f.read("/other").expect("read"), b"other");
     f.lwp.etfs_remove(&c("/h")).expect("removed");
 }
+
+#[test]
+fn a_node_can_be_there_from_boot_on() {
+    use crate::{EtfsBuilder, EtfsNode, EtfsType};
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "early").expect("written");
+    let node = |path: &str| EtfsNode::new("/early", path, EtfsType::Regular);
+    let builder = || {
+        let host = hypercall::PosixHost::with_params([("RUMP_NCPU", "1")]);
+        kern::Kernel::builder(host).component(&crate::VFS)
+    };
+    let path = file.path().to_str().expect("text");
+    let kernel = builder().etfs(node(path)).boot().expect("a kernel");
+    let lwp = kernel.rfork(kern::RforkFds::Clear).expect("a process");
+    assert_eq!(stat(&lwp, "/early").expect("there").st_size, 5);
+    let error = builder().etfs(node("/does/not/exist")).boot().map(drop);
+    assert_eq!(error, Err(Errno::ENOENT));
+}

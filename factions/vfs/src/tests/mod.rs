@@ -102,3 +102,46 @@ pub(crate) fn names(lwp: &LwpHandle, path: &str) -> Vec<String> {
     all.sort();
     all
 }
+
+#[test]
+fn a_dropped_kernel_leaves_nothing_behind() {
+    for halted in [true, false] {
+        let image = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(image.path(), [1; 100_000]).expect("written");
+        let (kernel, lwp) = boot();
+        kernel.implicit(&kern::KernelMemory, |cx| {
+            let vfs = crate::Vfs::of(cx).expect("vfs");
+            vfs.register(cx, &crate::rumpfs::CACHED)
+                .expect("registered");
+        });
+        lwp.mkdir(c"/m", 0o755).expect("a directory");
+        lwp.mount(c"x", c"/m", c"rumpfs", 0, c"").expect("mounted");
+        let fd = open(&lwp, "/m/f", O_CREAT | O_RDWR).expect("a file");
+        lwp.write(fd, b"dirty", 5).expect("written");
+        let path = c(image.path().to_str().expect("text"));
+        lwp.etfs_register(c"/dev/d", &path, ETFS_BLK, 0, -1)
+            .expect("registered");
+        let disk = open(&lwp, "/dev/d", O_RDWR).expect("open");
+        lwp.pread64(disk, &mut [0; 5000], 5000, 0).expect("read");
+        lwp.pwrite64(disk, &[0; 5000], 5000, 0).expect("written");
+        let watched = kernel.implicit(&kern::KernelMemory, |cx| {
+            let vfs = crate::Vfs::of(cx).expect("vfs");
+            let file = crate::namei::namei(cx, AT_FDCWD, b"/m/f", true).expect("there");
+            let disk = crate::namei::namei(cx, AT_FDCWD, b"/dev/d", true).expect("there");
+            [
+                Arc::downgrade(vfs.root()),
+                Arc::downgrade(&file),
+                Arc::downgrade(&disk),
+            ]
+        });
+        drop(lwp);
+        if halted {
+            kernel.shutdown(true).expect("halted");
+        }
+        let kernel = Arc::into_inner(kernel).expect("the last one");
+        drop(kernel);
+        for (i, vp) in watched.iter().enumerate() {
+            assert_eq!(vp.strong_count(), 0, "vnode {i}, halted: {halted}");
+        }
+    }
+}
