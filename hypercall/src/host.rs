@@ -174,6 +174,11 @@ pub trait Host: Send + Sync + Any {
     /// Processors the host would give us.
     fn ncpu(&self) -> usize;
 
+    /// Bytes of memory that the host has. Caches take a share of it where nothing else is asked for.
+    fn memory(&self) -> u64 {
+        1 << 30
+    }
+
     /// The name a new kernel takes for itself when no parameter gives one.
     fn hostname(&self) -> String;
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{
-    Errno, O_ACCMODE, O_DSYNC, O_NOATIME, O_PATH, O_RDONLY, O_SYNC, Stat, SysResult, UserAddr,
+    Errno, O_ACCMODE, O_DIRECT, O_DSYNC, O_NOATIME, O_PATH, O_RDONLY, O_SYNC, Stat, SysResult,
+    UserAddr,
 };
 use kern::poll::{Events, Watcher};
 use kern::{Curlwp, File, OpenFile, RecordLock, Uio};
@@ -146,6 +147,8 @@ impl VnodeFile {
         let flags = of.flags();
         if flags & O_DSYNC != 0 || self.mount().flags() & abi::MS_SYNCHRONOUS != 0 {
             self.fsync(cx, flags & O_SYNC != O_SYNC)?;
+        } else if flags & O_DIRECT != 0 {
+            pages::flush(cx, &self.vp)?;
         }
         Ok(())
     }

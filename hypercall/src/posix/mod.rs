@@ -119,6 +119,18 @@ impl Host for PosixHost {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 
+    fn memory(&self) -> u64 {
+        // SAFETY: sysconf(3) has no conditions.
+        let (pages, size) = unsafe {
+            (
+                libc::sysconf(libc::_SC_PHYS_PAGES),
+                libc::sysconf(libc::_SC_PAGESIZE),
+            )
+        };
+        let bytes = u64::try_from(pages).unwrap_or(0) * u64::try_from(size).unwrap_or(0);
+        if bytes == 0 { 1 << 30 } else { bytes }
+    }
+
     fn hostname(&self) -> String {
         self.param("RUMP_HOSTNAME")
             .unwrap_or_else(|| format!("rump-{:05}", std::process::id()))

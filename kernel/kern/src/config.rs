@@ -12,7 +12,7 @@ pub struct Config {
     pub verbose: bool,
     /// `RUMP_THREADS`: whether the kernel may make threads of its own; `0` forbids it.
     pub threads: bool,
-    /// `RUMP_MEMLIMIT`: bytes that caches may take, with k, m or g behind it; `None` for no limit.
+    /// `RUMP_MEMLIMIT`: bytes that caches may take, with k, m or g behind it; `None` for half of the host's memory.
     pub memlimit: Option<u64>,
     /// The name of the machine that the kernel is, `kern.hostname`.
     pub hostname: String,

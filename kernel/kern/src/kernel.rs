@@ -126,6 +126,12 @@ impl Kernel {
         &self.config
     }
 
+    /// Bytes that caches may take.
+    pub fn memory_limit(&self) -> u64 {
+        let share = || self.host.memory() / 2;
+        self.config.memlimit.unwrap_or_else(share)
+    }
+
     /// Its virtual CPUs.
     #[inline]
     pub fn cpus(&self) -> &Cpus {

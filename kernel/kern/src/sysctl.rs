@@ -198,7 +198,7 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     tree.add(cx, "kern.msgbuf", Node::text(messages))?;
     let ncpu = |cx: &Curlwp<'_>| cx.kernel().cpus().count() as i64;
     tree.add(cx, "hw.ncpu", Node::int(ncpu))?;
-    let memlimit = |cx: &Curlwp<'_>| cx.kernel().config().memlimit.map_or(-1, |n| n as i64);
+    let memlimit = |cx: &Curlwp<'_>| cx.kernel().memory_limit() as i64;
     tree.add(cx, "hw.memlimit", Node::int(memlimit))
 }
 

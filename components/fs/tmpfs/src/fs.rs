@@ -79,9 +79,10 @@ pub(crate) struct TmpFs {
 
 impl TmpFs {
     pub(crate) fn new(cx: &Curlwp<'_>, options: &Options) -> TmpFs {
+        let half = cx.kernel().memory_limit() / 2 / PAGE_SIZE as u64;
         TmpFs {
-            pages: Quota::new(options.pages.unwrap_or(0)),
-            inodes: Quota::new(options.inodes.unwrap_or(0)),
+            pages: Quota::new(options.pages.unwrap_or(half)),
+            inodes: Quota::new(options.inodes.unwrap_or(half)),
             next_ino: AtomicU64::new(1),
             host: cx.kernel().host().clone(),
             hash: NameHash::new(&**cx.kernel().host()),

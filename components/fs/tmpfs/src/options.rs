@@ -5,7 +5,7 @@ use abi::Errno;
 /// What was asked for; `None` for what was not.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Pages of data; 0 for no limit.
+    /// Pages of data; 0 for no limit. If not given it is half of what the kernel's caches may take, and so is the next.
     pub(crate) pages: Option<u64>,
     /// Files; 0 for no limit.
     pub(crate) inodes: Option<u64>,

@@ -173,6 +173,19 @@ fn drop_pages(cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
     memory::unlist_dirty(cx, vp);
 }
 
+/// Drops the whole pages of a range that could be read again: those that are clean.
+pub fn evict(cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) {
+    let range = pages_of(offset)..page_of(offset.saturating_add(len));
+    let mut data = vp.pages.io.write(cx.cpu());
+    if let Some(cache) = vp.pages.cache.get().filter(|_| !vp.pages.resident) {
+        let removed = data.evict(range);
+        cache.gone(removed.pages, 0, false);
+        if data.pages() == 0 {
+            cache.delist(cx, vp);
+        }
+    }
+}
+
 /// Takes pages out of the index and the accounts.
 fn remove(cx: &Curlwp<'_>, vp: &Arc<Vnode>, data: &mut FileData, range: Range<u64>) {
     let removed = data.remove(range);

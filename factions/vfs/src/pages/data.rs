@@ -68,6 +68,18 @@ impl Leaf {
         }
     }
 
+    /// Which pages of a set are clean and in nobody's hands.
+    fn evictable(&mut self, set: u64) -> u64 {
+        let mut evictable = 0;
+        for bit in bits(self.present & !self.dirty & set) {
+            let page = self.pages[bit as usize].as_mut();
+            if page.is_some_and(|page| !page.is_shared()) {
+                evictable |= 1 << bit;
+            }
+        }
+        evictable
+    }
+
     fn remove(&mut self, mask: u64) -> Removed {
         let gone = self.present & mask;
         let removed = Removed {
@@ -260,16 +272,26 @@ impl FileData {
         let (key, _) = self.tree.next(from.div_ceil(LEAF))?;
         let leaf = self.tree.get_mut(key)?;
         let used = std::mem::take(leaf.used.get_mut());
-        let mut idle = 0;
-        for bit in bits(leaf.present & !leaf.dirty & !used) {
-            if leaf.pages[bit as usize]
-                .as_mut()
-                .is_some_and(|page| !page.is_shared())
-            {
-                idle |= 1 << bit;
-            }
-        }
+        let idle = leaf.evictable(!used);
         Some(((key + 1) * LEAF, self.remove_in_leaf(key, idle)))
+    }
+
+    /// Takes out the pages of a range that are clean and in nobody's hands.
+    pub(super) fn evict(&mut self, range: Range<u64>) -> Removed {
+        let mut removed = Removed::default();
+        let mut at = range.start / LEAF;
+        while let Some((key, _)) = self.tree.next(at) {
+            if key * LEAF >= range.end {
+                break;
+            }
+            let set = self
+                .tree
+                .get_mut(key)
+                .map_or(0, |leaf| leaf.evictable(mask(key, &range)));
+            removed += self.remove_in_leaf(key, set);
+            at = key + 1;
+        }
+        removed
     }
 }
 

@@ -107,10 +107,9 @@ impl PageCache {
     }
 
     pub(super) fn limit(&self, cx: &Curlwp<'_>) -> u64 {
-        *self.limit.get_or_init(|| {
-            let bytes = cx.kernel().config().memlimit;
-            bytes.map_or(u64::MAX, |bytes| (bytes / PAGE).max(1))
-        })
+        *self
+            .limit
+            .get_or_init(|| (cx.kernel().memory_limit() / PAGE).max(1))
     }
 
     /// How many pages may be asked for at once.

@@ -59,7 +59,7 @@ use error::WriteError;
 use read::Fill;
 
 pub use ahead::readahead;
-pub use cut::{allocate, discard, punch, truncate, zero};
+pub use cut::{allocate, discard, evict, punch, truncate, zero};
 pub use error::ErrorMark;
 pub use memory::PageCache;
 pub use page::PAGE_SIZE;

@@ -251,6 +251,7 @@ enum Op {
     FailWrites(u64),
     FailReads(u64),
     Ahead(u64, u64),
+    Evict(u64, u64),
 }
 
 const MOST: u64 = 200_000;
@@ -269,6 +270,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..4u64).prop_map(Op::FailWrites),
         1 => (1..4u64).prop_map(Op::FailReads),
         1 => (at(), len()).prop_map(|(at, len)| Op::Ahead(at, len as u64)),
+        1 => (at(), len()).prop_map(|(at, len)| Op::Evict(at, len as u64)),
     ]
 }
 
@@ -360,6 +362,7 @@ fn against_model(resident: bool, memlimit: Option<u64>, ops: Vec<Op>) {
                 }
                 Op::FailWrites(n) => disk.failing_writes.store(n, Ordering::SeqCst),
                 Op::FailReads(n) => disk.failing_reads.store(n, Ordering::SeqCst),
+                Op::Evict(at, len) => evict(cx, &vp, at, len),
                 Op::Ahead(at, len) => readahead(cx, &vp, at, len),
             }
             assert_eq!(vp.attr(cx).size, model.len() as u64);

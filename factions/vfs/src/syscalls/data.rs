@@ -85,8 +85,10 @@ pub(super) fn readahead(cx: &Curlwp<'_>, a: args::readahead) -> SysResult {
 }
 
 const POSIX_FADV_WILLNEED: i32 = 3;
+const POSIX_FADV_DONTNEED: i32 = 4;
 
-/// posix_fadvise(2). What will be needed is read ahead; other advice is checked and changes nothing.
+/// posix_fadvise(2). What will be needed is read ahead, what will not be leaves the cache; other advice is checked and
+/// changes nothing, for how a file is read is seen when it is.
 pub(super) fn fadvise64(cx: &Curlwp<'_>, a: args::fadvise64) -> SysResult {
     vnode_file(cx, a.fd, Errno::ESPIPE, |_, file| {
         if a.len < 0 || !(0..=5).contains(&a.advice) {
@@ -96,9 +98,16 @@ pub(super) fn fadvise64(cx: &Curlwp<'_>, a: args::fadvise64) -> SysResult {
         if vp.kind == VnodeKind::Fifo {
             return Err(Errno::ESPIPE);
         }
-        if a.advice == POSIX_FADV_WILLNEED && vp.kind == VnodeKind::Regular && a.offset >= 0 {
-            let len = if a.len == 0 { u64::MAX } else { a.len as u64 };
-            pages::readahead(cx, vp, a.offset as u64, len);
+        if vp.kind == VnodeKind::Regular && a.offset >= 0 {
+            let (offset, len) = (
+                a.offset as u64,
+                if a.len == 0 { u64::MAX } else { a.len as u64 },
+            );
+            match a.advice {
+                POSIX_FADV_WILLNEED => pages::readahead(cx, vp, offset, len),
+                POSIX_FADV_DONTNEED => pages::evict(cx, vp, offset, len),
+                _ => {}
+            }
         }
         Ok(0)
     })

@@ -44,13 +44,13 @@ pub(super) fn sethostname(cx: &Curlwp<'_>, a: args::sethostname) -> SysResult {
     Ok(0)
 }
 
-/// sysinfo(2). Memory is the host's, so only a limit given to the kernel shows.
+/// sysinfo(2). The memory is what the kernel's caches may take.
 pub(super) fn sysinfo(cx: &Curlwp<'_>, a: args::sysinfo) -> SysResult {
     let kernel = cx.kernel();
     let up = cx.now(Clock::Realtime).saturating_sub(kernel.boottime());
     let info = Sysinfo {
         uptime: (up / 1_000_000_000) as i64,
-        totalram: kernel.config().memlimit.unwrap_or(0),
+        totalram: kernel.memory_limit(),
         procs: u16::try_from(kernel.proc_count(cx)).unwrap_or(u16::MAX),
         mem_unit: 1,
         ..Sysinfo::default()
