@@ -11,6 +11,7 @@
 pub mod consts;
 mod errno;
 mod layout;
+pub mod ring;
 pub mod stubs;
 pub mod sysproxy;
 pub mod table;

@@ -83,13 +83,11 @@ words! {
         Interrupt = 16,
         /// Client hands over a ring: a memfd goes with the frame.. Word: 0. Answered with a [`RingReply`].
         RingAttach = 17,
-        /// Client interrupts the call that is on the ring whose number is the word. Not answered.
+        /// Client interrupts the call that is on the ring whose number is the word, if it is still the call with that request
+        /// number: a ring's calls are counted from 1. Not answered.
         RingInterrupt = 18,
         /// Client gives the ring back whose number is the word. Not answered.
         RingDetach = 19,
-        /// Client asks which descriptors are ready, and to be told on the readiness connection whose number is the word
-        /// when that changes. Body: [`Watch`] records, answered by the same with `revents` filled.
-        PollWatch = 20,
     }
 }
 
@@ -560,7 +558,7 @@ pub struct HandshakeReply {
     pub pid: i32,
     /// Names the process to `Join`, `Ready` and `Exec` handshakes.
     pub session: Cookie,
-    /// The number of this connection, for `PollWatch` to name a readiness connection.
+    /// The number of this connection, for [`NR_POLLWATCH`](super::NR_POLLWATCH) to name a readiness connection.
     pub connection: u32,
 }
 

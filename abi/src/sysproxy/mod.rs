@@ -22,5 +22,43 @@ pub use frame::*;
 pub use named::{Named, Use, named};
 pub use url::{Url, UrlError};
 
+use crate::table::{ArgDesc, ArgKind, Faction, Len, RetKind, Support, SyscallDesc};
+
+/// A call that the server answers and no kernel knows: which of these descriptors are ready? Arguments: the number of a
+/// readiness connection, an array of [`Watch`], their count. Fills `revents`, answers how many have any, and has a byte
+/// sent on the readiness connection when that may have changed. It replaces what that connection watched before.
+pub const NR_POLLWATCH: u32 = 0x8000_0000;
+
+static POLLWATCH: SyscallDesc = SyscallDesc {
+    nr: NR_POLLWATCH,
+    name: "pollwatch",
+    args: &[
+        ArgDesc {
+            name: "connection",
+            kind: ArgKind::Uint,
+        },
+        ArgDesc {
+            name: "watches",
+            kind: ArgKind::InOut(Len::Times(2, Watch::SIZE as u32)),
+        },
+        ArgDesc {
+            name: "count",
+            kind: ArgKind::Uint,
+        },
+    ],
+    ret: RetKind::Int,
+    faction: Faction::Kern,
+    support: Support::Full,
+};
+
+/// The description of a call as a proxy may carry it: the table's, or [`NR_POLLWATCH`]'s.
+pub fn desc(nr: u32) -> Option<&'static SyscallDesc> {
+    if nr == NR_POLLWATCH {
+        Some(&POLLWATCH)
+    } else {
+        crate::table::desc(nr)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! kernel that runs somewhere else.
 //!
 //! [`raw`] is the core: no allocation and no libc on the path of a call, its own system calls in inline assembly,
-//! callable from several threads and from signal handlers. `Client` is the face for Rust programs and gives the
+//! callable from several threads and from signal handlers. [`Client`] is the face for Rust programs and gives the
 //! typed stubs of [`abi::Syscalls`].
 //!
 //! The crate may use `abi` and nothing of a kernel. It has unsafe code, because it makes system calls and reaches the
@@ -13,4 +13,4 @@
 mod client;
 pub mod raw;
 
-pub use client::Client;
+pub use client::{Client, Reconnect};

@@ -1,0 +1,283 @@
+//! The shared-memory ring: one client thread's way to one server thread on the same machine.
+//!
+//! It is a sealed memfd of [`SIZE`] bytes that the client makes and hands over. One call at a time: the client writes
+//! the request and counts [`REQUEST`] up, the server runs it, writes the reply and counts [`REPLY`] up. Both words are
+//! futexes. Whoever waits spins a little ([`Spin`]), then raises its `ASLEEP` word, looks at the futex once more and
+//! sleeps; whoever counts up looks at the other's `ASLEEP` word and makes the wake-up call only when it is raised. Both
+//! do so in sequentially consistent order, so one of the two sees the other.
+//!
+//! A request may be answered in parts: before [`DONE`], the server may ask for memory or empty the window of written
+//! memory, and the client answers by counting `REQUEST` up again.
+//!
+//! Memory travels in the segments of [`crate::sysproxy`], in two windows: one that the client fills, one that the server
+//! fills. The server copies every head out before it looks at it, because a client may change it at any time; so does
+//! the client, because a server may be another's.
+
+use crate::sysproxy::{Malformed, SegmentHead, padded};
+
+/// Bytes of a window: 256 KiB of data and room for heads.
+pub const WINDOW: usize = 0x41000;
+/// Bytes of a ring.
+pub const SIZE: usize = OUT + WINDOW;
+
+/// `u32`: [`MAGIC`], written by the client before it hands the ring over.
+pub const AT_MAGIC: usize = 0;
+/// `u32`: the host's number of the client thread.
+pub const AT_TID: usize = 4;
+/// `u32` futex: counted up by the client.
+pub const REQUEST: usize = 64;
+/// `u32`: raised while the server sleeps or is about to.
+pub const SERVER_ASLEEP: usize = 68;
+/// `u32` futex: counted up by the server.
+pub const REPLY: usize = 128;
+/// `u32`: raised while the client sleeps or is about to.
+pub const CLIENT_ASLEEP: usize = 132;
+/// `u32`: 0 when the client had better not spin, because there are more rings at work than processors.
+pub const MAY_SPIN: usize = 136;
+/// The request's head, [`RequestHead`].
+pub const REQUEST_HEAD: usize = 192;
+/// The reply's head, [`ReplyHead`].
+pub const REPLY_HEAD: usize = 320;
+/// The window that the client fills: segments of a request, or bytes that were asked for.
+pub const IN: usize = 4096;
+/// The window that the server fills: segments that the call has written.
+pub const OUT: usize = IN + 2 * WINDOW;
+/// Where in the client's window the bytes go that are asked for during a call; the request's segments stay in place.
+pub const ASKED: usize = WINDOW;
+
+/// What a ring begins with.
+pub const MAGIC: u32 = 0x676e_6972;
+
+/// A request's `nr` by which the client answers a part.
+pub const ANSWER: u32 = u32::MAX;
+
+/// What a reply is.
+pub const DONE: u32 = 0;
+/// The server wants the `len` bytes at `addr`.
+pub const WANT: u32 = 1;
+/// The server wants the string at `addr`, at most `len` bytes.
+pub const WANT_STR: u32 = 2;
+/// The window is full: the client writes the segments to its memory and answers.
+pub const PART: u32 = 3;
+
+const _: () = assert!(
+    REQUEST_HEAD + RequestHead::SIZE <= REPLY_HEAD
+        && REPLY_HEAD + ReplyHead::SIZE <= IN
+        && SIZE.is_multiple_of(4096)
+);
+
+macro_rules! head {
+    ($(#[$meta:meta])* $name:ident = $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty,)* }) => {
+        crate::layout::abi_struct! {
+            $(#[$meta])*
+            pub struct $name = $size { $($(#[$fmeta])* $field: $ty,)* }
+        }
+    };
+}
+
+head! {
+    /// The head of a request.
+    RequestHead = 72 {
+        /// The call's number, or [`ANSWER`].
+        nr: u32,
+        /// How many segments are in the window; for an answer, 0 or the errno.
+        count: u32,
+        /// Bytes of them; for an answer, of what was asked for.
+        len: u32,
+        /// Zero.
+        pad: u32,
+        /// Numbers for the descriptors that the call makes, -1 for the lowest free.
+        hint0: i32,
+        /// The second one.
+        hint1: i32,
+        /// The registers.
+        arg0: u64,
+        /// The registers.
+        arg1: u64,
+        /// The registers.
+        arg2: u64,
+        /// The registers.
+        arg3: u64,
+        /// The registers.
+        arg4: u64,
+        /// The registers.
+        arg5: u64,
+    }
+}
+
+impl RequestHead {
+    /// The six registers.
+    pub fn args(&self) -> [u64; 6] {
+        [
+            self.arg0, self.arg1, self.arg2, self.arg3, self.arg4, self.arg5,
+        ]
+    }
+
+    /// A head with these registers.
+    pub fn call(nr: u32, args: &[u64; 6], hints: [i32; 2], count: u32, len: u32) -> RequestHead {
+        let [arg0, arg1, arg2, arg3, arg4, arg5] = *args;
+        RequestHead {
+            nr,
+            count,
+            len,
+            pad: 0,
+            hint0: hints[0],
+            hint1: hints[1],
+            arg0,
+            arg1,
+            arg2,
+            arg3,
+            arg4,
+            arg5,
+        }
+    }
+}
+
+head! {
+    /// The head of a reply.
+    ReplyHead = 40 {
+        /// [`DONE`], [`WANT`], [`WANT_STR`] or [`PART`].
+        kind: u32,
+        /// How many segments are in the window.
+        count: u32,
+        /// Bytes of them.
+        len: u32,
+        /// The errno, or 0.
+        error: i32,
+        /// What the call returned.
+        retval: i64,
+        /// Where the server wants memory from.
+        addr: u64,
+        /// How much.
+        want: u64,
+    }
+}
+
+/// Where the data of a segment lies in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its address in the client's memory.
+    pub addr: u64,
+    /// Its first byte in the window.
+    pub at: usize,
+    /// How many bytes.
+    pub len: usize,
+}
+
+/// Steps over the segment whose head, copied out of the window, stands at `*at`; `end` is where the segments end. The
+/// place it answers lies inside.
+pub fn step(
+    head: &[u8; SegmentHead::SIZE],
+    at: &mut usize,
+    end: usize,
+) -> Result<Place, Malformed> {
+    let head = SegmentHead::decode(head)?;
+    let data = at.checked_add(SegmentHead::SIZE).ok_or(Malformed)?;
+    let len = head.len as usize;
+    let next = data.checked_add(padded(len)).ok_or(Malformed)?;
+    if next > end {
+        return Err(Malformed);
+    }
+    *at = next;
+    Ok(Place {
+        addr: head.addr,
+        at: data,
+        len,
+    })
+}
+
+/// How long to spin before sleeping: longer while that is rewarded, down to nothing while it is not.
+#[derive(Clone, Copy, Debug)]
+pub struct Spin {
+    budget: u32,
+    lost: u32,
+}
+
+impl Spin {
+    /// The most turns of one spin, each a `pause`: some 50 to 100 microseconds.
+    pub const MAX: u32 = 2000;
+    /// Turns of the try that is made now and then after spinning has stopped.
+    const TRY: u32 = 200;
+    /// Sleeps between two such tries.
+    const EVERY: u32 = 8;
+
+    /// Starts with some hope.
+    pub const fn new() -> Spin {
+        Spin {
+            budget: Spin::MAX,
+            lost: 0,
+        }
+    }
+
+    /// How many turns to spin this time.
+    pub const fn turns(&self) -> u32 {
+        if self.budget == 0 && self.lost.is_multiple_of(Spin::EVERY) {
+            Spin::TRY
+        } else {
+            self.budget
+        }
+    }
+
+    /// The wait ended while spinning.
+    pub fn won(&mut self) {
+        self.budget = Spin::MAX;
+        self.lost = 0;
+    }
+
+    /// The wait ended in sleep.
+    pub fn lost(&mut self) {
+        self.lost = self.lost.wrapping_add(1);
+        self.budget = if self.budget > Spin::MAX / 8 {
+            self.budget / 2
+        } else {
+            0
+        };
+    }
+}
+
+impl Default for Spin {
+    fn default() -> Self {
+        Spin::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spinning_stops_when_it_is_not_rewarded_and_comes_back() {
+        let mut spin = Spin::new();
+        for _ in 0..5 {
+            spin.lost();
+        }
+        let tries = (0..80)
+            .filter(|_| {
+                spin.lost();
+                spin.turns() != 0
+            })
+            .count();
+        assert_eq!(tries, 10);
+        spin.won();
+        assert_eq!(spin.turns(), Spin::MAX);
+    }
+
+    #[test]
+    fn a_segment_never_reaches_past_the_end() {
+        let head = |addr, len| SegmentHead { addr, len }.encode();
+        let mut at = 8;
+        assert_eq!(
+            step(&head(5, 9), &mut at, 40),
+            Ok(Place {
+                addr: 5,
+                at: 24,
+                len: 9
+            })
+        );
+        assert_eq!(at, 40);
+        for len in [9, u32::MAX] {
+            assert_eq!(step(&head(5, len), &mut 8, 39), Err(Malformed));
+        }
+        assert_eq!(step(&head(5, 0), &mut (usize::MAX - 3), 39), Err(Malformed));
+    }
+}

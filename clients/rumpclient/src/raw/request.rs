@@ -1,0 +1,95 @@
+//! Marshalling: what goes along with a request, and which memory a server may reach for it.
+
+use abi::sysproxy::{MAX_SEGMENTS, Named, Use, desc, named};
+
+use super::mem::Memory;
+use super::sys::IoVec;
+
+/// One call.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    pub(super) nr: u32,
+    pub(super) args: [u64; 6],
+    pub(super) hints: [i32; 2],
+}
+
+/// Room for composing a request, kept by each thread so that the program's stack, which may be small, is not needed.
+pub(super) struct Scratch {
+    /// What travels with it, by address and length.
+    pub(super) segments: [(u64, u32); MAX_SEGMENTS],
+    /// Header, fixed part, segment heads and short data, one after the other.
+    pub(super) bytes: [u8; 12 << 10],
+    pub(super) iov: [IoVec; 2 * MAX_SEGMENTS + 2],
+}
+
+impl Call {
+    /// Collects the memory that the call will read, as far as it is there, at most `room` bytes with their heads; how
+    /// many segments, and their bytes.
+    pub(super) fn collect(
+        &self,
+        memory: Memory<'_>,
+        segments: &mut [(u64, u32); MAX_SEGMENTS],
+        room: usize,
+    ) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        let Some(desc) = desc(self.nr) else {
+            return (0, 0);
+        };
+        let mut peek = |addr: u64, to: &mut [u8]| memory.read(addr, to);
+        named(desc, &self.args, &mut peek, &mut |range: Named| {
+            let head = abi::sysproxy::SegmentHead::SIZE;
+            let left = room.saturating_sub(bytes + head) / 8 * 8;
+            let len = match range.how {
+                Use::Str => memory.string(range.addr, range.len),
+                Use::In | Use::InOut => {
+                    let len = range.len.min(left);
+                    memory.readable(range.addr, len).then_some(len)
+                }
+                Use::Out => None,
+            };
+            if let Some(len) = len.filter(|&len| len != 0 && len <= left) {
+                segments[count] = (range.addr, len as u32);
+                count += 1;
+                bytes += head + abi::sysproxy::padded(len);
+            }
+            count < MAX_SEGMENTS
+        });
+        (count, bytes)
+    }
+
+    /// Whether the call names this range for that use, so that a server may reach it.
+    pub(super) fn allows(&self, memory: Memory<'_>, addr: u64, len: usize, how: Use) -> bool {
+        let Some(desc) = desc(self.nr) else {
+            return false;
+        };
+        let mut inside = false;
+        let mut peek = |addr: u64, to: &mut [u8]| memory.read(addr, to);
+        let anywhere = named(desc, &self.args, &mut peek, &mut |range: Named| {
+            let fits = match how {
+                Use::Out => range.how.writes(),
+                Use::Str => range.how == Use::Str,
+                Use::In | Use::InOut => matches!(range.how, Use::In | Use::InOut),
+            };
+            inside = inside || fits && range.covers(addr, len);
+            !inside
+        });
+        inside || anywhere
+    }
+
+    /// Whether a signal handler ends it even when it asks for restart, signal(7).
+    pub(super) fn never_restarts(&self) -> bool {
+        use abi::nr;
+        matches!(
+            self.nr,
+            nr::poll
+                | nr::ppoll
+                | nr::select
+                | nr::pselect6
+                | nr::epoll_wait
+                | nr::epoll_pwait
+                | nr::epoll_pwait2
+                | nr::nanosleep
+                | nr::clock_nanosleep
+        )
+    }
+}

@@ -1,0 +1,289 @@
+//! The ring: a thread's own way to a thread of the server, through shared memory. The layout is `abi::ring`'s.
+
+use core::cell::Cell;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use abi::Errno;
+use abi::ring::{
+    ANSWER, ASKED, AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, IN, MAGIC, MAY_SPIN, OUT, PART, REPLY,
+    REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SERVER_ASLEEP, SIZE, Spin, WANT,
+    WANT_STR, WINDOW, step,
+};
+use abi::sysproxy::{Kind, RingReply, SegmentHead, Use, padded};
+
+use super::link::Link;
+use super::mem::{self, Memory};
+use super::request::Call;
+use super::sys;
+use super::thread::Block;
+
+/// A thread's ring. All zero is none.
+pub(super) struct Ring {
+    base: Cell<*mut u8>,
+    number: Cell<u32>,
+    /// The server's word as it was when we last looked.
+    seen: Cell<u32>,
+    calls: Cell<u32>,
+    spin: Cell<Spin>,
+    /// The server did not want one.
+    refused: Cell<bool>,
+}
+
+/// The server does not serve the ring any more.
+pub(super) struct Closed;
+
+impl Ring {
+    /// Whether there is one.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        !self.base.get().is_null()
+    }
+
+    /// Whether there is none and none can be had.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    /// Makes one and hands it to the server. When that fails the thread goes on without.
+    pub(super) fn attach(&self, link: &Link, block: &Block, memory: Memory<'_>) {
+        self.refused.set(true);
+        let Ok(fd) = sys::sealed_memfd(SIZE as u64) else {
+            return;
+        };
+        if let Ok(base) = sys::map_shared(fd, SIZE) {
+            let _ = sys::madvise(base as u64, SIZE as u64, sys::MADV_DONTFORK);
+            self.base.set(base);
+            self.write(AT_MAGIC, &MAGIC.to_le_bytes());
+            self.write(AT_TID, &sys::gettid().to_le_bytes());
+            let answer = link.request(block, memory, Kind::RingAttach, 0, &[], Some(fd));
+            match answer.map(|(body, len)| RingReply::decode(&body[..len])) {
+                Ok(Ok(RingReply { error: 0, ring })) => {
+                    self.number.set(ring);
+                    self.seen.set(0);
+                    self.calls.set(0);
+                    self.spin.set(Spin::new());
+                    self.refused.set(false);
+                }
+                _ => self.unmap(),
+            }
+        }
+        sys::close(fd);
+    }
+
+    /// Gives it back.
+    pub(super) fn detach(&self, link: &Link, block: &Block) {
+        if self.is_open() {
+            self.unmap();
+            link.post(block, Kind::RingDetach, self.number.get(), 0);
+        }
+        self.refused.set(false);
+    }
+
+    /// In a child of fork, where the ring was not inherited.
+    pub(super) fn forget(&self) {
+        self.base.set(ptr::null_mut());
+        self.refused.set(false);
+    }
+
+    fn unmap(&self) {
+        let base = self.base.replace(ptr::null_mut());
+        if !base.is_null() {
+            // SAFETY: our own mapping, and the thread that uses it is here.
+            unsafe { sys::unmap(base, SIZE) };
+        }
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU32 {
+        debug_assert!(self.is_open() && at < SIZE);
+        // SAFETY: an aligned place of the layout in the mapping, which lives while the ring is open.
+        unsafe { AtomicU32::from_ptr(self.base.get().add(at).cast()) }
+    }
+
+    #[inline]
+    fn write(&self, at: usize, from: &[u8]) {
+        debug_assert!(self.is_open() && at + from.len() <= SIZE);
+        // SAFETY: inside the mapping; apart from the slice.
+        unsafe { mem::copy(from.as_ptr(), self.base.get().add(at), from.len()) };
+    }
+
+    #[inline]
+    fn read(&self, at: usize, to: &mut [u8]) {
+        debug_assert!(self.is_open() && at + to.len() <= SIZE);
+        // SAFETY: inside the mapping; apart from the slice.
+        unsafe { mem::copy(self.base.get().add(at), to.as_mut_ptr(), to.len()) };
+    }
+
+    /// Makes a call. `Closed` when the server has given the ring up before it was answered.
+    pub(super) fn call(
+        &self,
+        link: &Link,
+        block: &Block,
+        memory: Memory<'_>,
+        call: &Call,
+    ) -> Result<i64, Closed> {
+        let (count, len) = self.put_request(block, memory, call);
+        let head = RequestHead::call(call.nr, &call.args, call.hints, count, len);
+        self.calls.set(self.calls.get().wrapping_add(1));
+        self.submit(&head);
+        let mut faults = false;
+        let mut interrupted = false;
+        loop {
+            self.wait(link, block, call.never_restarts(), &mut interrupted)?;
+            let mut raw = [0; ReplyHead::SIZE];
+            self.read(REPLY_HEAD, &mut raw);
+            let head = ReplyHead::from_bytes(&raw);
+            match head.kind {
+                DONE => {
+                    faults |= !self.take_written(memory, call, &head);
+                    return Ok(match head.error {
+                        _ if faults => -i64::from(Errno::EFAULT.0),
+                        0 => head.retval,
+                        error => -i64::from(error.clamp(1, 4095)),
+                    });
+                }
+                PART => {
+                    faults |= !self.take_written(memory, call, &head);
+                    self.answer(0, 0);
+                }
+                WANT | WANT_STR => self.put_wanted(memory, call, &head),
+                _ => return Err(Closed),
+            }
+        }
+    }
+
+    /// Puts what the call will read into the window; how many segments, and their bytes.
+    fn put_request(&self, block: &Block, memory: Memory<'_>, call: &Call) -> (u32, u32) {
+        // SAFETY: the scratch belongs to the call that this thread is in.
+        let scratch = unsafe { &mut *block.scratch.get() };
+        let (count, len) = call.collect(memory, &mut scratch.segments, WINDOW);
+        let mut at = IN;
+        for &(addr, len) in &scratch.segments[..count] {
+            self.write(at, &SegmentHead { addr, len }.encode());
+            at += SegmentHead::SIZE;
+            // SAFETY: found readable by `collect`; the window has room for all that it collected.
+            unsafe { mem::copy(addr as *const u8, self.base.get().add(at), len as usize) };
+            at += padded(len as usize);
+        }
+        (count as u32, len as u32)
+    }
+
+    /// Writes to the program's memory what the server has put into its window. False when some of it may not go there.
+    fn take_written(&self, memory: Memory<'_>, call: &Call, reply: &ReplyHead) -> bool {
+        let end = reply.len as usize;
+        if end > WINDOW {
+            return false;
+        }
+        let mut at = 0;
+        for _ in 0..reply.count {
+            let mut raw = [0; SegmentHead::SIZE];
+            if at + raw.len() > end {
+                return false;
+            }
+            self.read(OUT + at, &mut raw);
+            let Ok(place) = step(&raw, &mut at, end) else {
+                return false;
+            };
+            let may = call.allows(memory, place.addr, place.len, Use::Out)
+                && memory.writable(place.addr, place.len);
+            if !may {
+                return false;
+            }
+            let from = self.base.get().wrapping_add(OUT + place.at);
+            // SAFETY: the source lies in the window, by `step`; the destination is writable and is what the call names
+            // as its buffer.
+            unsafe { mem::copy(from, place.addr as *mut u8, place.len) };
+        }
+        true
+    }
+
+    /// Puts memory that the server wants into the window, if it may have it.
+    fn put_wanted(&self, memory: Memory<'_>, call: &Call, reply: &ReplyHead) {
+        let want = usize::try_from(reply.want).unwrap_or(0).min(WINDOW);
+        let (len, how) = if reply.kind == WANT_STR {
+            (memory.string(reply.addr, want), Use::Str)
+        } else {
+            (memory.readable(reply.addr, want).then_some(want), Use::In)
+        };
+        match len.filter(|&len| call.allows(memory, reply.addr, len, how)) {
+            Some(len) => {
+                let to = self.base.get().wrapping_add(IN + ASKED);
+                // SAFETY: found readable; the window's second half has room for it.
+                unsafe { mem::copy(reply.addr as *const u8, to, len) };
+                self.answer(0, len as u32);
+            }
+            None => self.answer(Errno::EFAULT.0 as u32, 0),
+        }
+    }
+
+    fn answer(&self, error: u32, len: u32) {
+        self.submit(&RequestHead {
+            nr: ANSWER,
+            count: error,
+            len,
+            ..RequestHead::default()
+        });
+    }
+
+    #[inline]
+    fn submit(&self, head: &RequestHead) {
+        self.write(REQUEST_HEAD, &head.to_bytes());
+        let word = self.word(REQUEST);
+        word.fetch_add(1, Ordering::SeqCst);
+        if self.word(SERVER_ASLEEP).load(Ordering::SeqCst) != 0 {
+            sys::futex_wake(word, 1, true);
+        }
+    }
+
+    /// Waits until the server has counted its word up. A signal that asks for it interrupts the call.
+    fn wait(
+        &self,
+        link: &Link,
+        block: &Block,
+        never_restarts: bool,
+        interrupted: &mut bool,
+    ) -> Result<(), Closed> {
+        let word = self.word(REPLY);
+        if self.word(MAY_SPIN).load(Ordering::Relaxed) != 0 {
+            let mut spin = self.spin.get();
+            for _ in 0..spin.turns() {
+                if self.look(word.load(Ordering::Acquire))? {
+                    spin.won();
+                    self.spin.set(spin);
+                    return Ok(());
+                }
+                core::hint::spin_loop();
+            }
+            spin.lost();
+            self.spin.set(spin);
+        }
+        let asleep = self.word(CLIENT_ASLEEP);
+        asleep.store(1, Ordering::SeqCst);
+        let time = never_restarts.then_some(3600);
+        while !self.look(word.load(Ordering::SeqCst))? {
+            let end = sys::futex_wait(word, self.seen.get(), true, time);
+            if end == Err(Errno::EINTR) && !*interrupted {
+                *interrupted = true;
+                let call = u64::from(self.calls.get());
+                link.post(block, Kind::RingInterrupt, self.number.get(), call);
+            }
+        }
+        asleep.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the server has counted up to `value`.
+    #[inline]
+    fn look(&self, value: u32) -> Result<bool, Closed> {
+        let seen = self.seen.replace(value);
+        if value == seen {
+            return Ok(false);
+        }
+        if self.word(AT_MAGIC).load(Ordering::Relaxed) != MAGIC {
+            self.unmap();
+            return Err(Closed);
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,281 @@
+//! A client: a process of the kernel with its connections, its lwps and its rings.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use abi::Errno;
+use abi::sysproxy::{Class, Cookie, CopyData, ErrorWord, Kind};
+use kern::{Kernel, KernelMemory, Lwp, LwpHandle, Proc};
+
+use crate::conn::lock;
+use crate::ring::RingControl;
+
+/// Calls that one client may have in flight, with its rings.
+const MAX_IN_FLIGHT: usize = 1024;
+/// Lwps that are kept for the next call.
+const KEEP: usize = 16;
+
+/// Where a client is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Alive,
+    /// The calls of the old program are being waited for.
+    InExec,
+    /// Its last connection is gone.
+    Dead,
+}
+
+/// One process. Locks, in this order: `rings`, `state`; `connections` is the core's to change.
+pub(crate) struct Client {
+    kernel: Arc<Kernel>,
+    pub(crate) proc: Arc<Proc>,
+    /// Names it to further connections.
+    pub(crate) session: Cookie,
+    /// Connections that keep it alive.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) rings: Mutex<HashMap<u32, Arc<RingControl>>>,
+    state: Mutex<State>,
+    quiet: Condvar,
+}
+
+struct State {
+    life: Life,
+    /// Keeps the process while no call runs.
+    main: Option<LwpHandle>,
+    idle: Vec<Runner>,
+    /// Lwps in a call, and those that serve rings.
+    running: Vec<Arc<Slot>>,
+}
+
+/// An lwp for one call at a time.
+pub(crate) struct Runner {
+    pub(crate) handle: LwpHandle,
+    pub(crate) slot: Arc<Slot>,
+}
+
+impl Runner {
+    fn new(handle: LwpHandle) -> Runner {
+        Runner {
+            slot: Arc::new(Slot {
+                lwp: handle.lwp().clone(),
+                kernel: handle.kernel().clone(),
+                exchange: Mutex::default(),
+                answered: Condvar::new(),
+            }),
+            handle,
+        }
+    }
+
+    /// After a call: an interrupt that came for it is not the next call's.
+    pub(crate) fn settle(&self) {
+        let sleeper = self.slot.lwp.sleeper();
+        if sleeper.is_interrupted() {
+            sleeper.clear();
+            if self.slot.lwp.proc().is_exiting() {
+                self.slot.interrupt();
+            }
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(main: LwpHandle, session: Cookie) -> Client {
+        Client {
+            kernel: main.kernel().clone(),
+            proc: main.lwp().proc().clone(),
+            session,
+            connections: AtomicUsize::new(0),
+            rings: Mutex::default(),
+            state: Mutex::new(State {
+                life: Life::Alive,
+                main: Some(main),
+                idle: Vec::new(),
+                running: Vec::new(),
+            }),
+            quiet: Condvar::new(),
+        }
+    }
+
+    /// An lwp for a call. Refused when the client has too many, is in an exec, or is gone.
+    pub(crate) fn runner(&self) -> Result<Runner, ErrorWord> {
+        let mut state = lock(&self.state);
+        match state.life {
+            Life::Alive => {}
+            Life::InExec => return Err(ErrorWord::InExec),
+            Life::Dead => return Err(ErrorWord::Auth),
+        }
+        if state.running.len() >= MAX_IN_FLIGHT {
+            return Err(ErrorWord::TryAgain);
+        }
+        if let Some(runner) = state.idle.pop() {
+            state.running.push(runner.slot.clone());
+            return Ok(runner);
+        }
+        drop(state);
+        let handle = self
+            .kernel
+            .newlwp(self.proc.pid)
+            .map_err(|_| ErrorWord::TryAgain)?;
+        let runner = Runner::new(handle);
+        lock(&self.state).running.push(runner.slot.clone());
+        Ok(runner)
+    }
+
+    /// The call is over. Keeps the lwp for another one, if the process lives.
+    pub(crate) fn put_back(&self, runner: Runner) {
+        runner.settle();
+        let mut state = lock(&self.state);
+        state.running.retain(|s| !Arc::ptr_eq(s, &runner.slot));
+        if state.running.is_empty() {
+            self.quiet.notify_all();
+        }
+        if state.life != Life::Dead && state.idle.len() < KEEP {
+            state.idle.push(runner);
+            return;
+        }
+        // Dropping it enters the kernel, and may end the process.
+        drop(state);
+        drop(runner);
+    }
+
+    /// Does something as the process, outside any call. `ESRCH` when it is gone.
+    pub(crate) fn with_main<R>(&self, f: impl FnOnce(&LwpHandle) -> R) -> Result<R, Errno> {
+        let runner = self.runner().map_err(ErrorWord::errno)?;
+        let result = f(&runner.handle);
+        self.put_back(runner);
+        Ok(result)
+    }
+
+    /// Waits until no call runs, having interrupted those that do; no new ones begin meanwhile. False when an exec is
+    /// under way already, or the client is gone.
+    pub(crate) fn quiesce(&self) -> bool {
+        let mut state = lock(&self.state);
+        if state.life != Life::Alive {
+            return false;
+        }
+        state.life = Life::InExec;
+        for slot in &state.running {
+            slot.interrupt();
+        }
+        while !state.running.is_empty() {
+            state = self
+                .quiet
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.life == Life::InExec {
+            state.life = Life::Alive;
+        }
+        state.life == Life::Alive
+    }
+
+    /// The end: interrupts every lwp, and gives up those that are not in a call. The last one takes the process along.
+    pub(crate) fn end(&self) {
+        let kernel = &self.kernel;
+        kernel.implicit(&KernelMemory, |cx| kernel.proc_exit(cx, &self.proc));
+        for ring in std::mem::take(&mut *lock(&self.rings)).into_values() {
+            ring.close();
+        }
+        let mut state = lock(&self.state);
+        state.life = Life::Dead;
+        let gone = (state.main.take(), std::mem::take(&mut state.idle));
+        drop(state);
+        drop(gone);
+    }
+
+    /// Whether its last connection is gone.
+    pub(crate) fn is_dead(&self) -> bool {
+        lock(&self.state).life == Life::Dead
+    }
+
+    /// A connection that keeps it alive is gone; true for the last one.
+    pub(crate) fn lose_connection(&self) -> bool {
+        self.connections.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+}
+
+/// What others do to a call in flight: interrupt it, and bring it memory it has asked for.
+pub(crate) struct Slot {
+    lwp: Arc<Lwp>,
+    kernel: Arc<Kernel>,
+    exchange: Mutex<Exchange>,
+    answered: Condvar,
+}
+
+#[derive(Default)]
+struct Exchange {
+    asked: Option<(Kind, usize)>,
+    answer: Option<Result<Vec<u8>, Errno>>,
+}
+
+impl Slot {
+    /// The lwp leaves its sleep with `EINTR`.
+    pub(crate) fn interrupt(&self) {
+        self.lwp.sleeper().interrupt(&**self.kernel.host());
+    }
+
+    /// Notes what the client is about to be asked for.
+    pub(crate) fn ask(&self, kind: Kind, len: usize) {
+        *lock(&self.exchange) = Exchange {
+            asked: Some((kind, len)),
+            answer: None,
+        };
+    }
+
+    /// Waits for the answer; `None` when there is none until the deadline, `EFAULT` when `gone` says so.
+    pub(crate) fn answer(
+        &self,
+        deadline: Instant,
+        gone: impl Fn() -> bool,
+    ) -> Option<Result<Vec<u8>, Errno>> {
+        let mut exchange = lock(&self.exchange);
+        loop {
+            if let Some(answer) = exchange.answer.take() {
+                return Some(answer);
+            }
+            if gone() {
+                return Some(Err(Errno::EFAULT));
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            exchange = self
+                .answered
+                .wait_timeout(exchange, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Brings what the client has answered. False when nobody asked for that, or for so much.
+    pub(crate) fn bring(&self, class: Class, kind: Kind, body: &[u8]) -> bool {
+        let mut exchange = lock(&self.exchange);
+        let Some((asked, len)) = exchange.asked.take() else {
+            return false;
+        };
+        let answer = match class {
+            Class::Error => Err(Errno::EFAULT),
+            _ => match CopyData::decode(body) {
+                Ok(copy) if kind == Kind::Copyin && copy.data.len() == len => {
+                    Ok(copy.data.to_vec())
+                }
+                Ok(copy) if kind == Kind::Copyinstr && copy.data.len() <= len => {
+                    Ok(copy.data.to_vec())
+                }
+                _ => return false,
+            },
+        };
+        if asked != kind {
+            return false;
+        }
+        exchange.answer = Some(answer);
+        self.answered.notify_all();
+        true
+    }
+
+    /// Has a waiting call look whether its client is gone.
+    pub(crate) fn wake(&self) {
+        drop(lock(&self.exchange));
+        self.answered.notify_all();
+    }
+}

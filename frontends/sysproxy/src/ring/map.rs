@@ -1,0 +1,113 @@
+//! The memory of a ring, which a client may change at any moment.
+//!
+//! Nothing here makes a reference to the shared bytes: they are copied in and out by an instruction that the compiler
+//! cannot look into, and the futex words are atomics. What was copied out is ours and no longer changes.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU32;
+
+use abi::ring::{AT_MAGIC, MAGIC, SIZE};
+use rustix::fs::SealFlags;
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// A mapped ring.
+pub(crate) struct Map {
+    base: NonNull<u8>,
+}
+
+// SAFETY: the memory belongs to no thread, and every access to it is atomic or made by `copy`, which assumes nothing.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps what a client has handed over: a memfd of the right size that cannot shrink under us, and a ring.
+    pub(crate) fn new(memfd: &OwnedFd) -> io::Result<Map> {
+        let bad = || io::Error::from(io::ErrorKind::InvalidInput);
+        let seals = rustix::fs::fcntl_get_seals(memfd).map_err(|_| bad())?;
+        let size = rustix::fs::fstat(memfd)?.st_size;
+        if !seals.contains(SealFlags::SHRINK) || size != SIZE as i64 {
+            return Err(bad());
+        }
+        // SAFETY: a new mapping at an address that the host chooses; it cannot fault, because the file has the size and
+        // is sealed against shrinking.
+        let base = unsafe {
+            rustix::mm::mmap(
+                ptr::null_mut(),
+                SIZE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                memfd,
+                0,
+            )?
+        };
+        let map = Map {
+            base: NonNull::new(base.cast()).ok_or_else(bad)?,
+        };
+        let mut magic = [0; 4];
+        map.read(AT_MAGIC, &mut magic);
+        if u32::from_le_bytes(magic) == MAGIC {
+            Ok(map)
+        } else {
+            Err(bad())
+        }
+    }
+
+    /// The futex word at a place.
+    pub(crate) fn word(&self, at: usize) -> &AtomicU32 {
+        assert!(at.is_multiple_of(4) && at < SIZE, "a place of the layout");
+        // SAFETY: inside the mapping and aligned, and the mapping lives as long as `self`. The client too treats it as
+        // an atomic; if it does not, the value is whatever it is.
+        unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(at).cast()) }
+    }
+
+    /// Copies out of the ring. What would lie outside is not touched.
+    pub(crate) fn read(&self, at: usize, to: &mut [u8]) {
+        if at <= SIZE && to.len() <= SIZE - at {
+            // SAFETY: the source lies inside the mapping, the destination is a slice of that length; they are apart.
+            unsafe { copy(self.base.as_ptr().add(at), to.as_mut_ptr(), to.len()) };
+        }
+    }
+
+    /// Copies into the ring. What would lie outside is not touched.
+    pub(crate) fn write(&self, at: usize, from: &[u8]) {
+        if at <= SIZE && from.len() <= SIZE - at {
+            // SAFETY: the destination lies inside the mapping, the source is a slice of that length; they are apart.
+            unsafe { copy(from.as_ptr(), self.base.as_ptr().add(at), from.len()) };
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nothing borrowed from it is left.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), SIZE) };
+    }
+}
+
+/// Copies bytes that another process may be changing, so that whatever they are when they are read is what arrives.
+///
+/// # Safety
+/// Both ranges are mapped, the destination writable, and they do not overlap.
+#[inline]
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise; the direction flag is clear, as everywhere in Rust.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") len => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    for i in 0..len {
+        // SAFETY: the caller's promise, byte by byte.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+    }
+}

@@ -1,0 +1,233 @@
+//! The memory of a client behind a ring.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use abi::ring::{
+    ANSWER, ASKED, IN, OUT, PART, Place, REQUEST_HEAD, ReplyHead, RequestHead, WANT, WANT_STR,
+    WINDOW, step,
+};
+use abi::sysproxy::{MAX_SEGMENTS, SegmentHead, padded};
+use abi::{Errno, UserAddr};
+use kern::{PathBytes, UserMemory};
+use smallvec::SmallVec;
+use sync::Cpu;
+
+use super::Ring;
+use crate::conn::PATIENCE;
+
+/// The memory of one call on a ring.
+pub(crate) struct RingMemory<'a> {
+    ring: RefCell<&'a mut Ring>,
+    /// What came with the request, and last what was asked for; places are relative to the client's window.
+    known: RefCell<SmallVec<[Place; 8]>>,
+    /// How many of those came with the request.
+    given: usize,
+    written: RefCell<Written>,
+}
+
+/// Segments in the server's window.
+#[derive(Default)]
+struct Written {
+    count: u32,
+    len: usize,
+    /// Where the last segment's head lies, and its address and length.
+    last: (usize, u64, usize),
+}
+
+impl<'a> RingMemory<'a> {
+    /// Memory for a call; `None` when the request's segments make no sense.
+    pub(crate) fn new(ring: &'a mut Ring, head: &RequestHead) -> Option<RingMemory<'a>> {
+        let end = head.len as usize;
+        if head.count as usize > MAX_SEGMENTS || end > WINDOW {
+            return None;
+        }
+        let mut known = SmallVec::new();
+        let mut at = 0;
+        for _ in 0..head.count {
+            let mut raw = [0; SegmentHead::SIZE];
+            ring.map().read(IN + at, &mut raw);
+            known.push(step(&raw, &mut at, end).ok()?);
+        }
+        Some(RingMemory {
+            ring: RefCell::new(ring),
+            given: known.len(),
+            known: RefCell::new(known),
+            written: RefCell::default(),
+        })
+    }
+
+    /// How many segments are in the window, and how many bytes they take.
+    pub(crate) fn written(&self) -> (u32, u32) {
+        let written = self.written.borrow();
+        (written.count, written.len as u32)
+    }
+
+    /// Copies what is known of the memory from `addr` on; how much.
+    fn take(&self, addr: u64, to: &mut [u8]) -> usize {
+        let place = self.find(addr);
+        let n = place.len.min(to.len());
+        self.ring.borrow().map().read(IN + place.at, &mut to[..n]);
+        n
+    }
+
+    /// Where the memory from `addr` on is known; a place without length when it is not.
+    fn find(&self, addr: u64) -> Place {
+        for place in self.known.borrow().iter() {
+            if let Some(skip) = addr.checked_sub(place.addr)
+                && skip < place.len as u64
+            {
+                return Place {
+                    addr,
+                    at: place.at + skip as usize,
+                    len: place.len - skip as usize,
+                };
+            }
+        }
+        Place {
+            addr,
+            at: 0,
+            len: 0,
+        }
+    }
+
+    /// Asks the client for something and waits for its answer.
+    fn exchange(&self, cpu: &Cpu<'_>, ask: &ReplyHead) -> Result<RequestHead, Errno> {
+        let mut ring = self.ring.borrow_mut();
+        cpu.unscheduled(|| {
+            ring.reply(ask);
+            let answer = ring.wait(Some(Instant::now() + PATIENCE));
+            if answer.is_err() {
+                ring.control.close();
+                return Err(Errno::EFAULT);
+            }
+            let mut raw = [0; RequestHead::SIZE];
+            ring.map().read(REQUEST_HEAD, &mut raw);
+            let head = RequestHead::from_bytes(&raw);
+            if head.nr != ANSWER || head.count != 0 {
+                return Err(Errno::EFAULT);
+            }
+            Ok(head)
+        })
+    }
+
+    fn fetch(&self, cpu: &Cpu<'_>, kind: u32, addr: u64, want: usize) -> Result<(), Errno> {
+        let want = want.min(WINDOW);
+        let ask = ReplyHead {
+            kind,
+            addr,
+            want: want as u64,
+            ..ReplyHead::default()
+        };
+        let answer = self.exchange(cpu, &ask)?;
+        let len = answer.len as usize;
+        if len == 0 || len > want || (kind == WANT && len != want) {
+            return Err(Errno::EFAULT);
+        }
+        let mut known = self.known.borrow_mut();
+        known.truncate(self.given);
+        known.push(Place {
+            addr,
+            at: ASKED,
+            len,
+        });
+        Ok(())
+    }
+}
+
+impl UserMemory for RingMemory<'_> {
+    fn copyin(&self, cpu: &Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < to.len() {
+            let addr = from.add(done).0;
+            let n = self.take(addr, &mut to[done..]);
+            if n == 0 {
+                self.fetch(cpu, WANT, addr, to.len() - done)?;
+            }
+            done += n;
+        }
+        Ok(())
+    }
+
+    fn copyout(&self, cpu: &Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < from.len() {
+            let addr = to.add(done).0;
+            let n = {
+                let mut written = self.written.borrow_mut();
+                written.append(self.ring.borrow().map(), addr, &from[done..])
+            };
+            if n == 0 {
+                let (count, len) = self.written();
+                let part = ReplyHead {
+                    kind: PART,
+                    count,
+                    len,
+                    ..ReplyHead::default()
+                };
+                self.exchange(cpu, &part)?;
+                *self.written.borrow_mut() = Written::default();
+            }
+            done += n;
+        }
+        Ok(())
+    }
+
+    fn copyinstr(
+        &self,
+        cpu: &Cpu<'_>,
+        from: UserAddr,
+        max: usize,
+        to: &mut PathBytes,
+    ) -> Result<(), Errno> {
+        let mut len = 0;
+        let mut piece = [0; 256];
+        while len <= max {
+            let addr = from.add(len).0;
+            let room = piece.len().min(max + 1 - len);
+            let n = self.take(addr, &mut piece[..room]);
+            if n == 0 {
+                self.fetch(cpu, WANT_STR, addr, max + 1 - len)?;
+                continue;
+            }
+            if let Some(end) = piece[..n].iter().position(|&b| b == 0) {
+                to.extend_from_slice(&piece[..end]);
+                return Ok(());
+            }
+            to.extend_from_slice(&piece[..n]);
+            len += n;
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+}
+
+impl Written {
+    /// Puts as much of `data` into the window as fits; how much.
+    fn append(&mut self, map: &super::map::Map, addr: u64, data: &[u8]) -> usize {
+        let (head, start, len) = self.last;
+        let continues = self.count != 0 && start.wrapping_add(len as u64) == addr;
+        if !continues {
+            if self.count as usize == MAX_SEGMENTS || self.len + SegmentHead::SIZE >= WINDOW {
+                return 0;
+            }
+            self.count += 1;
+            self.last = (self.len, addr, 0);
+        }
+        let (head, start, len) = if continues {
+            (head, start, len)
+        } else {
+            self.last
+        };
+        let begin = head + SegmentHead::SIZE;
+        let n = data.len().min(WINDOW - begin - len);
+        map.write(OUT + begin + len, &data[..n]);
+        let raw = SegmentHead {
+            addr: start,
+            len: (len + n) as u32,
+        };
+        map.write(OUT + head, &raw.encode());
+        self.last.2 = len + n;
+        self.len = begin + padded(len + n);
+        n
+    }
+}

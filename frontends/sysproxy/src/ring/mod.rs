@@ -1,0 +1,316 @@
+//! Rings: one thread here for one thread of a client, with shared memory between them. The layout is `abi::ring`'s.
+
+mod map;
+mod memory;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use abi::ring::{
+    AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, MAY_SPIN, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD,
+    ReplyHead, RequestHead, SERVER_ASLEEP, Spin,
+};
+use abi::sysproxy::{ErrorWord, Header, RingReply};
+use abi::{Errno, SysResult};
+use rustix::thread::futex;
+use rustix::time::Timespec;
+
+use crate::client::{Client, Runner, Slot};
+use crate::conn::{Conn, lock};
+use crate::core::Core;
+use crate::worker::Next;
+use map::Map;
+use memory::RingMemory;
+
+/// How often an idle ring's thread looks whether its client's thread still lives.
+const LOOK: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
+
+/// A ring as others reach it.
+pub(crate) struct RingControl {
+    map: Map,
+    closing: AtomicBool,
+    slot: Arc<Slot>,
+    now: Mutex<Now>,
+}
+
+/// Which call is on the ring, and which one is to be interrupted.
+#[derive(Default)]
+struct Now {
+    running: Option<u32>,
+    interrupted: Option<u32>,
+}
+
+impl RingControl {
+    /// Interrupts a call, if it is the present one or one that has not begun.
+    pub(crate) fn interrupt(&self, call: u32) {
+        let mut now = lock(&self.now);
+        now.interrupted = Some(call);
+        if now.running == Some(call) {
+            self.slot.interrupt();
+        }
+    }
+
+    /// Has the thread leave, and tells the client that nobody is here any more.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.map.write(AT_MAGIC, &[0; 4]);
+        for at in [REQUEST, REPLY] {
+            let word = self.map.word(at);
+            word.fetch_xor(1 << 31, Ordering::SeqCst);
+            let _ = futex::wake(word, futex::Flags::empty(), u32::MAX >> 1);
+        }
+        self.slot.interrupt();
+    }
+
+    fn begin(&self, call: u32) {
+        let mut now = lock(&self.now);
+        now.running = Some(call);
+        if now.interrupted == Some(call) {
+            self.slot.interrupt();
+        }
+    }
+
+    fn end(&self) {
+        lock(&self.now).running = None;
+    }
+}
+
+impl Core {
+    /// A client hands a ring over.
+    pub(crate) fn ring_attach(
+        self: &Arc<Self>,
+        conn: &Arc<Conn>,
+        client: &Arc<Client>,
+        header: Header,
+    ) -> Next {
+        let reply = match self.ring_start(conn, client) {
+            Ok(ring) => RingReply { error: 0, ring },
+            Err(Errno(error)) => RingReply { error, ring: 0 },
+        };
+        conn.respond(header, &reply.encode())
+    }
+
+    fn ring_start(self: &Arc<Self>, conn: &Arc<Conn>, client: &Arc<Client>) -> Result<u32, Errno> {
+        let memfd = conn.take_fd().ok_or(Errno::EINVAL)?;
+        if self.rings.fetch_add(1, Ordering::SeqCst) >= self.options.max_rings {
+            self.rings.fetch_sub(1, Ordering::SeqCst);
+            return Err(Errno::EAGAIN);
+        }
+        let count = RingCount(self.clone());
+        let map = Map::new(&memfd).map_err(|_| Errno::EINVAL)?;
+        let runner = client.runner().map_err(ErrorWord::errno)?;
+        let control = Arc::new(RingControl {
+            map,
+            closing: AtomicBool::new(false),
+            slot: runner.slot.clone(),
+            now: Mutex::default(),
+        });
+        let number = self.next_ring.fetch_add(1, Ordering::Relaxed);
+        lock(&client.rings).insert(number, control.clone());
+        if client.is_dead() {
+            control.close();
+        }
+        let peer = peer_pid(conn);
+        let mut ring = Ring {
+            core: self.clone(),
+            client: client.clone(),
+            control,
+            number,
+            peer,
+            spin: Spin::new(),
+            seen: 0,
+            runner: Some(runner),
+            _count: count,
+        };
+        // When the thread does not start, the ring is dropped, and all it has with it.
+        self.spawn("sysproxy-ring", move |_| ring.serve())
+            .map_err(|_| Errno::EAGAIN)?;
+        Ok(number)
+    }
+}
+
+fn peer_pid(conn: &Conn) -> Option<i32> {
+    let cred = rustix::net::sockopt::socket_peercred(conn.socket()).ok()?;
+    Some(cred.pid.as_raw_nonzero().get())
+}
+
+/// Counts a ring out when it is gone.
+struct RingCount(Arc<Core>);
+
+impl Drop for RingCount {
+    fn drop(&mut self) {
+        self.0.rings.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The server's end of a ring; belongs to its thread.
+pub(crate) struct Ring {
+    core: Arc<Core>,
+    client: Arc<Client>,
+    pub(crate) control: Arc<RingControl>,
+    number: u32,
+    peer: Option<i32>,
+    spin: Spin,
+    /// The client's word as it was when we last looked.
+    seen: u32,
+    runner: Option<Runner>,
+    _count: RingCount,
+}
+
+/// Why waiting for the client ended without a request.
+pub(crate) struct Closed;
+
+impl Ring {
+    fn serve(&mut self) {
+        let Some(runner) = self.runner.take() else {
+            return;
+        };
+        self.core.rings_awake.fetch_add(1, Ordering::SeqCst);
+        let mut calls = 0u32;
+        while self.wait(None).is_ok() {
+            calls = calls.wrapping_add(1);
+            let mut raw = [0; RequestHead::SIZE];
+            self.control.map.read(REQUEST_HEAD, &mut raw);
+            let head = RequestHead::from_bytes(&raw);
+            let (result, count, len) = self.call(&runner, calls, &head);
+            self.reply(&ReplyHead {
+                kind: DONE,
+                count,
+                len,
+                error: result.err().map_or(0, |e| e.0),
+                retval: result.unwrap_or(0),
+                ..ReplyHead::default()
+            });
+            self.core.after(head.nr);
+        }
+        self.core.rings_awake.fetch_sub(1, Ordering::SeqCst);
+        lock(&self.client.rings).remove(&self.number);
+        self.client.put_back(runner);
+    }
+
+    fn call(&mut self, runner: &Runner, call: u32, head: &RequestHead) -> (SysResult, u32, u32) {
+        let (core, client, control) =
+            (self.core.clone(), self.client.clone(), self.control.clone());
+        let Some(memory) = RingMemory::new(self, head) else {
+            return (Err(Errno::EINVAL), 0, 0);
+        };
+        control.begin(call);
+        let hints = [head.hint0, head.hint1];
+        let result = core.run(&client, runner, &memory, head.nr, hints, &head.args());
+        control.end();
+        runner.settle();
+        let (count, len) = memory.written();
+        (result, count, len)
+    }
+
+    /// Publishes a reply and wakes the client if it sleeps.
+    pub(crate) fn reply(&self, head: &ReplyHead) {
+        let map = &self.control.map;
+        map.write(REPLY_HEAD, &head.to_bytes());
+        let may_spin = u32::from(self.may_spin());
+        map.word(MAY_SPIN).store(may_spin, Ordering::Relaxed);
+        map.word(REPLY).fetch_add(1, Ordering::SeqCst);
+        if map.word(CLIENT_ASLEEP).load(Ordering::SeqCst) != 0 {
+            let _ = futex::wake(map.word(REPLY), futex::Flags::empty(), 1);
+        }
+    }
+
+    /// Spinning helps while each ring that is awake can have two processors.
+    fn may_spin(&self) -> bool {
+        self.core.rings_awake.load(Ordering::Relaxed) * 2 <= self.core.cpus
+    }
+
+    /// Waits until the client has counted its word up; until the deadline, if there is one.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<(), Closed> {
+        let control = self.control.clone();
+        let word = control.map.word(REQUEST);
+        if self.may_spin() {
+            for _ in 0..self.spin.turns() {
+                if self.look(word.load(Ordering::Acquire))? {
+                    self.spin.won();
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+            }
+            self.spin.lost();
+        }
+        self.core.rings_awake.fetch_sub(1, Ordering::SeqCst);
+        let result = self.sleep(deadline);
+        control.map.word(SERVER_ASLEEP).store(0, Ordering::Relaxed);
+        self.core.rings_awake.fetch_add(1, Ordering::SeqCst);
+        result
+    }
+
+    /// Whether the client has counted up to `value`.
+    fn look(&mut self, value: u32) -> Result<bool, Closed> {
+        if value == self.seen {
+            return Ok(false);
+        }
+        self.seen = value;
+        if self.control.closing.load(Ordering::SeqCst) {
+            return Err(Closed);
+        }
+        Ok(true)
+    }
+
+    fn sleep(&mut self, deadline: Option<Instant>) -> Result<(), Closed> {
+        let control = self.control.clone();
+        let word = control.map.word(REQUEST);
+        control.map.word(SERVER_ASLEEP).store(1, Ordering::SeqCst);
+        loop {
+            if control.closing.load(Ordering::SeqCst) {
+                return Err(Closed);
+            }
+            if self.look(word.load(Ordering::SeqCst))? {
+                return Ok(());
+            }
+            let time = match deadline {
+                None => LOOK,
+                Some(at) => {
+                    let left = at.checked_duration_since(Instant::now()).ok_or(Closed)?;
+                    Timespec {
+                        tv_sec: left.as_secs() as i64,
+                        tv_nsec: i64::from(left.subsec_nanos()),
+                    }
+                }
+            };
+            let end = futex::wait(word, futex::Flags::empty(), self.seen, Some(&time));
+            let timed_out = end == Err(rustix::io::Errno::TIMEDOUT);
+            if timed_out && deadline.is_none() && !self.client_lives() {
+                return Err(Closed);
+            }
+        }
+    }
+
+    /// Whether the client's thread is still there, as far as can be seen.
+    fn client_lives(&self) -> bool {
+        let mut tid = [0; 4];
+        self.control.map.read(AT_TID, &mut tid);
+        let Some(pid) = self.peer else {
+            return true;
+        };
+        let tasks = format!("/proc/{pid}/task");
+        let gone = |path: &str| {
+            std::fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        };
+        gone(&tasks) || !gone(&format!("{tasks}/{}", u32::from_le_bytes(tid)))
+    }
+
+    pub(crate) fn map(&self) -> &Map {
+        &self.control.map
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if let Some(runner) = self.runner.take() {
+            lock(&self.client.rings).remove(&self.number);
+            self.client.put_back(runner);
+        }
+    }
+}
