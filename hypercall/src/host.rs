@@ -123,6 +123,13 @@ pub trait BackingFile: Send + Sync {
     fn size(&self) -> Result<u64, Errno>;
     /// Cuts or extends (with zeroes) the file.
     fn set_size(&self, size: u64) -> Result<(), Errno>;
+    /// Claims `size` bytes from `start` on (`None`: to the end, however far) for as long as the file is open: alone (`alone`), or
+    /// together with others who do not write. `EBUSY` when another open file of this host has a claim that is in the way. Only
+    /// claims are compared; nobody is kept from reading and writing. Files that nobody else can open need none.
+    fn claim(&self, start: u64, size: Option<u64>, alone: bool) -> Result<(), Errno> {
+        let _ = (start, size, alone);
+        Ok(())
+    }
     /// Starts requests, in any order; each completes on its own through its `done`. Does not block.
     fn submit(&self, batch: Vec<BlockRequest>);
     /// The host descriptor behind the file where there is one, for passing to clients.

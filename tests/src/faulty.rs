@@ -92,6 +92,10 @@ impl BackingFile for FaultyFile {
         self.file.set_size(size)
     }
 
+    fn claim(&self, start: u64, size: Option<u64>, alone: bool) -> Result<(), Errno> {
+        self.file.claim(start, size, alone)
+    }
+
     fn submit(&self, batch: Vec<BlockRequest>) {
         let mut good = Vec::new();
         for request in batch {

@@ -85,7 +85,7 @@ pub(crate) fn mount(cx: &Curlwp<'_>, request: &MountRequest<'_>) -> Result<(), E
         ));
     })?;
     let _changing = vfs.mounts.changing.lock(cx.cpu());
-    let device = device_of(cx, request.source);
+    let device = device_of(cx, request.source)?;
     if let Some(device) = &device
         && vfs.mounts.uses(cx, device)
     {
@@ -114,13 +114,18 @@ pub(crate) fn mount(cx: &Curlwp<'_>, request: &MountRequest<'_>) -> Result<(), E
     })
 }
 
-/// What the source names, if it names a block device of ours.
-fn device_of(cx: &Curlwp<'_>, source: &[u8]) -> Option<Arc<Vnode>> {
+/// What the source names, if it names a block device of ours. A device that cannot be opened is an error: `EBUSY` when another kernel
+/// has it.
+fn device_of(cx: &Curlwp<'_>, source: &[u8]) -> Result<Option<Arc<Vnode>>, Errno> {
     if !source.starts_with(b"/") {
-        return None;
+        return Ok(None);
     }
-    let vp = namei::namei(cx, abi::AT_FDCWD, source, true).ok()?;
-    (vp.kind == VnodeKind::Block || vp.block_device().is_some()).then_some(vp)
+    match namei::namei(cx, abi::AT_FDCWD, source, true) {
+        Ok(vp) => Ok((vp.kind == VnodeKind::Block || vp.block_device().is_some()).then_some(vp)),
+        // To a file system without a device the source is only a name.
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Puts a mount into the tree.

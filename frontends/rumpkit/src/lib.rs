@@ -35,6 +35,7 @@ pub use hypercall::PosixHost;
 pub use kern::{Builder, Component, Config, Kernel, LwpHandle, RforkFds};
 pub use mount::{EtfsKind, MountEntry, MountSpec, SpecError};
 pub use process::{File, Process};
+pub use sysctl::Variable;
 
 /// Every component there is, each with the line that adds it: what [`builder`] boots. A kernel of fewer parts takes its own list.
 pub static COMPONENTS: &[&Component] = &[

@@ -112,6 +112,29 @@ impl BackingFile for PosixFile {
         self.file.set_len(size).map_err(|e| errno_of(&e))
     }
 
+    fn claim(&self, start: u64, size: Option<u64>, alone: bool) -> Result<(), Errno> {
+        let off = |n: u64| libc::off_t::try_from(n).map_err(|_| Errno::EFBIG);
+        // An open-file-description lock: it goes with this open file, not with the process, and two windows of one file do not meet.
+        let lock = libc::flock {
+            l_type: if alone { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: off(start)?,
+            l_len: off(size.unwrap_or(0))?,
+            l_pid: 0,
+        };
+        // SAFETY: the descriptor is ours and the structure is read only during the call.
+        let answer = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+        if answer == 0 {
+            return Ok(());
+        }
+        match errno_of(&std::io::Error::last_os_error()) {
+            Errno::EAGAIN | Errno::EACCES => Err(Errno::EBUSY),
+            // A file system of the host that knows no locks: there is nothing to compare.
+            Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL => Ok(()),
+            errno => Err(errno),
+        }
+    }
+
     fn submit(&self, batch: Vec<BlockRequest>) {
         self.engine.submit(&self.file, batch, || {
             Arc::new(PosixFile {
@@ -173,5 +196,33 @@ mod tests {
         assert_eq!(mem.read_at(&mut buf, 0), Ok(8192));
         assert!(buf.iter().all(|&b| b == 0));
         assert!(mem.host_fd().is_some());
+    }
+
+    #[test]
+    fn claims_meet_only_where_they_overlap_and_end_with_the_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("f");
+        std::fs::write(&path, [0; 100]).expect("a file");
+        let open = || {
+            let mode = OpenMode {
+                write: true,
+                ..OpenMode::default()
+            };
+            let path = path.as_os_str().as_encoded_bytes();
+            PosixFile::open(path, mode, Pool::new()).expect("the file")
+        };
+        let (a, b) = (open(), open());
+        assert_eq!(a.claim(0, Some(50), true), Ok(()));
+        assert_eq!(b.claim(40, None, false), Err(Errno::EBUSY));
+        assert_eq!(b.claim(50, None, true), Ok(()));
+        drop(a);
+        assert_eq!(open().claim(0, Some(50), false), Ok(()));
+        assert_eq!(open().claim(90, None, false), Err(Errno::EBUSY));
+        drop(b);
+        let (a, b) = (open(), open());
+        assert_eq!(
+            (a.claim(0, None, false), b.claim(0, None, false)),
+            (Ok(()), Ok(()))
+        );
     }
 }

@@ -266,7 +266,12 @@ impl Vfs {
                     write: !node.read_only,
                     ..OpenMode::default()
                 };
-                let file = cx.unscheduled(|| host.open(&node.host_path, mode))?;
+                // Two kernels that write one image destroy it.
+                let file = cx.unscheduled(|| {
+                    let file = host.open(&node.host_path, mode)?;
+                    file.claim(node.begin, Some(size), !node.read_only)?;
+                    Ok::<_, Errno>(file)
+                })?;
                 let vp = vnode(VnodeKind::Block, 0o660, rdev, Box::new(HostBlock));
                 let _ = vp.block.set(Arc::new(BlockDev::new(
                     file,
