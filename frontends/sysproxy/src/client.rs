@@ -174,10 +174,10 @@ impl Client {
     /// The end: interrupts every lwp, and gives up those that are not in a call. The last one takes the process along.
     pub(crate) fn end(&self) {
         let kernel = &self.kernel;
-        kernel.implicit(&KernelMemory, |cx| kernel.proc_exit(cx, &self.proc));
         for ring in std::mem::take(&mut *lock(&self.rings)).into_values() {
             ring.close();
         }
+        kernel.implicit(&KernelMemory, |cx| kernel.proc_exit(cx, &self.proc));
         let mut state = lock(&self.state);
         state.life = Life::Dead;
         let gone = (state.main.take(), std::mem::take(&mut state.idle));

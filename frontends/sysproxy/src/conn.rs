@@ -325,7 +325,7 @@ impl Conn {
     /// and `flush` calls for a reader again.
     pub(crate) fn pause(&self) -> bool {
         let output = lock(&self.output);
-        let full = output.queue.len() > QUEUE_HIGH;
+        let full = output.queue.len() > QUEUE_HIGH && !self.is_gone();
         if full {
             self.role.store(PAUSED, Ordering::SeqCst);
         }
@@ -421,7 +421,7 @@ impl Conn {
         for slot in lock(&self.calls).values() {
             slot.wake();
         }
-        drop(lock(&self.output));
+        lock(&self.output).queue = VecDeque::new();
         self.drained.notify_all();
         let paused = self
             .role

@@ -425,6 +425,13 @@ impl Client {
         self.pid.store(0, Ordering::Relaxed);
     }
 
+    /// Ends the process in the kernel at once, while calls are under way: they end with `-ENOTCONN` or `-EINTR`.
+    pub fn hang_up(&self) {
+        if let Some(fd) = self.link.socket() {
+            sys::shutdown(fd);
+        }
+    }
+
     /// Has the core keep its host descriptors at numbers from `min` on, out of the program's way. Call it before connecting.
     pub fn set_fd_floor(&self, min: i32) {
         self.fd_floor.store(min, Ordering::Relaxed);

@@ -46,6 +46,13 @@ pub(super) struct Memory<'a> {
     lent: Option<&'a [Lent]>,
 }
 
+/// Whether the host knows the advice at all.
+fn host_populates() -> bool {
+    let here = 0u8;
+    let page = (&raw const here) as u64 / PAGE * PAGE;
+    sys::madvise(page, PAGE, sys::MADV_POPULATE_READ) != Err(Errno::EINVAL)
+}
+
 impl Lent {
     fn covers(&self, addr: u64, len: usize) -> bool {
         match addr.checked_sub(self.addr) {
@@ -125,8 +132,11 @@ impl<'a> Memory<'a> {
             match sys::madvise(first * PAGE, (last - first + 1) * PAGE, advice) {
                 Ok(_) => break true,
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
-                // A host before 5.14, or memory of a device: look at each page.
-                Err(Errno::EINVAL) => break (first..=last).all(|page| sys::can_read(page * PAGE)),
+                // No permission, memory of a device, or a host before 5.14, which can only be asked about reading.
+                Err(Errno::EINVAL) => {
+                    break (need & WRITABLE == 0 || !host_populates())
+                        && (first..=last).all(|page| sys::can_read(page * PAGE));
+                }
                 Err(_) => break false,
             }
         };

@@ -47,6 +47,7 @@ mod nr {
     pub(super) const CONNECT: u32 = 42;
     pub(super) const RECVFROM: u32 = 45;
     pub(super) const SENDMSG: u32 = 46;
+    pub(super) const SHUTDOWN: u32 = 48;
     pub(super) const SETSOCKOPT: u32 = 54;
     pub(super) const KILL: u32 = 62;
     pub(super) const FCNTL: u32 = 72;
@@ -123,6 +124,12 @@ pub(super) fn connect(fd: i32, addr: &[u8]) -> Answer {
     let (at, len) = (addr.as_ptr() as u64, addr.len() as u64);
     // SAFETY: the address is a slice.
     unsafe { call(nr::CONNECT, [fd as u64, at, len, 0, 0, 0]) }
+}
+
+/// Ends a connection in both directions.
+pub(super) fn shutdown(fd: i32) {
+    // SAFETY: touches no memory.
+    let _ = unsafe { call(nr::SHUTDOWN, [fd as u64, 2, 0, 0, 0, 0]) };
 }
 
 /// Sends small packets of a TCP connection at once.
