@@ -23,6 +23,7 @@
 
 mod mount;
 mod process;
+pub mod sim;
 mod sysctl;
 
 pub use abi;

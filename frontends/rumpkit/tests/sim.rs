@@ -6,6 +6,7 @@ use std::sync::Arc;
 use abi::Syscalls;
 use rumpkit::hypercall::Host;
 use rumpkit::hypercall::sim::{Run, SimConfig, SimHost};
+use rumpkit::sim::{self, World};
 use rumpkit::{COMPONENTS, Kernel, LwpHandle, RforkFds};
 
 const SEEDS: u64 = 200;
@@ -162,4 +163,35 @@ fn a_whole_kernel_runs_the_same_twice() {
         run(config, |host, kernel| play_with_names(host, kernel, "/tmp"))
     };
     assert_eq!(once().trace, once().trace);
+}
+
+#[test]
+fn search_finds_the_seed_of_a_race_and_none_without() {
+    /// Two programs write to a file; whether they look first whether the other has is the question.
+    fn scenario(careful: bool) -> impl Fn(&World) -> std::io::Result<()> + Send + Sync + 'static {
+        move |world| {
+            let kernel = world.kernel()?;
+            for name in ["a", "b"] {
+                world.program(&kernel, name, move |p| {
+                    if p.metadata("/tmp/taken").is_err() {
+                        let exclusive = if careful { 0o200 } else { 0 };
+                        if p.open_with("/tmp/taken", O_CREAT | O_RDWR | exclusive, 0o644).is_ok() {
+                            let log = p.open_with("/tmp/log", O_CREAT | O_RDWR | O_APPEND, 0o644);
+                            std::io::Write::write_all(&mut log.expect("opened"), b"mine\n").expect("written");
+                        }
+                    }
+                })?;
+            }
+            world.join_all();
+            let log = rumpkit::Process::new(&kernel)?.read("/tmp/log")?;
+            assert_eq!(log, b"mine\n", "two owners");
+            Ok(())
+        }
+    }
+    // With one virtual CPU a program runs until it waits; with two the switches between calls decide.
+    let found = sim::search(0..500, scenario(false));
+    assert!(sim::search(0..500, scenario(true)).is_none());
+    if let Some(found) = found {
+        assert!(sim::run(found.seed, scenario(false)).result.is_err(), "a seed shows the same run again");
+    }
 }

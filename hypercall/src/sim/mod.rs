@@ -9,6 +9,7 @@
 //! A wait that nothing can end is a [`Failure::Deadlock`] that names the threads that wait, and for what.
 
 mod disk;
+mod link;
 mod sched;
 mod trace;
 
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use disk::{Faults, SimFile};
+pub use link::{LinkConfig, LinkEnd};
 pub use sched::{Failure, Run};
 
 use sched::Sched;
