@@ -165,6 +165,12 @@ pub trait Host: Send + Sync + Any {
     /// Lets another thread run that wants to; for the spinning side of a short wait.
     fn relax(&self);
 
+    /// Whether a thread that makes a system call should let others run first ([`relax`](Self::relax)): yes on a host that
+    /// explores the orders in which things can happen.
+    fn explores(&self) -> bool {
+        false
+    }
+
     /// The present time of a clock, at full resolution.
     fn now(&self, clock: Clock) -> Nanos;
 

@@ -159,6 +159,10 @@ impl Host for SimHost {
         sched::switch(&self.sched);
     }
 
+    fn explores(&self) -> bool {
+        true
+    }
+
     fn now(&self, clock: Clock) -> Nanos {
         let now = lock(&self.sched).now;
         match clock {

@@ -20,7 +20,7 @@ use crate::proc::Limits;
 use crate::service::Service;
 use crate::softint::Softints;
 use crate::sysctl::Sysctl;
-use crate::sysent::{Sysent, THREADLESS};
+use crate::sysent::{EXPLORED, Sysent, THREADLESS};
 use crate::trace::Tracer;
 use crate::xcall::Xcalls;
 use crate::{Component, Config, Cred, Curlwp, FdTable, Pid, Proc, ProcHooks};
@@ -110,7 +110,7 @@ impl Kernel {
             msgbuf: Mutex::default(),
             phase: AtomicU32::new(0),
             howto: AtomicU32::new(0),
-            attention: AtomicU32::new(0),
+            attention: AtomicU32::new(if host.explores() { EXPLORED } else { 0 }),
             host,
             config,
         }

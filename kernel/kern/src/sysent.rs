@@ -47,6 +47,9 @@ pub(crate) const THREADLESS: u32 = 2;
 /// In `Kernel::attention`: calls are described to the tracer.
 pub(crate) const TRACED: u32 = 4;
 
+/// In `Kernel::attention`: the host explores orders; others may run before each call.
+pub(crate) const EXPLORED: u32 = 8;
+
 impl Curlwp<'_> {
     /// Carries out a system call of the current lwp.
     #[inline]
@@ -71,6 +74,9 @@ impl Curlwp<'_> {
         let attention = self.kernel().attention.load(Ordering::Relaxed);
         if attention & HALTED != 0 {
             return Err(Errno::ESHUTDOWN);
+        }
+        if attention & EXPLORED != 0 {
+            self.unscheduled(|| self.kernel().host().relax());
         }
         if attention & THREADLESS != 0 {
             self.kernel().serve_all(self);
