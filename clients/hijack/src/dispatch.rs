@@ -115,6 +115,7 @@ fn by_table(
     }
     let owners = owners(config, process, call, args);
     match (owners.kernel, owners.host) {
+        (false, _) if call.nr == nr::close => fds::close_host(args[0] as i32),
         // Calls from 500 on are the kernel's alone.
         (false, _) if call.nr < 500 => None,
         (true, true) if owners.paths > 1 => Some(err(Errno::EXDEV)),

@@ -1,8 +1,139 @@
-//! (next)
-use crate::state::Process;
-/// epoll.
-pub(crate) fn call(_: &Process, _: u32, _: &[u64; 6]) -> Option<i64> {
-    None
+//! epoll(7) over host and kernel descriptors.
+//!
+//! An epoll descriptor is the host's. When a kernel descriptor is added to it, it gets a *shadow*: an epoll instance of the
+//! kernel, under the same number there, which knows the kernel's part. A wait looks at both and sleeps in one host
+//! ppoll(2). A fork copies both, as it copies any descriptor. A duplicate of the epoll descriptor has no shadow.
+
+use abi::{EPOLL_CTL_ADD, Errno, Pollfd, nr};
+use rumpclient::raw::Watch;
+
+use crate::fds::{err, kernel_call};
+use crate::poll::{Deadline, Mask, POLLIN, host_ppoll, timespec};
+use crate::state::{Process, raw_thread};
+use crate::sys::{self, failed};
+
+/// epoll_ctl(2) and the waits.
+pub(crate) fn call(process: &Process, number: u32, args: &[u64; 6]) -> Option<i64> {
+    let epfd = args[0] as i32;
+    if process.is_kernel(epfd) {
+        return Some(kernel_call(number, args));
+    }
+    if number == nr::epoll_ctl {
+        return control(process, epfd, args);
+    }
+    if !process.is_shadowed(epfd) {
+        return None;
+    }
+    let deadline = if number == nr::epoll_pwait2 {
+        match timespec(args[3]) {
+            Ok(nanos) => Deadline::after(nanos),
+            Err(errno) => return Some(err(errno)),
+        }
+    } else {
+        Deadline::after_ms(args[3] as i32)
+    };
+    let mask = if number == nr::epoll_wait {
+        Mask(0, 0)
+    } else {
+        Mask(args[4], args[5])
+    };
+    Some(wait(process, epfd, args[1], args[2] as i32, deadline, mask))
 }
-/// closed.
-pub(crate) fn closed(_: i32) {}
+
+fn control(process: &Process, epfd: i32, args: &[u64; 6]) -> Option<i64> {
+    let fd = args[2] as i32;
+    if process.is_own(fd) {
+        return Some(err(Errno::EBADF));
+    }
+    if !process.is_kernel(fd) {
+        return None;
+    }
+    if !process.is_shadowed(epfd) {
+        if args[1] as i32 != EPOLL_CTL_ADD {
+            return Some(err(Errno::ENOENT));
+        }
+        let made = process
+            .client
+            .call_hinted(raw_thread(), nr::epoll_create1, &[0; 6], [epfd, -1]);
+        if made < 0 {
+            return Some(made);
+        }
+        process.set_shadow(epfd, true);
+    }
+    Some(kernel_call(nr::epoll_ctl, args))
+}
+
+/// The host closes the descriptor or puts another in its place: its shadow goes.
+pub(crate) fn unshadow(process: &Process, epfd: i32) {
+    if process.is_shadowed(epfd) {
+        process.set_shadow(epfd, false);
+        kernel_call(nr::close, &[epfd as u64, 0, 0, 0, 0, 0]);
+    }
+}
+
+fn wait(
+    process: &Process,
+    epfd: i32,
+    events: u64,
+    max: i32,
+    deadline: Deadline,
+    mask: Mask,
+) -> i64 {
+    if max <= 0 {
+        return err(Errno::EINVAL);
+    }
+    let ts = raw_thread();
+    let answer = loop {
+        let ready = look(epfd, events, max as u64);
+        if ready != 0 {
+            break ready;
+        }
+        let mut watch = [Watch {
+            fd: epfd,
+            events: POLLIN as u32,
+            revents: 0,
+        }];
+        let bell = match process.client.pollwatch(ts, &mut watch) {
+            Ok((0, bell)) => bell,
+            Ok(_) => continue,
+            Err(errno) => break err(errno),
+        };
+        let item = |fd| {
+            Pollfd {
+                fd,
+                events: POLLIN,
+                revents: 0,
+            }
+            .to_bytes()
+        };
+        let ret = host_ppoll(&mut [item(epfd), item(bell)], deadline.left(), mask);
+        process.client.pollwatch_clear(ts);
+        if failed(ret) {
+            break ret;
+        }
+        if ret == 0 {
+            break 0;
+        }
+    };
+    process.client.pollwatch_end(ts);
+    answer
+}
+
+/// What is ready now, the kernel's first: a number of events, 0, or -errno.
+fn look(epfd: i32, events: u64, max: u64) -> i64 {
+    let kernels = kernel_call(nr::epoll_wait, &[epfd as u64, events, max, 0, 0, 0]);
+    if kernels < 0 {
+        return kernels;
+    }
+    let rest = max - kernels as u64;
+    if rest == 0 {
+        return kernels;
+    }
+    let at = events + kernels as u64 * abi::EpollEvent::SIZE as u64;
+    // SAFETY: the rest of the program's array.
+    let hosts = unsafe { sys::syscall(nr::epoll_wait, [epfd as u64, at, rest, 0, 0, 0]) };
+    if failed(hosts) && kernels == 0 {
+        return hosts;
+    }
+    kernels + hosts.max(0)
+}

@@ -5,6 +5,7 @@
 
 use abi::{Errno, F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD, FD_CLOEXEC, O_CLOEXEC, nr};
 
+use crate::epoll;
 use crate::state::{FD_MAX, Process, process, raw_thread};
 use crate::sys::{failed, host};
 
@@ -55,12 +56,17 @@ fn settle(process: &Process, fd: i64, slot: i64) -> i64 {
     if fd < 0 { fd } else { err(Errno::EMFILE) }
 }
 
+/// close(2) of a host descriptor that may have a shadow in the kernel.
+pub(crate) fn close_host(fd: i32) -> Option<i64> {
+    epoll::unshadow(process(), fd);
+    None
+}
+
 /// close(2) of a kernel descriptor.
 pub(crate) fn close(fd: i32) -> i64 {
     let process = process();
     let ret = kernel_call(nr::close, &[fd as u64, 0, 0, 0, 0, 0]);
     if ret != err(Errno::EBADF) {
-        crate::epoll::closed(fd);
         process.set_kernel(fd, false);
         // SAFETY: the slot of the descriptor that was just closed.
         unsafe { host!(close, fd) };
@@ -91,6 +97,9 @@ pub(crate) fn dup2(old: i32, new: i32, flags: Option<u64>) -> Option<i64> {
     }
     if process.is_own(new) && !make_room(process, new) {
         return Some(err(Errno::EBUSY));
+    }
+    if old != new {
+        epoll::unshadow(process, new);
     }
     let (from, onto) = (process.is_kernel(old), process.is_kernel(new));
     if !from && !onto {

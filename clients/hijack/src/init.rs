@@ -259,8 +259,8 @@ fn adopt_descriptors() {
         match MAIN.client.fdinfo(raw_thread(), &mut room) {
             Ok(count) if count > room.len() => room.resize(count, Fdinfo::default()),
             Ok(count) => {
-                for info in &room[..count] {
-                    MAIN.set_kernel(info.fd, true);
+                for info in room.iter().take(count) {
+                    adopt(info.fd);
                 }
                 return;
             }
@@ -268,6 +268,20 @@ fn adopt_descriptors() {
             Err(e) => die(format_args!(
                 "rump_hijack: the kernel does not tell its descriptors ({e:?})\n"
             )),
+        }
+    }
+}
+
+/// A kernel descriptor whose host slot is still there goes on; the shadow of an epoll descriptor goes on as that; what
+/// has lost its slot is closed.
+fn adopt(fd: i32) {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+    match link {
+        Ok(name) if name.as_os_str() == "anon_inode:[eventpoll]" => MAIN.set_shadow(fd, true),
+        Ok(_) => MAIN.set_kernel(fd, true),
+        Err(_) => {
+            MAIN.client
+                .call(raw_thread(), nr::close, &[fd as u64, 0, 0, 0, 0, 0]);
         }
     }
 }

@@ -28,8 +28,10 @@ pub(crate) struct Process {
     placeholder: AtomicI32,
     /// The connection.
     pub client: Client,
-    /// A bit for each kernel descriptor.
+    /// A bit for each descriptor that the kernel has: its own, and the shadows of host epoll descriptors.
     pub kernel: Bitmap,
+    /// A bit for each of those that is a shadow.
+    shadow: Bitmap,
 }
 
 /// A bit for each descriptor.
@@ -89,12 +91,24 @@ impl Process {
             placeholder: AtomicI32::new(-1),
             client: Client::new(),
             kernel: Bitmap::new(),
+            shadow: Bitmap::new(),
         }
     }
 
     /// Whether a descriptor is the kernel's.
     pub(crate) fn is_kernel(&self, fd: i32) -> bool {
-        self.kernel.has(fd)
+        self.kernel.has(fd) && !self.shadow.has(fd)
+    }
+
+    /// Whether a host epoll descriptor has a shadow in the kernel, see [`crate::epoll`].
+    pub(crate) fn is_shadowed(&self, fd: i32) -> bool {
+        self.shadow.has(fd)
+    }
+
+    /// Notes that it has, or no longer has.
+    pub(crate) fn set_shadow(&self, fd: i32, on: bool) {
+        self.shadow.set(fd, on);
+        self.set_kernel(fd, on);
     }
 
     /// Whether a descriptor is the shim's or the client core's own, which the program must not touch.
@@ -133,9 +147,13 @@ impl Process {
         let end = end.min(self.high.load(Ordering::Acquire) as usize);
         let mut at = from;
         core::iter::from_fn(move || {
-            let found = self.kernel.next(at, end)?;
-            at = found + 1;
-            Some(found as i32)
+            loop {
+                let found = self.kernel.next(at, end)?;
+                at = found + 1;
+                if !self.shadow.has(found as i32) {
+                    return Some(found as i32);
+                }
+            }
         })
     }
 
@@ -145,8 +163,12 @@ impl Process {
         let high = parent.high.load(Ordering::Acquire);
         self.high.store(high, Ordering::Relaxed);
         for i in 0..(high as usize).div_ceil(64) {
-            let word = parent.kernel.0[i].load(Ordering::Acquire);
-            self.kernel.0[i].store(word, Ordering::Relaxed);
+            for (to, from) in [
+                (&self.kernel, &parent.kernel),
+                (&self.shadow, &parent.shadow),
+            ] {
+                to.0[i].store(from.0[i].load(Ordering::Acquire), Ordering::Relaxed);
+            }
         }
         self.floor
             .store(parent.floor.load(Ordering::Acquire), Ordering::Relaxed);
