@@ -29,6 +29,12 @@ fn main() {
     let hooked = median(|| rump_hijack::entry::call(abi::nr::getppid, [0; 6]));
     let fd = median(|| rump_hijack::entry::direct(abi::nr::fsync, [700, 0, 0, 0, 0, 0]));
     let fd_hooked = median(|| rump_hijack::entry::call(abi::nr::fsync, [700, 0, 0, 0, 0, 0]));
-    println!("getppid: host {direct:.1}, hooked {hooked:.1}, difference {:.1}", hooked - direct);
-    println!("fsync of no descriptor: host {fd:.1}, hooked {fd_hooked:.1}, difference {:.1}", fd_hooked - fd);
+    println!(
+        "getppid: host {direct:.1}, hooked {hooked:.1}, difference {:.1}",
+        hooked - direct
+    );
+    println!(
+        "fsync of no descriptor: host {fd:.1}, hooked {fd_hooked:.1}, difference {:.1}",
+        fd_hooked - fd
+    );
 }

@@ -5,6 +5,11 @@
 //! start: no branch of the function lands inside, no far branch of the whole text does (looked for at every byte
 //! offset, so that data and cold parts count too), and what moves does not depend on where it stands.
 
+use core::arch::x86_64::{
+    __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128,
+    _mm_set1_epi8,
+};
+
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction};
 
 use crate::elf::Functions;
@@ -16,6 +21,8 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 pub(crate) const JUMP: usize = 5;
 /// The most bytes a window has: the jump, and what of two long instructions sticks out.
 pub(crate) const WINDOW_MAX: usize = 32;
+/// Bytes of the longest instruction.
+const LONGEST: usize = 15;
 /// How far around a site branches are watched for.
 const REACH: usize = 32;
 
@@ -107,25 +114,65 @@ pub(crate) fn scan(
 
 /// Every offset at which the bytes of `syscall` stand, as an instruction or not.
 fn candidates(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    let mut from = 0;
-    core::iter::from_fn(move || {
-        loop {
-            // By words of eight bytes: one that has no 0x05 is passed over whole.
-            while let Some(word) = text.get(from + 1..from + 9) {
-                let word = u64::from_le_bytes(word.try_into().ok()?) ^ 0x0505_0505_0505_0505;
-                let zero = word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080;
-                if zero != 0 {
-                    from += zero.trailing_zeros() as usize / 8;
-                    break;
-                }
-                from += 8;
-            }
-            let pair = text.get(from..from + 2)?;
-            from += 1;
-            if pair == SYSCALL {
-                return Some(from - 1);
-            }
+    marked(text, |byte, next| {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe {
+            _mm_and_si128(
+                _mm_cmpeq_epi8(byte, _mm_set1_epi8(SYSCALL[0] as i8)),
+                _mm_cmpeq_epi8(next, _mm_set1_epi8(SYSCALL[1] as i8)),
+            )
         }
+    })
+}
+
+/// Every offset at which a call, jump or conditional jump with a 32-bit displacement may stand: e8, e9, 0f 80 to 0f 8f.
+fn far_branches(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    marked(text, |byte, next| {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe {
+            let masked = |v, mask, want| {
+                _mm_cmpeq_epi8(_mm_and_si128(v, _mm_set1_epi8(mask)), _mm_set1_epi8(want))
+            };
+            let conditional = _mm_and_si128(
+                masked(byte, -1, 0x0f),
+                masked(next, 0xf0u8 as i8, 0x80u8 as i8),
+            );
+            _mm_or_si128(masked(byte, 0xfeu8 as i8, 0xe8u8 as i8), conditional)
+        }
+    })
+}
+
+/// The offsets that `pick` marks, sixteen at a time by their bytes and the bytes behind those. Behind the last byte there
+/// is a zero.
+fn marked<'a>(
+    text: &'a [u8],
+    pick: impl Fn(__m128i, __m128i) -> __m128i + 'a,
+) -> impl Iterator<Item = usize> + 'a {
+    let mut block = 0;
+    let mut marks = 0u32;
+    core::iter::from_fn(move || {
+        while marks == 0 {
+            let mut last = [0u8; 17];
+            let bytes: &[u8; 17] = match text.get(block..block + 17) {
+                Some(bytes) => bytes.try_into().ok()?,
+                None => {
+                    let rest = text.get(block..).filter(|rest| !rest.is_empty())?;
+                    last[..rest.len()].copy_from_slice(rest);
+                    &last
+                }
+            };
+            // SAFETY: both loads of sixteen bytes lie in the seventeen.
+            marks = unsafe {
+                let at = bytes.as_ptr();
+                let byte = _mm_loadu_si128(at.cast());
+                let next = _mm_loadu_si128(at.add(1).cast());
+                _mm_movemask_epi8(pick(byte, next)) as u32
+            };
+            block += 16;
+        }
+        let at = block - 16 + marks.trailing_zeros() as usize;
+        marks &= marks - 1;
+        Some(at)
     })
 }
 
@@ -183,6 +230,9 @@ fn plan(
             if bit < 64 {
                 landings |= 1 << bit;
             }
+        }
+        if here + 4 * LONGEST < at {
+            continue;
         }
         let movable = is_movable(&instr);
         if here < at {
@@ -285,13 +335,10 @@ fn refuse_far_branches(text: &[u8], sites: &mut [Site]) -> Result<(), OutOfMemor
     if !any {
         return Ok(());
     }
-    for (i, window) in text.windows(6).enumerate() {
-        let (disp, end) = match window[0] {
-            0xe8 | 0xe9 => ([window[1], window[2], window[3], window[4]], i + 5),
-            0x0f if window[1] & 0xf0 == 0x80 => {
-                ([window[2], window[3], window[4], window[5]], i + 6)
-            }
-            _ => continue,
+    for i in far_branches(text) {
+        let end = i + if text[i] == 0x0f { 6 } else { 5 };
+        let Some(Ok(disp)) = text.get(end - 4..end).map(<[u8; 4]>::try_from) else {
+            continue;
         };
         let target = (end as u64).wrapping_add_signed(i64::from(i32::from_le_bytes(disp)));
         let hit = usize::try_from(target).ok().filter(|&t| {
@@ -376,6 +423,14 @@ mod tests {
             [3]
         );
         assert_eq!(candidates(&[0x0f]).count(), 0);
+        let text: Vec<u8> = (0..100u8)
+            .flat_map(|i| [0x0f, 0x7e + i % 20, 0xe6 + i % 5])
+            .collect();
+        let slow = text.iter().enumerate().filter(|&(i, &b)| {
+            matches!(b, 0xe8 | 0xe9)
+                || b == 0x0f && text.get(i + 1).is_some_and(|n| n & 0xf0 == 0x80)
+        });
+        assert!(far_branches(&text).eq(slow.map(|(i, _)| i)));
     }
 
     fn plan_of(code: &[u8], at: usize) -> Option<Plan> {

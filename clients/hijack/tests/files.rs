@@ -8,11 +8,7 @@ use common::{Rump, have};
 fn cat_reads_a_file_of_the_kernel() {
     let rump = Rump::boot();
     rump.inside().write("/tmp/hello", "from inside\n").unwrap();
-    let output = rump
-        .command("cat")
-        .arg("/rump/tmp/hello")
-        .output()
-        .unwrap();
+    let output = rump.command("cat").arg("/rump/tmp/hello").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.stdout, b"from inside\n");
 }
@@ -34,8 +30,7 @@ fn missing_names_are_missing_and_host_names_are_not() {
 #[test]
 fn the_shell_redirects_to_and_from_the_kernel() {
     let rump = Rump::boot();
-    let got = rump.sh(
-        "echo one > /rump/tmp/a
+    let got = rump.sh("echo one > /rump/tmp/a
          echo two >> /rump/tmp/a
          exec 5< /rump/tmp/a; read x <&5; read y <&5; exec 5<&-
          echo $x-$y
@@ -44,8 +39,7 @@ fn the_shell_redirects_to_and_from_the_kernel() {
          { echo err >&2; } 2> /rump/tmp/c; cat /rump/tmp/c
          exec 3>&1 > /rump/tmp/d; echo hidden; ls /rump/tmp; exec 1>&3 3>&-
          cat /rump/tmp/d
-         cat <<< here > /rump/tmp/e; cat /rump/tmp/e",
-    );
+         cat <<< here > /rump/tmp/e; cat /rump/tmp/e");
     assert_eq!(got, "one-two\nONE\nTWO\nerr\nhidden\na\nb\nc\nd\nhere\n");
     assert_eq!(rump.inside().read("/tmp/a").unwrap(), b"one\ntwo\n");
 }
@@ -93,7 +87,8 @@ fn trees_are_copied_packed_and_compared() {
 fn ls_shows_what_stat_says() {
     let rump = Rump::boot();
     rump.inside().write("/tmp/f", vec![7; 1234]).unwrap();
-    let got = rump.sh("ls -l /rump/tmp; ls -a /rump; stat -c '%s %F' /rump/tmp/f; wc -c < /rump/tmp/f");
+    let got =
+        rump.sh("ls -l /rump/tmp; ls -a /rump; stat -c '%s %F' /rump/tmp/f; wc -c < /rump/tmp/f");
     assert!(got.contains(" 1234 "), "{got}");
     assert!(got.contains("\ntmp\n"), "{got}");
     assert!(got.ends_with("1234 regular file\n1234\n"), "{got}");

@@ -206,7 +206,10 @@ fn a_static_program_is_refused_by_name() {
     }
     let output = rump.try_sh("./static || echo status $?");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("./static: not run: it is statically linked"), "{errors}");
+    assert!(
+        errors.contains("./static: not run: it is statically linked"),
+        "{errors}"
+    );
     assert_eq!(String::from_utf8_lossy(&output.stdout), "status 126\n");
 }
 
