@@ -10,15 +10,15 @@ use sysproxy::{Options, Server};
 use tempfile::TempDir;
 
 /// A kernel that programs can be run on.
-pub struct Rump {
-    pub kernel: Arc<Kernel>,
-    pub dir: TempDir,
+pub(crate) struct Rump {
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) dir: TempDir,
     server: Option<Server>,
     url: String,
 }
 
 impl Rump {
-    pub fn boot() -> Rump {
+    pub(crate) fn boot() -> Rump {
         let kernel = rumpkit::builder().boot().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let url = format!("unix://{}/socket", dir.path().display());
@@ -32,12 +32,12 @@ impl Rump {
     }
 
     /// A process in the kernel, to look at things from inside.
-    pub fn inside(&self) -> Process {
+    pub(crate) fn inside(&self) -> Process {
         Process::new(&self.kernel).unwrap()
     }
 
     /// A program under the shim, with an environment that is otherwise plain.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -53,7 +53,7 @@ impl Rump {
 
     /// Runs a shell script under the shim; answers its standard output. It must succeed and say nothing on standard
     /// error.
-    pub fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         let output = self.try_sh(script);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(
@@ -65,7 +65,7 @@ impl Rump {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub fn try_sh(&self, script: &str) -> Output {
+    pub(crate) fn try_sh(&self, script: &str) -> Output {
         self.command("bash")
             .args(["-euc", script])
             .output()
@@ -73,7 +73,7 @@ impl Rump {
     }
 
     /// Runs a python program under the shim; answers its standard output.
-    pub fn python(&self, program: &str) -> String {
+    pub(crate) fn python(&self, program: &str) -> String {
         let output = self
             .command("/usr/bin/env")
             .args(["python3", "-c", program])
@@ -100,7 +100,7 @@ impl Drop for Rump {
 }
 
 /// The shim that cargo has built beside this test.
-pub fn shim() -> PathBuf {
+pub(crate) fn shim() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let deps = exe.parent().unwrap();
     [deps, deps.parent().unwrap()]
@@ -111,7 +111,7 @@ pub fn shim() -> PathBuf {
 }
 
 /// Whether a program is installed; a test that needs it ends early if not.
-pub fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
         .output()
