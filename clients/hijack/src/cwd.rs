@@ -9,51 +9,82 @@ use crate::config::Config;
 use crate::fds::{err, kernel_call};
 use crate::names::{Place, place};
 use crate::state::Process;
-use crate::sys::{self, failed};
+use crate::sys::{self, failed, host};
+
+/// [`Process::cwd`]: somewhere on the host. Relative names are the host's.
+pub(crate) const HOST: u32 = 0;
+/// In the kernel. Relative names are the kernel's.
+pub(crate) const INSIDE: u32 = 1;
+/// On the host above the prefix. `rump/x` in `/` is the kernel's.
+pub(crate) const ABOVE: u32 = 2;
 
 /// chdir(2) to either side.
 pub(crate) fn chdir(config: &Config<'_>, process: &Process, args: &[u64; 6]) -> Option<i64> {
     // SAFETY: the program's path.
     match unsafe { place(config, process, AT_FDCWD, args[0] as *const u8) } {
-        Place::Host => leave(process, nr::chdir, args),
+        Place::Host => Some(leave(config, process, nr::chdir, args)),
         Place::Kernel(path) => Some(enter(process, nr::chdir, &[path as u64, 0, 0, 0, 0, 0])),
     }
 }
 
 /// fchdir(2) to either side.
-pub(crate) fn fchdir(process: &Process, args: &[u64; 6]) -> Option<i64> {
+pub(crate) fn fchdir(config: &Config<'_>, process: &Process, args: &[u64; 6]) -> Option<i64> {
     if process.is_kernel(args[0] as i32) {
         return Some(enter(process, nr::fchdir, args));
     }
     if process.is_own(args[0] as i32) {
         return Some(err(Errno::EBADF));
     }
-    leave(process, nr::fchdir, args)
+    Some(leave(config, process, nr::fchdir, args))
 }
 
 fn enter(process: &Process, number: u32, args: &[u64; 6]) -> i64 {
     let ret = kernel_call(number, args);
     if ret == 0 {
-        process.cwd_inside.store(1, Ordering::Release);
+        process.cwd.store(INSIDE, Ordering::Release);
     }
     ret
 }
 
-fn leave(process: &Process, number: u32, args: &[u64; 6]) -> Option<i64> {
-    if process.cwd_inside.load(Ordering::Acquire) == 0 {
-        return None;
-    }
+fn leave(config: &Config<'_>, process: &Process, number: u32, args: &[u64; 6]) -> i64 {
     // SAFETY: the program's call.
     let ret = unsafe { sys::syscall(number, *args) };
     if !failed(ret) {
-        process.cwd_inside.store(0, Ordering::Release);
+        settle_on_host(config, process);
     }
-    Some(ret)
+    ret
+}
+
+/// Notes where on the host the working directory is.
+pub(crate) fn settle_on_host(config: &Config<'_>, process: &Process) {
+    let mut buffer = [0u8; 4096];
+    let above = config
+        .path
+        .zip(of_host(&mut buffer))
+        .is_some_and(|(prefix, dir)| remainder(prefix, dir).is_some());
+    process
+        .cwd
+        .store(if above { ABOVE } else { HOST }, Ordering::Release);
+}
+
+/// The host's working directory.
+pub(crate) fn of_host(buffer: &mut [u8; 4096]) -> Option<&[u8]> {
+    // SAFETY: a buffer of that length.
+    let len = unsafe { host!(getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    buffer.get(..usize::try_from(len - 1).ok()?)
+}
+
+/// What of the prefix lies below `dir`, when something does.
+pub(crate) fn remainder<'p>(prefix: &'p [u8], dir: &[u8]) -> Option<&'p [u8]> {
+    let dir = dir.strip_suffix(b"/").unwrap_or(dir);
+    prefix
+        .strip_prefix(dir)
+        .filter(|rest| rest.len() > 1 && rest.first() == Some(&b'/') && rest.get(1) != Some(&b'/'))
 }
 
 /// getcwd(2): the kernel's answer below the prefix.
 pub(crate) fn getcwd(config: &Config<'_>, process: &Process, args: &[u64; 6]) -> Option<i64> {
-    if process.cwd_inside.load(Ordering::Acquire) == 0 {
+    if process.cwd.load(Ordering::Acquire) != INSIDE {
         return None;
     }
     let prefix = config.path.unwrap_or(b"");
@@ -82,4 +113,25 @@ pub(crate) fn getcwd(config: &Config<'_>, process: &Process, args: &[u64; 6]) ->
         }
     }
     Some(prefix.len() as i64 + len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_prefix_lies_below_its_parents() {
+        for (prefix, dir, want) in [
+            ("/rump", "/", Some("/rump")),
+            ("/a/b", "/a", Some("/b")),
+            ("/a/b", "/", Some("/a/b")),
+            ("/a/b", "/a/b", None),
+            ("/ab", "/a", None),
+            ("/rump", "/tmp", None),
+            ("//", "/", None),
+        ] {
+            let got = remainder(prefix.as_bytes(), dir.as_bytes());
+            assert_eq!(got, want.map(str::as_bytes), "{prefix} {dir}");
+        }
+    }
 }

@@ -5,12 +5,14 @@
 //! calls that mean more (they change descriptors, the directory, memory or the process itself) have functions of
 //! their own.
 
-use abi::{AT_FDCWD, ArgKind, Errno, O_CLOEXEC, RetKind, SyscallDesc, nr};
+use core::sync::atomic::Ordering;
+
+use abi::{AT_FDCWD, AT_SYMLINK_NOFOLLOW, ArgKind, Errno, O_CLOEXEC, RetKind, SyscallDesc, nr};
 
 use crate::config::Config;
 use crate::entry::{Frame, Outcome};
 use crate::fds::{self, err, kernel_call};
-use crate::names::{Place, place};
+use crate::names::{Place, descriptor, place};
 use crate::state::{Process, process, raw_thread};
 use crate::{cwd, epoll, exec, memory, poll, process as children, transfer};
 
@@ -49,7 +51,7 @@ fn decide(number: u32, args: &[u64; 6], stack: u64) -> Option<i64> {
         nr::dup3 => fds::dup2(args[0] as i32, args[1] as i32, Some(args[2])),
         nr::close_range => fds::close_range(args),
         nr::chdir => cwd::chdir(config, process, args),
-        nr::fchdir => cwd::fchdir(process, args),
+        nr::fchdir => cwd::fchdir(config, process, args),
         nr::getcwd => cwd::getcwd(config, process, args),
         nr::poll | nr::ppoll => poll::poll(process, number, args),
         nr::select | nr::pselect6 => poll::select(process, number, args),
@@ -115,6 +117,9 @@ fn by_table(
     }
     let owners = owners(config, process, call, args);
     match (owners.kernel, owners.host) {
+        (false, true) if owners.paths == 1 && process.kernel_fds.load(Ordering::Relaxed) != 0 => {
+            by_descriptor_name(process, call, args)
+        }
         (false, _) if call.nr == nr::close => fds::close_host(args[0] as i32),
         // Calls from 500 on are the kernel's alone.
         (false, _) if call.nr < 500 => None,
@@ -166,6 +171,21 @@ fn owners(config: &Config<'_>, process: &Process, call: &SyscallDesc, args: &[u6
         }
     }
     owners
+}
+
+/// A host name that stands for a kernel descriptor, such as `/dev/stdin`: opening it duplicates the descriptor, and its
+/// attributes are the file's. Other calls see the host's name.
+fn by_descriptor_name(process: &Process, call: &SyscallDesc, args: &[u64; 6]) -> Option<i64> {
+    let path = usize::from(call.args.first().is_some_and(|a| a.kind == ArgKind::DirFd));
+    // SAFETY: the program's path; addresses that cannot be are not read.
+    let fd = unsafe { descriptor(args[path] as *const u8) }.filter(|&fd| process.is_kernel(fd))?;
+    let fstat = |to| kernel_call(nr::fstat, &[fd as u64, to, 0, 0, 0, 0]);
+    match call.nr {
+        nr::open | nr::openat => Some(fds::dup(fd, 0, opens_cloexec(call, args))),
+        nr::stat => Some(fstat(args[1])),
+        nr::newfstatat if args[3] & AT_SYMLINK_NOFOLLOW as u64 == 0 => Some(fstat(args[2])),
+        _ => None,
+    }
 }
 
 /// A call that is the kernel's, with its arguments as the kernel knows them.

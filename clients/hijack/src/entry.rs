@@ -87,6 +87,9 @@ pub fn set_classes(config: &Config<'_>) {
         second(path[1]);
         second(b'/');
         second(b'.');
+        // Names of descriptors: /dev/fd, /proc/self/fd.
+        second(b'd');
+        second(b'p');
     }
     for path in config.blankets() {
         second(path[1]);
@@ -203,7 +206,7 @@ unsafe extern "C" fn entry() {
         // A name relative to the working directory.
         "33:",
         load_process!(),
-        "40: cmp dword ptr [r11 + {cwd_inside}], 0",
+        "40: cmp dword ptr [r11 + {cwd_at}], 0",
         "jne {seen}",
         "jmp rcx",
         // A path in rsi, relative to the directory in edi; no path means the directory itself.
@@ -259,7 +262,7 @@ unsafe extern "C" fn entry() {
         main = sym MAIN_AT,
         shift = const offset_of!(Thread, shift),
         kernel = const offset_of!(Process, kernel),
-        cwd_inside = const offset_of!(Process, cwd_inside),
+        cwd_at = const offset_of!(Process, cwd),
         kernel_fds = const offset_of!(Process, kernel_fds),
         floor = const offset_of!(Process, floor),
         seen = sym seen,

@@ -451,10 +451,7 @@ fn hand_over(target: &Target, argv: Argv, envp: u64) -> i64 {
         return err(Errno::EIO);
     };
     let handed = state.get(..len).unwrap_or(&[]);
-    let inside = process
-        .cwd_inside
-        .load(core::sync::atomic::Ordering::Acquire)
-        != 0;
+    let inside = process.cwd.load(core::sync::atomic::Ordering::Acquire) == crate::cwd::INSIDE;
     let ret = match Environment::new(envp, handed, inside) {
         None => err(Errno::ENOMEM),
         Some(environment) => {

@@ -14,7 +14,7 @@ use crate::config::{Config, DEFAULT};
 use crate::message::{Bytes, die};
 use crate::state::{MAIN, raw_thread};
 use crate::sys::{failed, host};
-use crate::{entry, objects};
+use crate::{cwd, entry, objects};
 
 /// What the constructor leaves for later: it lives as long as the program.
 struct Setup {
@@ -123,7 +123,7 @@ fn start() {
         .unwrap_or(b"");
     set_up(config, url, spec, own_path().map_or(b"", CStr::to_bytes));
     if !config.is_nothing() {
-        connect(url);
+        connect(&config, url);
     }
     entry::set_classes(&config);
     objects::rewrite_all();
@@ -177,7 +177,7 @@ pub(crate) fn for_test(url: &'static str, spec: &'static str, shim: &'static str
     );
 }
 
-fn connect(url: &'static [u8]) {
+fn connect(config: &Config<'_>, url: &'static [u8]) {
     if url.is_empty() {
         die(format_args!(
             "rump_hijack: RUMP_SERVER is not set, so there is no kernel to send calls to; start the program by \
@@ -214,7 +214,9 @@ fn connect(url: &'static [u8]) {
         tell_umask();
     }
     if std::env::var_os("RUMPHIJACK__PWDINRUMP").is_some() {
-        MAIN.cwd_inside.store(1, Ordering::Release);
+        MAIN.cwd.store(cwd::INSIDE, Ordering::Release);
+    } else {
+        cwd::settle_on_host(config, &MAIN);
     }
     forget("RUMPCLIENT__EXECFD");
     forget("RUMPHIJACK__PWDINRUMP");

@@ -7,6 +7,7 @@
 use abi::AT_FDCWD;
 
 use crate::config::Config;
+use crate::cwd;
 use crate::state::Process;
 
 /// Whose a name is.
@@ -45,18 +46,37 @@ pub(crate) unsafe fn place(
         // SAFETY: as this function's.
         return unsafe { absolute(config, path) };
     }
-    let inside = if dir == AT_FDCWD {
-        process
-            .cwd_inside
-            .load(core::sync::atomic::Ordering::Acquire)
-            != 0
-    } else {
-        process.is_kernel(dir)
-    };
-    if inside {
-        Place::Kernel(path)
-    } else {
-        Place::Host
+    if dir != AT_FDCWD {
+        return if process.is_kernel(dir) {
+            Place::Kernel(path)
+        } else {
+            Place::Host
+        };
+    }
+    match process.cwd.load(core::sync::atomic::Ordering::Acquire) {
+        cwd::HOST => Place::Host,
+        cwd::INSIDE => Place::Kernel(path),
+        // SAFETY: as this function's.
+        _ if first != 0 => unsafe { below_above(config, path) },
+        _ => Place::Host,
+    }
+}
+
+/// Whose a name relative to a directory above the prefix is.
+///
+/// # Safety
+/// `path` is a NUL-terminated string.
+unsafe fn below_above(config: &Config<'_>, path: *const u8) -> Place {
+    let mut buffer = [0u8; PATH_MAX];
+    let dir = cwd::of_host(&mut buffer);
+    let rest = config
+        .path
+        .zip(dir)
+        .and_then(|(prefix, dir)| cwd::remainder(prefix, dir));
+    match rest.and_then(|rest| Text(path).components(0, rest)) {
+        // SAFETY: as for an absolute name.
+        Some(at) => unsafe { tail(path, at) },
+        None => Place::Host,
     }
 }
 
@@ -67,19 +87,62 @@ pub(crate) unsafe fn place(
 unsafe fn absolute(config: &Config<'_>, path: *const u8) -> Place {
     let text = Text(path);
     if let Some(rest) = config.path.and_then(|prefix| text.below(prefix)) {
-        // SAFETY: `rest` is at most the offset of the NUL.
-        let tail = unsafe { path.add(rest) };
-        let is_root = text.at(rest) == 0;
-        return Place::Kernel(if is_root { ROOT.as_ptr() } else { tail });
+        // SAFETY: as this function's; `rest` is at most the offset of the NUL.
+        return unsafe { tail(path, rest) };
     }
-    let blanket = config
-        .blankets()
-        .any(|prefix| prefix.iter().enumerate().all(|(i, &b)| text.at(i) == b));
+    let blanket = config.blankets().any(|prefix| text.starts(prefix));
     if blanket {
         Place::Kernel(path)
     } else {
         Place::Host
     }
+}
+
+/// The kernel's name behind the prefix, which ends at offset `at`.
+///
+/// # Safety
+/// `path` is a NUL-terminated string of at least `at` bytes.
+unsafe fn tail(path: *const u8, at: usize) -> Place {
+    // SAFETY: as promised.
+    let rest = unsafe { path.add(at) };
+    // SAFETY: the NUL at the latest.
+    let is_root = unsafe { *rest } == 0;
+    Place::Kernel(if is_root { ROOT.as_ptr() } else { rest })
+}
+
+/// The descriptor that a host name stands for: `/dev/fd/N`, `/proc/self/fd/N`, `/dev/stdin` and its like.
+///
+/// # Safety
+/// `path` is a NUL-terminated string, or an address that no process can have mapped.
+pub(crate) unsafe fn descriptor(path: *const u8) -> Option<i32> {
+    if !(LOWEST..1 << 47).contains(&(path as usize)) {
+        return None;
+    }
+    let text = Text(path);
+    for (name, fd) in [
+        (&b"/dev/stdin"[..], 0),
+        (b"/dev/stdout", 1),
+        (b"/dev/stderr", 2),
+    ] {
+        if text.starts(name) && text.at(name.len()) == 0 {
+            return Some(fd);
+        }
+    }
+    let prefixes = [
+        &b"/dev/fd/"[..],
+        b"/proc/self/fd/",
+        b"/proc/thread-self/fd/",
+    ];
+    let mut at = prefixes.iter().find(|p| text.starts(p))?.len();
+    let mut fd = 0i32;
+    while text.at(at) != 0 {
+        let digit = i32::from(text.at(at)) - i32::from(b'0');
+        fd = (0..10)
+            .contains(&digit)
+            .then(|| fd.checked_mul(10)?.checked_add(digit))??;
+        at += 1;
+    }
+    Some(fd)
 }
 
 /// A C string, read byte by byte and never past its NUL: every offset is reached over bytes that are not NUL.
@@ -94,36 +157,51 @@ impl Text {
         unsafe { *self.0.add(offset) }
     }
 
+    fn starts(&self, prefix: &[u8]) -> bool {
+        prefix.iter().enumerate().all(|(i, &b)| self.at(i) == b)
+    }
+
     /// Where what is below `prefix` begins: a slash or the NUL.
     fn below(&self, prefix: &[u8]) -> Option<usize> {
         if prefix.iter().all(|&b| b == b'/') {
             let same = prefix.iter().enumerate().all(|(i, &b)| self.at(i) == b);
             return same.then_some(prefix.len() - 1);
         }
-        let mut at = 0;
-        for component in prefix.split(|&b| b == b'/').filter(|c| !c.is_empty()) {
-            at = self.component(at)?;
+        self.components(self.slash(0)?, prefix)
+    }
+
+    /// The same for a name whose first component begins at `at`.
+    fn components(&self, mut at: usize, prefix: &[u8]) -> Option<usize> {
+        let mut wanted = prefix.split(|&b| b == b'/').filter(|c| !c.is_empty());
+        let mut component = wanted.next()?;
+        loop {
+            at = self.skip(at);
             for &b in component {
                 (self.at(at) == b).then_some(())?;
                 at += 1;
             }
-            matches!(self.at(at), 0 | b'/').then_some(())?;
+            match wanted.next() {
+                Some(next) => component = next,
+                None => return matches!(self.at(at), 0 | b'/').then_some(at),
+            }
+            at = self.slash(at)?;
         }
-        Some(at)
+    }
+
+    fn slash(&self, at: usize) -> Option<usize> {
+        (self.at(at) == b'/').then_some(at)
     }
 
     /// Over slashes and `.` components to the start of the next component.
-    fn component(&self, mut at: usize) -> Option<usize> {
-        (self.at(at) == b'/').then_some(())?;
+    fn skip(&self, mut at: usize) -> usize {
         loop {
             while self.at(at) == b'/' {
                 at += 1;
             }
-            if self.at(at) == b'.' && self.at(at + 1) == b'/' {
-                at += 1;
-                continue;
+            if self.at(at) != b'.' || self.at(at + 1) != b'/' {
+                return at;
             }
-            return Some(at);
+            at += 1;
         }
     }
 }
@@ -183,6 +261,41 @@ mod tests {
             Some("/dev/kernel")
         );
         assert_eq!(of("blanket=/dev/ker:/x", "/dev/kex"), None);
+    }
+
+    #[test]
+    fn names_below_a_directory_above_the_prefix() {
+        for (name, want) in [
+            ("rump", Some(4)),
+            ("./rump/x", Some(6)),
+            ("rumpx", None),
+            ("x", None),
+            ("", None),
+        ] {
+            let text = CString::new(name).unwrap();
+            assert_eq!(
+                Text(text.as_ptr().cast()).components(0, b"/rump"),
+                want,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn some_host_names_are_descriptors() {
+        for (name, want) in [
+            ("/dev/stdin", Some(0)),
+            ("/dev/fd/12", Some(12)),
+            ("/proc/self/fd/3", Some(3)),
+            ("/dev/fd/99999999999", None),
+            ("/dev/fd/3x", None),
+            ("/dev/stdinx", None),
+            ("/dev/null", None),
+        ] {
+            let text = CString::new(name).unwrap();
+            // SAFETY: a string of ours.
+            assert_eq!(unsafe { descriptor(text.as_ptr().cast()) }, want, "{name}");
+        }
     }
 
     proptest! {

@@ -18,8 +18,8 @@ pub(crate) const FD_MAX: usize = 1 << 20;
 pub(crate) struct Process {
     /// How many kernel descriptors are open.
     pub kernel_fds: AtomicU32,
-    /// Not 0 when the working directory is the kernel's.
-    pub cwd_inside: AtomicU32,
+    /// Where the working directory is, a constant of [`crate::names::cwd`].
+    pub cwd: AtomicU32,
     /// Descriptors from here on are always looked at: the shim keeps its own there.
     pub floor: AtomicU32,
     /// One more than the highest descriptor that ever was the kernel's.
@@ -85,7 +85,7 @@ impl Process {
     const fn new() -> Process {
         Process {
             kernel_fds: AtomicU32::new(0),
-            cwd_inside: AtomicU32::new(0),
+            cwd: AtomicU32::new(0),
             floor: AtomicU32::new(u32::MAX),
             high: AtomicU32::new(0),
             placeholder: AtomicI32::new(-1),
@@ -175,8 +175,8 @@ impl Process {
         self.set_placeholder(parent.placeholder());
         self.kernel_fds
             .store(parent.kernel_fds.load(Ordering::Acquire), Ordering::Relaxed);
-        self.cwd_inside
-            .store(parent.cwd_inside.load(Ordering::Acquire), Ordering::Release);
+        self.cwd
+            .store(parent.cwd.load(Ordering::Acquire), Ordering::Release);
     }
 }
 

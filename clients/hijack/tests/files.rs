@@ -63,6 +63,16 @@ fn the_working_directory_can_be_inside() {
 }
 
 #[test]
+fn names_relative_to_the_root_and_names_of_descriptors_lead_inside() {
+    let rump = Rump::boot();
+    let got = rump.sh(
+        "cd /; echo hi > rump/tmp/f; cat ./rump/tmp/f; cd rump/tmp; /bin/pwd; cd /tmp; ls rump 2> /dev/null || echo none
+         cat /dev/stdin < /rump/tmp/f; exec 9< /rump/tmp/f; cat /dev/fd/9; echo out > /dev/stdout | cat",
+    );
+    assert_eq!(got, "hi\n/rump/tmp\nnone\nhi\nhi\nout\n");
+}
+
+#[test]
 fn trees_are_copied_packed_and_compared() {
     let rump = Rump::boot();
     let got = rump.sh(
