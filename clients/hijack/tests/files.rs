@@ -58,7 +58,6 @@ fn the_working_directory_can_be_inside() {
     assert_eq!(
         got,
         "/rump/tmp/x\n/rump/tmp/x\nhi\nf\ny\n/rump/tmp/x/y\nhi\n/rump/tmp/x\n/rump\nhi\n/\n/tmp\n/tmp\n/\n"
-            .replacen("f\ny\n", "f\ny\n", 1)
     );
 }
 
