@@ -209,7 +209,7 @@ mod tests {
                 ..OpenMode::default()
             };
             let path = path.as_os_str().as_encoded_bytes();
-            PosixFile::open(path, mode, Pool::new()).expect("the file")
+            PosixFile::open(path, mode, Engine::new()).expect("the file")
         };
         let (a, b) = (open(), open());
         assert_eq!(a.claim(0, Some(50), true), Ok(()));
