@@ -77,6 +77,7 @@ mod etfs;
 mod locks;
 mod names;
 mod perm;
+mod sim;
 
 /// The names in a directory, sorted, without the dots.
 pub(crate) fn names(lwp: &LwpHandle, path: &str) -> Vec<String> {
