@@ -19,6 +19,7 @@ use kern::{Curlwp, Stage};
 use sync::RwLock;
 
 use crate::devsw::makedev;
+use crate::namehash;
 use crate::{Attr, BlockDev, Vfs, Vnode, VnodeKind, VnodeOps, pages};
 use dir::HostDir;
 use file::{HostBlock, HostFile, Window};
@@ -117,10 +118,8 @@ const FIRST_INO: u64 = 1 << 40;
 /// The bit of a first component.
 #[inline]
 fn first_bit(component: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let len = component.len().min(8);
-    word[..len].copy_from_slice(&component[..len]);
-    1 << (u64::from_le_bytes(word).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+    let word = namehash::short(component) ^ component.len() as u64;
+    1 << (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
 impl Etfs {
