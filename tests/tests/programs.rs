@@ -183,9 +183,9 @@ fn the_shell_works_across_the_border() {
         &["--tmpfs", "/t"],
         dir.path(),
         "cd /rump/t; pwd; mkdir -p a/b; echo hello > a/b/f; cat < a/b/f | tr a-z A-Z; cd a/b; pwd; cat f\n\
-         (cd ..; ls); cp f $DIR/g; cat $DIR/g; ls ../../../../etc/passwd >/dev/null && echo host; cd /; cat /rump/t/a/b/f; cd /rump/t; pwd -P",
+         (cd ..; ls); cp f $DIR/g; cat $DIR/g; cd /; cat /rump/t/a/b/f; cd /rump/t; pwd -P",
     );
-    let want = "/rump/t\nHELLO\n/rump/t/a/b\nhello\nb\nhello\nhost\nhello\n/rump/t\n";
+    let want = "/rump/t\nHELLO\n/rump/t/a/b\nhello\nb\nhello\nhello\n/rump/t\n";
     assert_eq!(out.ok(), want);
 }
 

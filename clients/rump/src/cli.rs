@@ -1,0 +1,311 @@
+//! What the command is given: words and options, with the help that stands for a manual page.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use rumpkit::MountSpec;
+
+const EXIT_STATUS: &str = "\
+Exit status of run, trace and exec:
+  that of the program; 128+N when signal N ended it
+  125  rump itself failed: the kernel does not boot, an image cannot be mounted
+  126  the program cannot be run on a kernel (it is static, setuid, or no program)
+  127  there is no such program
+Of the other words: 0 when done, 125 on failure, 2 on wrong usage.";
+
+const EXAMPLES: &str = "\
+Examples:
+  rump run --mount ext4:disk.img:/data -- ls -l /rump/data
+  rump run --tmpfs /scratch:size=64m -- sh -c 'echo hello > /rump/scratch/f; cat /rump/scratch/f'
+  rump server unix:///tmp/k && rump exec unix:///tmp/k -- ls /rump; rump halt unix:///tmp/k";
+
+/// An operating-system kernel in an ordinary process: run programs on it, serve it, look into it
+///
+/// A rump kernel is the file systems (later the network) of a kernel as a library. `rump run` boots one, runs an unmodified program on it,
+/// and leaves when the program ends. The program sees the kernel's files under /rump and the host's everywhere else. No root, no virtual
+/// machine, no kernel module.
+#[derive(Parser)]
+#[command(name = "rump", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) word: Word,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Word {
+    Run(Run),
+    Trace(Trace),
+    Exec(Exec),
+    Server(Server),
+    Halt(Halt),
+    Sysctl(Sysctl),
+    Dmesg(Dmesg),
+    Mount(Mount),
+    Umount(Umount),
+    Df(Df),
+}
+
+/// Boot a kernel and run a program on it
+///
+/// The kernel lives in this process and goes with the program: when it has ended, programs that it left behind get SIGTERM, two seconds
+/// later SIGKILL; then everything is written to the images and they are unmounted, clean. Signals to rump are passed on to the program.
+///
+/// The program must be dynamically linked and not setuid; so must what it starts. Other programs are refused with a message.
+#[derive(Args)]
+#[command(after_help = EXIT_STATUS)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) kernel: KernelOptions,
+
+    #[command(flatten)]
+    pub(crate) mounts: Mounts,
+
+    /// At the end, say what the shim did in each program: system calls rewritten, and those it could not
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    #[command(flatten)]
+    pub(crate) program: Program,
+}
+
+/// Run a program as `rump run` does and show the system calls that its kernel serves
+///
+/// One line a call, as strace(1) prints them, on the standard error output or in a file: process, call, arguments, result. Calls that the
+/// host serves are not shown.
+#[derive(Args)]
+#[command(after_help = EXIT_STATUS)]
+pub(crate) struct Trace {
+    /// Write the trace to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
+/// Run a program on a kernel that is served
+///
+/// Becomes the program. Several programs may run on one kernel; each is a process of it.
+#[derive(Args)]
+#[command(after_help = EXIT_STATUS)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) url: Url,
+
+    #[command(flatten)]
+    pub(crate) program: Program,
+}
+
+/// Boot a kernel and serve it at a URL
+///
+/// The URL is unix://PATH or tcp://ADDRESS:PORT. Anybody who can connect is root of the kernel: keep the socket in a directory of yours.
+/// The command returns when the kernel serves and goes on in the background, unless -s is given. SIGTERM and SIGINT halt it in order.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rump server unix:///tmp/k
+  rump server -d key=/dev/disk,hostpath=disk.img,size=host unix:///tmp/k
+  rump server -s -v --mount ext4:disk.img:/data tcp://127.0.0.1:7000")]
+pub(crate) struct Server {
+    #[command(flatten)]
+    pub(crate) kernel: KernelOptions,
+
+    #[command(flatten)]
+    pub(crate) mounts: Mounts,
+
+    /// Make a host file appear in the kernel: key=PATH,hostpath=FILE,size=BYTES|host[,offset=BYTES][,type=blk|chr|reg]
+    ///
+    /// With size=host all of it (after the offset); of type reg the size may be left out. A file that is missing or too short for a size in
+    /// bytes is made or extended. The type is blk where none is given.
+    #[arg(short = 'd', value_name = "DRIVE")]
+    pub(crate) drives: Vec<String>,
+
+    /// A component library to load (not served yet: all components are linked in)
+    #[arg(short = 'l', value_name = "LIB")]
+    pub(crate) libraries: Vec<String>,
+
+    /// A kernel module to load (not served: there are no modules)
+    #[arg(short = 'm', value_name = "MODULE")]
+    pub(crate) modules: Vec<String>,
+
+    /// Stay in the foreground
+    #[arg(short = 's')]
+    pub(crate) foreground: bool,
+
+    /// Where to serve
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+}
+
+/// Halt a served kernel: sync, unmount, end
+#[derive(Args)]
+pub(crate) struct Halt {
+    #[command(flatten)]
+    pub(crate) url: Url,
+}
+
+/// Show or set a kernel's variables
+#[derive(Args)]
+pub(crate) struct Sysctl {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A variable, such as kern.hostname, to show, or with a value to set; all of them where none is given
+    #[arg(value_name = "NAME[=VALUE]")]
+    pub(crate) variables: Vec<String>,
+}
+
+/// Show a kernel's message buffer
+#[derive(Args)]
+pub(crate) struct Dmesg {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+}
+
+/// Mount a file system in a served kernel, or show what is mounted
+///
+/// The image is a file of the host that the kernel's process can reach.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rump mount ext4:disk.img:/data
+  rump mount tmpfs::/scratch:size=64m
+  rump mount")]
+pub(crate) struct Mount {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// What to mount where; without it, what is mounted is shown
+    #[arg(value_name = "TYPE:IMAGE:DIR[:OPTIONS]")]
+    pub(crate) spec: Option<MountSpec>,
+}
+
+/// Unmount a file system of a served kernel; its image is clean then
+#[derive(Args)]
+pub(crate) struct Umount {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Where it is mounted
+    pub(crate) dir: PathBuf,
+}
+
+/// Show the space of a kernel's file systems
+#[derive(Args)]
+pub(crate) struct Df {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Settings of a kernel that is booted here.
+#[derive(Args)]
+pub(crate) struct KernelOptions {
+    /// Virtual CPUs: a number, or "host"; default $RUMP_NCPU, else the host's count
+    #[arg(short = 'c', value_name = "NCPU")]
+    pub(crate) ncpu: Option<String>,
+
+    /// Memory that the kernel's caches may take, as 64m (k, m, g); default $RUMP_MEMLIMIT, else no limit
+    #[arg(short = 'r', value_name = "MEMLIMIT")]
+    pub(crate) memlimit: Option<String>,
+
+    /// Show the kernel's messages
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// What is mounted before the program starts or the kernel is served.
+#[derive(Args)]
+pub(crate) struct Mounts {
+    /// Mount a disk image, such as ext4:disk.img:/data or ext4:disk.img:/data:ro
+    ///
+    /// DIR is a directory of the kernel's, made when it is missing, which the program sees under /rump. An image that another kernel
+    /// has mounted is refused, unless both mount it read-only (ro). Types: ext2, ext3, ext4.
+    #[arg(long = "mount", value_name = "TYPE:IMAGE:DIR[:OPTIONS]")]
+    pub(crate) mount: Vec<MountSpec>,
+
+    /// Mount a file system in memory, such as /scratch or /scratch:size=64m
+    #[arg(long, value_name = "DIR[:OPTIONS]", value_parser = MountSpec::tmpfs)]
+    pub(crate) tmpfs: Vec<MountSpec>,
+}
+
+impl Mounts {
+    /// All of them, outer directories before those in them.
+    pub(crate) fn in_order(&self) -> Vec<&MountSpec> {
+        let mut all: Vec<&MountSpec> = self.mount.iter().chain(&self.tmpfs).collect();
+        all.sort_by_key(|spec| spec.dir.components().count());
+        all
+    }
+}
+
+/// The program to run.
+#[derive(Args)]
+pub(crate) struct Program {
+    /// The program and its arguments
+    #[arg(value_name = "PROG", last = true, required = true, num_args = 1..)]
+    pub(crate) words: Vec<OsString>,
+}
+
+/// The kernel, as a word of its own.
+#[derive(Args)]
+pub(crate) struct Url {
+    /// The kernel: unix://PATH or tcp://ADDRESS:PORT
+    #[arg(value_name = "URL", env = "RUMP_SERVER")]
+    pub(crate) url: String,
+}
+
+/// The kernel, as an option.
+#[derive(Args)]
+pub(crate) struct ServerOption {
+    /// The kernel: unix://PATH or tcp://ADDRESS:PORT
+    #[arg(short = 's', long = "server", value_name = "URL", env = "RUMP_SERVER")]
+    pub(crate) url: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mount_inside_a_mount_comes_after_it() {
+        let cli = Cli::parse_from([
+            "rump",
+            "run",
+            "--mount",
+            "ext4:a:/data/inner",
+            "--tmpfs",
+            "/data",
+            "--",
+            "true",
+        ]);
+        let Word::Run(run) = cli.word else {
+            panic!("run is run");
+        };
+        let dirs: Vec<_> = run
+            .mounts
+            .in_order()
+            .iter()
+            .map(|m| m.dir.clone())
+            .collect();
+        assert_eq!(dirs, [PathBuf::from("/data"), PathBuf::from("/data/inner")]);
+    }
+}
