@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use hypercall::Nanos;
-
+use crate::host::atomic::{AtomicU32, Ordering};
+use crate::host::{Nanos, const_fn};
 use crate::{Cpu, Mutex, MutexGuard, Parker, Sleeper, Wake};
 
 /// A condition variable: lwps wait on it for something that a mutex guards to become true.
@@ -21,12 +20,14 @@ pub struct Condvar {
 }
 
 impl Condvar {
-    /// A condition variable with the name of its wait channel.
-    pub const fn new(wmesg: &'static str) -> Condvar {
-        Condvar {
-            wmesg,
-            waiters: AtomicU32::new(0),
-            queue: Mutex::new(VecDeque::new()),
+    const_fn! {
+        /// A condition variable with the name of its wait channel.
+        pub fn new(wmesg: &'static str) -> Condvar {
+            Condvar {
+                wmesg,
+                waiters: AtomicU32::new(0),
+                queue: Mutex::new(VecDeque::new()),
+            }
         }
     }
 

@@ -4,10 +4,9 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hypercall::{Host, Nanos, WakeReason};
-
+use crate::host::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::host::{Host, Nanos, WakeReason};
 use crate::{Parker, Sleeper};
 
 /// The most virtual CPUs a kernel can have.

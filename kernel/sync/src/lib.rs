@@ -10,12 +10,18 @@
 //! Besides `hypercall` this is the only crate below the frontends with unsafe code: a lock must hand out `&mut`
 //! to what it guards, and a per-CPU cell must do so without a lock. Each block says why that holds.
 //!
+//! The memory orderings are checked by models in `models.rs`, with loom:
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p rumpkit-sync --target-dir target/loom`.
+//!
 //! It may use `abi` and `hypercall`. Start reading at [`Cpus`], then [`Mutex`], [`Condvar`] and [`PerCpu`].
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod condvar;
 mod cpu;
+mod host;
+#[cfg(all(test, loom))]
+mod models;
 mod mutex;
 mod parker;
 mod percpu;

@@ -3,17 +3,15 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Parker;
+use crate::host::atomic::{AtomicU32, Ordering};
+use crate::host::{SPINS, const_fn};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 /// Held, and somebody may be parked on the word.
 const CONTENDED: u32 = 2;
-
-/// How often a thread looks before it parks; the holder is most often a few instructions from letting go.
-const SPINS: u32 = 100;
 
 /// Mutual exclusion around a value. Taking it free is one compare-and-swap; waiting spins shortly and then parks,
 /// without a virtual CPU. Not recursive, not fair.
@@ -29,11 +27,13 @@ unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 
 impl<T> Mutex<T> {
-    /// A free mutex around `value`.
-    pub const fn new(value: T) -> Mutex<T> {
-        Mutex {
-            word: AtomicU32::new(FREE),
-            value: UnsafeCell::new(value),
+    const_fn! {
+        /// A free mutex around `value`.
+        pub fn new(value: T) -> Mutex<T> {
+            Mutex {
+                word: AtomicU32::new(FREE),
+                value: UnsafeCell::new(value),
+            }
         }
     }
 
@@ -148,7 +148,7 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::OffCpu;

@@ -1,8 +1,7 @@
 //! How to wait: with a virtual CPU to give up, or without one.
 
-use std::sync::atomic::AtomicU32;
-
-use hypercall::{Host, Nanos, WakeReason};
+use crate::host::atomic::AtomicU32;
+use crate::host::{Host, Nanos, WakeReason};
 
 /// Somebody who can wait on a word. The locks take one and use it only when they are contended.
 pub trait Parker {

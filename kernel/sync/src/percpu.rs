@@ -2,8 +2,8 @@
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::host::atomic::{AtomicBool, Ordering};
 use crate::{Cpu, Cpus};
 
 /// One cell, alone on its cache lines.

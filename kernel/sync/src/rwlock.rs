@@ -3,9 +3,10 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Parker;
+use crate::host::atomic::{AtomicU32, Ordering};
+use crate::host::{SPINS, const_fn};
 
 /// Held by a writer.
 const WRITER: u32 = 1 << 31;
@@ -13,8 +14,6 @@ const WRITER: u32 = 1 << 31;
 const WAITERS: u32 = 1 << 30;
 /// How many readers hold it.
 const READERS: u32 = WAITERS - 1;
-
-const SPINS: u32 = 100;
 
 /// Many readers or one writer around a value. Free, either takes one compare-and-swap. A writer that waits keeps
 /// new readers out. Not recursive: a thread that reads already may not read again.
@@ -30,12 +29,14 @@ unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
 
 impl<T> RwLock<T> {
+    const_fn! {
     /// A free lock around `value`.
-    pub const fn new(value: T) -> RwLock<T> {
+    pub fn new(value: T) -> RwLock<T> {
         RwLock {
             word: AtomicU32::new(0),
             value: UnsafeCell::new(value),
         }
+    }
     }
 
     /// The value, when the lock is no longer needed.
@@ -204,7 +205,7 @@ impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::OffCpu;

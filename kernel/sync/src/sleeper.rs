@@ -1,10 +1,8 @@
 //! What an lwp sleeps on, and how it is woken or interrupted.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-
-use hypercall::{Host, Nanos, WakeReason};
-
 use crate::Parker;
+use crate::host::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::host::{Host, Nanos, WakeReason};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
