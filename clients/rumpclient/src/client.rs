@@ -40,7 +40,7 @@ struct Shared {
     raw: RwLock<Box<raw::Client>>,
     url: String,
     comm: String,
-    policy: Reconnect,
+    policy: RwLock<Reconnect>,
 }
 
 thread_local! {
@@ -89,15 +89,53 @@ impl Client {
     pub fn with_policy(url: &str, comm: &str, policy: Reconnect) -> Result<Client, Errno> {
         let raw = Box::new(raw::Client::new());
         raw.connect(&ThreadState::new(), url.as_bytes(), comm.as_bytes(), 0)?;
-        Ok(Client {
+        Ok(Client::new(raw, url, comm, policy))
+    }
+
+    /// After an exec: goes on as the process of the program before; see [`raw::Client::after_exec`].
+    pub fn after_exec(url: &str, handover: &str, comm: &str) -> Result<Client, Errno> {
+        let raw = Box::new(raw::Client::new());
+        let thread = ThreadState::new();
+        raw.after_exec(
+            &thread,
+            url.as_bytes(),
+            handover.as_bytes(),
+            comm.as_bytes(),
+        )?;
+        Ok(Client::new(raw, url, comm, Reconnect::Never))
+    }
+
+    fn new(raw: Box<raw::Client>, url: &str, comm: &str, policy: Reconnect) -> Client {
+        Client {
             shared: Arc::new(Shared {
                 id: AtomicU64::new(next_id()),
                 raw: RwLock::new(raw),
                 url: url.to_owned(),
                 comm: comm.to_owned(),
-                policy,
+                policy: RwLock::new(policy),
             }),
-        })
+        }
+    }
+
+    /// Chooses what to do when the server is gone.
+    pub fn set_policy(&self, policy: Reconnect) {
+        *self
+            .shared
+            .policy
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Makes a call with registers that name this process's own memory, as [`raw::Client::call`] does, and by the policy
+    /// connects anew before it.
+    ///
+    /// # Safety
+    /// 1. What the registers name by the call's description is memory that the call may read and write.
+    pub unsafe fn call(&self, nr: u32, args: &[u64; 6]) -> SysResult {
+        if self.with(|raw, _| !raw.is_connected()) {
+            self.reconnect()?;
+        }
+        Errno::from_ret(self.with(|raw, thread| raw.call(thread, nr, args)))
     }
 
     /// The number of the process in the kernel.
@@ -137,7 +175,8 @@ impl Client {
     #[cold]
     fn reconnect(&self) -> Result<(), Errno> {
         let shared = &self.shared;
-        let until = match shared.policy {
+        let policy = *shared.policy.read().unwrap_or_else(PoisonError::into_inner);
+        let until = match policy {
             Reconnect::Never => return Err(Errno::ENOTCONN),
             Reconnect::Die => {
                 eprintln!("{}: the server at {} is gone", shared.comm, shared.url);

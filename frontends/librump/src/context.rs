@@ -36,11 +36,12 @@ impl std::fmt::Display for CLwp {
     }
 }
 
-/// A virtual CPU held from rump_schedule to rump_unschedule.
+/// A virtual CPU held from rump_schedule to rump_unschedule. The fields are dropped in this order.
 struct Held {
     cx: Curlwp<'static>,
     /// The lwp of an implicit thread, which lives as long.
-    implicit: Option<Box<LwpHandle>>,
+    #[allow(dead_code)] // held, not read
+    implicit: Option<Implicit>,
 }
 
 /// A thread's own. `const`-made and without destructor, so that reaching it costs an address; a thread that ends while it
@@ -171,15 +172,17 @@ impl Context {
     fn take(&self) -> Result<(), Errno> {
         // SAFETY: an lwp that the thread is bound to lives until the thread releases it, which gives up the CPU first.
         let bound: Option<&'static CLwp> = unsafe { self.bound.get().as_ref() };
-        let held = match bound {
-            Some(lwp) => Held {
-                cx: lwp.handle.schedule(&SelfMemory),
-                implicit: None,
-            },
-            None => implicit()?,
+        let (lwp, implicit) = match bound {
+            Some(lwp) => (&lwp.handle, None),
+            None => {
+                let owned = implicit()?;
+                // SAFETY: it goes into the same `Held` as the CPU that is held by it, and is dropped after it.
+                (unsafe { &*owned.0 }, Some(owned))
+            }
         };
+        let cx = lwp.schedule(&SelfMemory);
         // SAFETY: only this thread reaches its context, and `holds` was false: there is no value to lose.
-        unsafe { (*self.held.get()).write(held) };
+        unsafe { (*self.held.get()).write(Held { cx, implicit }) };
         self.holds.set(true);
         self.fast.set(std::ptr::null());
         Ok(())
@@ -189,24 +192,26 @@ impl Context {
     #[inline]
     fn give_up(&self) {
         self.holds.set(false);
-        // SAFETY: `holds` said that there is a value, and says from now on that there is none.
-        let held = unsafe { (*self.held.get()).assume_init_read() };
-        drop(held.cx);
-        drop(held.implicit);
+        // SAFETY: `holds` said that there is a value, and says from now on that there is none. The CPU goes before the lwp.
+        unsafe { (*self.held.get()).assume_init_drop() };
         self.fast.set(self.bound.get());
     }
 }
 
-/// A CPU for a thread without an lwp: a fresh lwp of the first process.
+/// An lwp of the first process for a thread without one.
+struct Implicit(*mut LwpHandle);
+
+impl Drop for Implicit {
+    fn drop(&mut self) {
+        // SAFETY: made by `implicit`, and dropped once.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
 #[cold]
-fn implicit() -> Result<Held, Errno> {
-    let lwp = Box::new(kernel::current()?.newlwp(1)?);
-    // SAFETY: the box lives in the same `Held` and is dropped after the CPU that is held by it.
-    let lasting: &'static LwpHandle = unsafe { &*std::ptr::from_ref(&*lwp) };
-    Ok(Held {
-        cx: lasting.schedule(&SelfMemory),
-        implicit: Some(lwp),
-    })
+fn implicit() -> Result<Implicit, Errno> {
+    let lwp = kernel::current()?.newlwp(1)?;
+    Ok(Implicit(Box::into_raw(Box::new(lwp))))
 }
 
 /// rump_schedule: takes a virtual CPU, as the thread's lwp or as a fresh one of the first process, and keeps it until

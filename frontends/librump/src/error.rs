@@ -22,9 +22,9 @@ pub extern "C" fn rump_strerror(error: c_int) -> *const c_char {
 ///
 /// # Safety
 /// The pointer is null or that of a string that ends with a NUL and lasts as long as the result.
-pub(crate) unsafe fn c_str<'a>(text: *const c_char) -> Result<&'a CStr, kern::Errno> {
+pub(crate) unsafe fn c_str<'a>(text: *const c_char) -> Result<&'a CStr, abi::Errno> {
     if text.is_null() {
-        return Err(kern::Errno::EFAULT);
+        return Err(abi::Errno::EFAULT);
     }
     // SAFETY: the caller's condition.
     Ok(unsafe { CStr::from_ptr(text) })

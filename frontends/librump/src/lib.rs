@@ -25,6 +25,7 @@ pub mod lwproc;
 mod memory;
 mod misuse;
 pub mod module;
+pub mod process;
 pub mod serve;
 pub mod signal;
 pub mod sys;

@@ -10,10 +10,30 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Where cargo put the libraries that this test was built with.
-fn built() -> PathBuf {
+/// Where cargo puts what it builds, in the profile of this test.
+fn target() -> PathBuf {
     let me = std::env::current_exe().unwrap();
-    me.parent().unwrap().to_owned()
+    me.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// A library: the one this test was built with, or one that stands on its own.
+fn built(lib: &str) -> PathBuf {
+    let beside = target().join("deps").join(lib);
+    if beside.exists() {
+        beside
+    } else {
+        target().join(lib)
+    }
+}
+
+/// The clients' library is nobody's dependency, so it is built when it is wanted.
+fn build_client() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "rumpkit-librumpclient"]);
+    if target().ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.current_dir(root()).status().unwrap().success());
 }
 
 /// A directory in which librump is installed, as `cargo xtask install` does.
@@ -25,15 +45,24 @@ fn installed() -> &'static Path {
         std::fs::create_dir_all(to.join("lib/pkgconfig")).unwrap();
         std::fs::create_dir_all(to.join("include")).unwrap();
         let link = |from: PathBuf, to: PathBuf| std::os::unix::fs::symlink(from, to).unwrap();
-        for lib in ["librump.so", "librump.a"] {
-            link(built().join(lib), to.join("lib").join(lib));
+        build_client();
+        for lib in ["librump.so", "librump.a", "librumpclient.so"] {
+            link(built(lib), to.join("lib").join(lib));
         }
         let headers = root().join("include/rump").canonicalize().unwrap();
         link(headers, to.join("include/rump"));
-        let pc = include_str!("../rump.pc.in")
-            .replace("@PREFIX@", to.to_str().unwrap())
-            .replace("@VERSION@", env!("CARGO_PKG_VERSION"));
-        std::fs::write(to.join("lib/pkgconfig/rump.pc"), pc).unwrap();
+        for (name, text) in [
+            ("rump.pc", include_str!("../rump.pc.in")),
+            (
+                "rumpclient.pc",
+                include_str!("../../../clients/librumpclient/rumpclient.pc.in"),
+            ),
+        ] {
+            let text = text
+                .replace("@PREFIX@", to.to_str().unwrap())
+                .replace("@VERSION@", env!("CARGO_PKG_VERSION"));
+            std::fs::write(to.join("lib/pkgconfig").join(name), text).unwrap();
+        }
         prefix
     });
     prefix.path()
@@ -53,11 +82,11 @@ fn text(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
-/// Compiles an example against the shared or the static library.
-fn compile(name: &str, dir: &Path, linking: &[&str]) -> PathBuf {
+/// Compiles an example against a library, shared or static.
+fn compile(name: &str, dir: &Path, library: &str, linking: &[&str]) -> PathBuf {
     let flags = text(
         Command::new("pkg-config")
-            .args(["--cflags", "--libs", "rump"])
+            .args(["--cflags", "--libs", library])
             .args(linking.iter().filter(|f| **f == "--static"))
             .env("PKG_CONFIG_PATH", installed().join("lib/pkgconfig")),
     );
@@ -80,7 +109,7 @@ fn compile(name: &str, dir: &Path, linking: &[&str]) -> PathBuf {
 /// Compiles an example, runs it in a directory of its own, and compares its output.
 fn example_with(name: &str, linking: &[&str], args: &[&Path]) {
     let dir = tempfile::tempdir().unwrap();
-    let program = compile(name, dir.path(), linking);
+    let program = compile(name, dir.path(), "rump", linking);
     let out = text(
         Command::new(program)
             .args(args)
@@ -124,4 +153,24 @@ fn etfs() {
 #[test]
 fn signals() {
     example("signals");
+}
+
+#[test]
+fn server_and_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("unix://{}/socket", dir.path().display());
+    let server = compile("server", dir.path(), "rump", &[]);
+    let client = compile("client", dir.path(), "rumpclient", &[]);
+    let run = |program: &Path| {
+        let mut command = Command::new(program);
+        command.env("LD_LIBRARY_PATH", installed().join("lib"));
+        command
+    };
+    text(run(&server).arg(&url));
+    let out = text(run(&client).env("RUMP_SERVER", &url));
+    let want = root().join("examples/c/client.out");
+    assert_eq!(out, std::fs::read_to_string(want).unwrap());
+    assert!(!dir.path().join("socket").exists(), "the socket goes");
+    let bad = run(&server).arg("nowhere").output().unwrap();
+    assert_eq!(bad.status.code(), Some(kern::Errno::EINVAL.0));
 }

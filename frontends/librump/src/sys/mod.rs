@@ -2,6 +2,9 @@
 //!
 //! A call answers as on the host: a value, or -1 with the host's errno. Most are shims made from `syscalls.master`
 //! ([`generated`]); what NetBSD has other than Linux is beside it, one file a family.
+//!
+//! librumpclient compiles these files too: they know nothing but `crate::context::syscall`, by which a call is made, here in
+//! the kernel of this process and there in one of another.
 #![allow(missing_docs)] // the calls' documentation is their manual pages
 
 use std::ffi::c_void;
@@ -15,7 +18,6 @@ mod files;
 #[rustfmt::skip]
 mod generated;
 mod mount;
-mod process;
 mod sysctl;
 mod wait;
 
@@ -23,7 +25,6 @@ pub use extattr::*;
 pub use files::*;
 pub use generated::*;
 pub use mount::*;
-pub use process::*;
 pub use sysctl::*;
 pub use wait::*;
 
@@ -65,7 +66,7 @@ fn answer(result: SysResult) -> i64 {
 
 /// Sets errno. Answers -1.
 #[cold]
-fn fail(errno: Errno) -> i64 {
+pub(crate) fn fail(errno: Errno) -> i64 {
     if errno == Errno::EPIPE {
         signal::sigpipe();
     }

@@ -1,12 +1,13 @@
-//! The process, and the end of the kernel.
+//! System calls that are not the table's: of the process, and the end of the kernel.
+#![allow(missing_docs)] // the calls' documentation is their manual pages
 
 use std::ffi::{c_char, c_int};
 use std::sync::{Mutex, PoisonError};
 
 use abi::Errno;
 
-use super::fail;
 use crate::error::c_str;
+use crate::sys::fail;
 use crate::{context, kernel};
 
 #[unsafe(no_mangle)]
