@@ -328,6 +328,8 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn numbers_are_given_out_lowest_first() {
@@ -343,6 +345,32 @@ mod tests {
         assert_eq!(n.take_lowest(20_000, FD_MAX), Some(20_000));
         assert_eq!(n.take_lowest(0, 10_001), None);
         assert_eq!(n.used(9_999, 20_000), vec![9_999, 10_000, 20_000]);
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_as_a_set_of_numbers(
+            ops in prop::collection::vec((0u8..4, 0usize..5000), 1..400),
+        ) {
+            let mut numbers = Numbers::default();
+            let mut model = BTreeSet::new();
+            for (op, n) in ops {
+                match op {
+                    0 => {
+                        numbers.take(n);
+                        model.insert(n);
+                    }
+                    1 if model.remove(&n) => numbers.give(n),
+                    _ => {
+                        let want = (n..n + 100).find(|fd| !model.contains(fd));
+                        prop_assert_eq!(numbers.take_lowest(n, n + 100), want);
+                        model.extend(want);
+                    }
+                }
+            }
+            let all: Vec<i32> = model.iter().map(|&n| n as i32).collect();
+            prop_assert_eq!(numbers.used(0, FD_MAX), all);
+        }
     }
 
     #[test]

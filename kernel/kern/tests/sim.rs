@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Syscalls};
-use hypercall::Host;
 use hypercall::sim::{Failure, Run, SimConfig, SimHost};
+use hypercall::{Clock, Host};
+use kern::callout::Callout;
+use kern::workqueue::Workqueue;
 use kern::{Kernel, KernelMemory, LwpHandle, RforkFds};
 use sync::{Condvar, Mutex, RwLock, Wake};
 
@@ -202,6 +204,180 @@ fn a_dying_process_leaves_every_wait_at_once() {
             waiters.into_iter().for_each(|t| t.join());
             drop(first);
             assert!(matches!(kernel.newlwp(pid), Err(Errno::ESRCH)));
+        })
+    });
+}
+
+#[test]
+fn no_readiness_is_lost_whoever_waits_and_however() {
+    over_seeds(|seed| {
+        with_kernel(seed, 1 + seed as usize % 2, |host, kernel| {
+            let main = kernel.rfork(RforkFds::Clear).expect("a process");
+            let pid = main.pid();
+            main.pipe2(&mut [0; 8], abi::O_NONBLOCK).expect("a pipe");
+            let epoll = main.epoll_create1(0).expect("an instance") as i32;
+            let event = |events| abi::EpollEvent { events, data: 0 }.to_bytes();
+            // Edge-triggered: an event that is missed is never told again.
+            main.epoll_ctl(epoll, 1, 0, &event(1 | 1 << 31))
+                .expect("added");
+            let got = Arc::new(AtomicU32::new(0));
+            let (counter, users) = (got.clone(), kernel.clone());
+            on_threads(host, kernel, 3, move |i, _| {
+                let lwp = users.newlwp(pid).expect("an lwp");
+                let mut buf = [0; 1];
+                let entry = abi::Pollfd {
+                    fd: 0,
+                    events: 1,
+                    revents: 0,
+                };
+                for _ in 0..4 {
+                    if i == 0 {
+                        lwp.write(1, b"xx", 2).expect("written");
+                        continue;
+                    }
+                    // Each takes a byte, after waiting in its own way.
+                    while lwp.read(0, &mut buf, 1) == Err(Errno::EAGAIN) {
+                        if i == 1 {
+                            lwp.poll(&mut entry.to_bytes(), 1, -1).expect("polls");
+                        } else {
+                            lwp.epoll_wait(epoll, &mut [0; 12], 1, -1).expect("waits");
+                        }
+                    }
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            assert_eq!(got.load(Ordering::SeqCst), 8);
+        })
+    });
+}
+
+#[test]
+fn callouts_come_once_not_early_and_not_after_they_were_stopped() {
+    over_seeds(|seed| {
+        with_kernel(seed, 2, |host, kernel| {
+            let done = Arc::new((Mutex::new(Vec::new()), Condvar::new("callouts")));
+            let make = |name: u64, due: u64| {
+                let done = done.clone();
+                Callout::new(kernel, move |cx| {
+                    assert!(cx.now(Clock::Monotonic) >= due, "early");
+                    done.0.lock(cx.cpu()).push((due, name));
+                    done.1.broadcast(cx.cpu());
+                })
+            };
+            kernel.implicit(&KernelMemory, |cx| {
+                let now = cx.now(Clock::Monotonic);
+                let set: Vec<_> = (0..8)
+                    .map(|name| {
+                        let due = now + host.draw(1_000_000);
+                        let callout = make(name, due);
+                        callout.schedule(cx.cpu(), due);
+                        (due, name, callout)
+                    })
+                    .collect();
+                let mut due: Vec<_> = Vec::new();
+                for (i, (at, name, callout)) in set.iter().enumerate() {
+                    // One that could not be stopped has come or is about to.
+                    if i % 2 == 0 || !callout.stop(cx.cpu()) {
+                        due.push((*at, *name));
+                    }
+                }
+                due.sort_unstable();
+                let mut came = done.0.lock(cx.cpu());
+                while came.len() < due.len() {
+                    came = done.1.wait(cx.cpu(), came);
+                }
+                drop(came);
+                for (_, _, callout) in &set {
+                    callout.halt(cx);
+                }
+                let mut came = done.0.lock(cx.cpu()).clone();
+                came.sort_unstable();
+                assert_eq!(came, due);
+            });
+        })
+    });
+}
+
+#[test]
+fn descriptors_made_and_closed_by_many_are_each_closed_once() {
+    over_seeds(|seed| {
+        with_kernel(seed, 2, |host, kernel| {
+            let main = kernel.rfork(RforkFds::Clear).expect("a process");
+            let pid = main.pid();
+            main.pipe2(&mut [0; 8], 0).expect("a pipe");
+            let users = kernel.clone();
+            on_threads(host, kernel, 3, move |i, _| {
+                let lwp = users.newlwp(pid).expect("an lwp");
+                for n in 0..6 {
+                    // All fight for descriptor 9, two of them by closing it.
+                    match (i + n) % 3 {
+                        0 => assert_eq!(lwp.dup2(1, 9), Ok(9)),
+                        1 => drop(lwp.close(9)),
+                        _ => {
+                            if let Ok(fd) = lwp.dup(9) {
+                                lwp.close(fd as i32).expect("closed");
+                            }
+                        }
+                    }
+                }
+            });
+            let _ = main.close(9);
+            assert_eq!(main.close(1), Ok(0));
+            assert_eq!(main.read(0, &mut [0; 1], 1), Ok(0), "no writer is left");
+        })
+    });
+}
+
+#[test]
+fn an_exec_waits_for_the_others_to_leave() {
+    over_seeds(|seed| {
+        with_kernel(seed, 2, |host, kernel| {
+            let main = kernel.rfork(RforkFds::Clear).expect("a process");
+            let pid = main.pid();
+            main.pipe2(&mut [0; 8], 0).expect("a pipe");
+            let threads: Vec<_> = (0..3)
+                .map(|i| {
+                    let kernel = kernel.clone();
+                    let run = move || {
+                        // An exec under way takes no new lwps.
+                        let Ok(lwp) = kernel.newlwp(pid) else { return };
+                        let _ = lwp.read(0, &mut [0; 1], 1);
+                    };
+                    host.spawn(&format!("reader{i}"), Box::new(run))
+                        .expect("a thread")
+                })
+                .collect();
+            for _ in 0..host.draw(8) {
+                host.relax();
+            }
+            main.enter(&KernelMemory, |cx| kern::lwproc::exec(cx, "other"))
+                .expect("execs");
+            // Those that came after it read on; the end of the pipe sends them home.
+            assert_eq!(main.close(1), Ok(0));
+            threads.into_iter().for_each(|t| t.join());
+        })
+    });
+}
+
+#[test]
+fn work_is_done_in_order_and_before_the_kernel_is_down() {
+    over_seeds(|seed| {
+        with_kernel(seed, 2, |host, kernel| {
+            let done = Arc::new(Mutex::new(Vec::new()));
+            let inner = done.clone();
+            let queue = kernel.implicit(&KernelMemory, |cx| Workqueue::new(cx, "work"));
+            kernel.implicit(&KernelMemory, |cx| {
+                for n in 0..5 {
+                    let done = inner.clone();
+                    queue.enqueue(cx.cpu(), move |cx| done.lock(cx.cpu()).push(n));
+                    for _ in 0..host.draw(3) {
+                        cx.unscheduled(|| host.relax());
+                    }
+                }
+            });
+            kernel.shutdown(true).expect("halts");
+            let all = kernel.implicit(&KernelMemory, |cx| done.lock(cx.cpu()).clone());
+            assert_eq!(all, [0, 1, 2, 3, 4]);
         })
     });
 }
