@@ -1,5 +1,7 @@
 //! Unix permissions: who may do what with a file. kauth's part for the vfs.
 
+use std::sync::Arc;
+
 use abi::Errno;
 use kern::{Cred, Curlwp};
 
@@ -84,10 +86,33 @@ pub(crate) fn may_remove(
     Ok(())
 }
 
-/// Says that a file of this mount is about to be changed: until the answer is dropped it is neither unmounted nor made
-/// read-only. `EROFS` where nothing may be changed.
-pub(crate) fn writing(vp: &Vnode) -> Result<MountHold, Errno> {
-    MountHold::writing(vp.mount().ok_or(Errno::ENODEV)?)
+/// Says that a directory's names are about to be changed: until the answer is dropped its mount is neither unmounted nor
+/// made read-only. `EROFS` where nothing may be changed.
+pub(crate) fn writing(dir: &Vnode) -> Result<MountHold, Errno> {
+    MountHold::writing(dir.mount().ok_or(Errno::ENODEV)?)
+}
+
+/// A change of a file itself, found by a name or open: until this is dropped its mount is neither unmounted nor made
+/// read-only, and the file is not freed, even if its last name goes meanwhile.
+pub(crate) struct Change<'a> {
+    cx: &'a Curlwp<'a>,
+    vp: &'a Arc<Vnode>,
+    _hold: MountHold,
+}
+
+impl<'a> Change<'a> {
+    /// `EROFS` where nothing may be changed, `ENOENT` when the file is freed already.
+    pub(crate) fn begin(cx: &'a Curlwp<'_>, vp: &'a Arc<Vnode>) -> Result<Change<'a>, Errno> {
+        let _hold = writing(vp)?;
+        vp.opened()?;
+        Ok(Change { cx, vp, _hold })
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.vp.closed(self.cx);
+    }
 }
 
 /// Permission bits without those that make a program run as somebody else, as writing to it and giving it away clear
@@ -102,7 +127,7 @@ pub(crate) fn without_set_id(perm: u32) -> u32 {
 }
 
 /// After a write by somebody who is not the superuser: the set-id bits go.
-pub(crate) fn clear_set_id(cx: &Curlwp<'_>, vp: &std::sync::Arc<Vnode>) -> Result<(), Errno> {
+pub(crate) fn clear_set_id(cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<(), Errno> {
     let perm = vp.attr(cx).perm;
     if perm & (S_ISUID | S_ISGID) == 0 || cx.cred().is_superuser() {
         return Ok(());

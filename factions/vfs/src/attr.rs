@@ -146,6 +146,7 @@ impl Attr {
 
 /// Makes a change of attributes, in the file system and in the vnode. Not for sizes, which the page cache must know of.
 pub(crate) fn store(cx: &Curlwp<'_>, vp: &Arc<Vnode>, set: &SetAttr) -> Result<(), Errno> {
+    debug_assert!(vp.opens() != 0, "it could be freed meanwhile");
     vp.ops().setattr(cx, vp, set)?;
     vp.update(cx, |attr| set.apply(attr));
     Ok(())

@@ -55,8 +55,7 @@ impl VnodeFile {
         if !path_only {
             vp.opened()?;
             device = crate::devsw::serve(cx, &vp, hold.mount(), flags).inspect_err(|_| {
-                // Why it was not opened matters more than what freeing it says.
-                let _ = vp.closed(cx);
+                vp.closed(cx);
             })?;
         }
         Ok(Arc::new(VnodeFile {
@@ -264,14 +263,8 @@ impl File for VnodeFile {
         if let Some(device) = &self.device {
             device.close(cx, of);
         }
-        if !self.path_only
-            && let Err(error) = self.vp.closed(cx)
-        {
-            cx.log(format_args!(
-                "{}: freeing file {}: {error}",
-                self.mount().fstype,
-                self.vp.ino
-            ));
+        if !self.path_only {
+            self.vp.closed(cx);
         }
         if self.mount().life() == MountState::Detached {
             self.hold.release();

@@ -99,6 +99,9 @@ pub trait MountOps: Send + Sync + Any {
     fn as_any(&self) -> &dyn Any;
 }
 
+/// Parts of a mount's table of vnodes.
+const NODE_SHARDS: usize = 16;
+
 /// A mounted file system.
 ///
 /// Locks: `renames` comes before every vnode's locks, `nodes` after them and before a driver's own.
@@ -128,8 +131,8 @@ pub struct Mount {
     pub(crate) covered: ArcSwapOption<Vnode>,
     /// Serialises renames between directories, so that none moves a directory into itself.
     pub(crate) renames: Mutex<()>,
-    /// The vnodes of numbered files, and at how many to look for dead ones.
-    nodes: Mutex<Nodes>,
+    /// The vnodes of numbered files, by the low bits of the number, so that those who look for different ones seldom meet.
+    nodes: [Mutex<Nodes>; NODE_SHARDS],
 }
 
 /// Where a mount is in its life.
@@ -143,6 +146,7 @@ pub(crate) enum MountState {
     Dead = 2,
 }
 
+/// Vnodes by file number, and at how many to look for dead ones.
 #[derive(Default)]
 struct Nodes {
     by_number: HashMap<u64, Weak<Vnode>>,
@@ -173,7 +177,7 @@ impl Mount {
             life: AtomicU32::new(MountState::Live as u32),
             covered: ArcSwapOption::empty(),
             renames: Mutex::default(),
-            nodes: Mutex::default(),
+            nodes: Default::default(),
         });
         let root = root(&mount)?;
         if root.kind != VnodeKind::Directory {
@@ -206,11 +210,11 @@ impl Mount {
         ino: u64,
         make: impl FnOnce() -> Result<Arc<Vnode>, Errno>,
     ) -> Result<Arc<Vnode>, Errno> {
-        if let Some(vp) = self.nodes.lock(cx.cpu()).get(ino) {
+        if let Some(vp) = self.shard(ino).lock(cx.cpu()).get(ino) {
             return Ok(vp);
         }
         let new = make()?;
-        let mut nodes = self.nodes.lock(cx.cpu());
+        let mut nodes = self.shard(ino).lock(cx.cpu());
         if let Some(vp) = nodes.get(ino) {
             return Ok(vp);
         }
@@ -218,9 +222,13 @@ impl Mount {
         Ok(new)
     }
 
+    fn shard(&self, ino: u64) -> &Mutex<Nodes> {
+        &self.nodes[ino as usize % NODE_SHARDS]
+    }
+
     /// Forgets the vnode of a file number, because the file is freed and its number may be used again.
     pub fn forget(&self, cx: &Curlwp<'_>, ino: u64) {
-        self.nodes.lock(cx.cpu()).by_number.remove(&ino);
+        self.shard(ino).lock(cx.cpu()).by_number.remove(&ino);
     }
 
     /// `MS_*` flags as they are now.

@@ -191,10 +191,14 @@ pub(crate) fn unmount(cx: &Curlwp<'_>, vp: &Arc<Vnode>, flags: i32) -> Result<()
     // What is mounted inside keeps it; one that is detached takes them along, the innermost first.
     let inside = inside(&vfs.mounts.all(cx), &mount);
     if !inside.is_empty() && flags & MNT_DETACH == 0 {
+        cx.log(format_args!(
+            "unmount {}: there are mounts below it; unmount those first",
+            mount.fstype
+        ));
         return Err(Errno::EBUSY);
     }
     for mount in inside.iter().rev().chain([&mount]) {
-        match claim(mount) {
+        match claim(cx, mount) {
             Ok(()) => {
                 detach(cx, vfs, mount);
                 finish(cx, vfs, mount)?;
@@ -233,11 +237,16 @@ fn inside(list: &[Arc<Mount>], mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
 }
 
 /// Marks a mount as dead when nothing uses it. `EBUSY` when something does.
-fn claim(mount: &Mount) -> Result<(), Errno> {
+fn claim(cx: &Curlwp<'_>, mount: &Mount) -> Result<(), Errno> {
     let before = mount.life();
     mount.set_life(MountState::Dead);
-    if mount.busy() != 0 {
+    let busy = mount.busy();
+    if busy != 0 {
         mount.set_life(before);
+        cx.log(format_args!(
+            "unmount {}: {busy} open files or working directories are in it; close them first",
+            mount.fstype
+        ));
         return Err(Errno::EBUSY);
     }
     Ok(())
@@ -282,7 +291,7 @@ pub(crate) fn finish_detached(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
 fn finish_detached_slow(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
     let Ok(vfs) = Vfs::of(cx) else { return };
     let _changing = vfs.mounts.changing.lock(cx.cpu());
-    if mount.life() == MountState::Detached && claim(mount).is_ok() {
+    if mount.life() == MountState::Detached && claim(cx, mount).is_ok() {
         // Reported in the message buffer; nobody waits for it.
         let _ = finish(cx, vfs, mount);
     }

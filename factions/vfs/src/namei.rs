@@ -391,7 +391,7 @@ impl<'c, 'p> Walk<'c, 'p> {
         if self.links > MAX_LINKS || self.limits & resolve::NO_SYMLINKS != 0 {
             return Err(Errno::ELOOP);
         }
-        let target = link.ops().readlink(self.cx, link)?;
+        let target = link.with_use(self.cx, || link.ops().readlink(self.cx, link))?;
         let rest = &self.path[self.pos..];
         if target.is_empty() {
             return Err(Errno::ENOENT);

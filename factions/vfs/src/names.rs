@@ -1,4 +1,7 @@
 //! What changes names: create, link, remove, rename. Locks are taken and permissions checked here; drivers find both done.
+//!
+//! Besides a directory's `dir` lock around changes of its names, the `dir` lock of what is no directory is held where it
+//! gets or loses a name.
 
 use std::sync::Arc;
 
@@ -104,6 +107,8 @@ pub(crate) fn link(cx: &Curlwp<'_>, vp: &Arc<Vnode>, at: &Target<'_>) -> Result<
         return Err(Errno::ENOENT);
     }
     access::check(cx, &cx.cred(), dir, Want::CHANGE)?;
+    // A file that has lost its last name does not get another: it may be freed already.
+    let _links = vp.dir.write(cx.cpu());
     if vp.attr(cx).nlink == 0 {
         return Err(Errno::ENOENT);
     }
@@ -132,12 +137,15 @@ pub(crate) fn unlink(cx: &Curlwp<'_>, at: &Target<'_>) -> Result<(), Errno> {
     if at.slash {
         return Err(Errno::ENOTDIR);
     }
+    let links = vp.dir.write(cx.cpu());
     dir.ops().remove(cx, dir, name, &vp)?;
+    drop(links);
     if !dir.in_memory() {
         vfs.names.put(cx, dir, name, None);
     }
     drop(names);
-    vp.free_if_unused(cx)
+    vp.free_if_unused(cx);
+    Ok(())
 }
 
 /// Removes the directory that the last name of a target stands for.
@@ -171,7 +179,8 @@ pub(crate) fn rmdir(cx: &Curlwp<'_>, at: &Target<'_>) -> Result<(), Errno> {
         vfs.names.put(cx, dir, name, None);
     }
     drop(names);
-    vp.free_if_unused(cx)
+    vp.free_if_unused(cx);
+    Ok(())
 }
 
 /// How renameat2(2) treats what has the new name.
@@ -246,13 +255,14 @@ pub(crate) fn rename(
         return Ok(());
     }
     let exchange = onto == Onto::Exchange;
-    let victim = to.as_ref().filter(|to| !exchange && to.is_dir());
+    let victim = to.as_ref().filter(|_| !exchange);
     let _inner = victim.map(|to| to.dir.write(cx.cpu()));
     if from.is_mount_point() || to.as_ref().is_some_and(|to| to.is_mount_point()) {
         return Err(Errno::EBUSY);
     }
-    if let Some(victim) = victim {
-        require_empty(cx, victim)?;
+    let removed = victim.filter(|victim| victim.is_dir());
+    if let Some(removed) = removed {
+        require_empty(cx, removed)?;
     }
     let what = Rename {
         from_dir,
@@ -264,15 +274,15 @@ pub(crate) fn rename(
         exchange,
     };
     from_dir.ops().rename(cx, &what)?;
-    if let Some(victim) = victim {
-        victim.set_removed();
+    if let Some(removed) = removed {
+        removed.set_removed();
     }
     renamed(cx, vfs, &what);
     drop((_inner, _first, _second));
-    match to {
-        Some(to) if !exchange => to.free_if_unused(cx),
-        _ => Ok(()),
+    if let Some(victim) = victim {
+        victim.free_if_unused(cx);
     }
+    Ok(())
 }
 
 /// Permissions of a rename, and that only like replaces like.

@@ -56,7 +56,7 @@ pub struct Vnode {
     pub rdev: u64,
     ops: Box<dyn VnodeOps>,
     attr: Mutex<Attr>,
-    /// Guards the names of a directory.
+    /// Guards the names of a directory; of anything else its number of names.
     pub(crate) dir: RwLock<()>,
     /// The data in the cache, and its `io` lock.
     pub(crate) pages: Pages,
@@ -193,25 +193,42 @@ impl Vnode {
     }
 
     /// Counts one open file less.
-    pub(crate) fn closed(self: &Arc<Self>, cx: &Curlwp<'_>) -> Result<(), Errno> {
+    pub(crate) fn closed(self: &Arc<Self>, cx: &Curlwp<'_>) {
         self.opens.fetch_sub(1, Ordering::AcqRel);
-        self.free_if_unused(cx)
+        self.free_if_unused(cx);
     }
 
-    /// Frees the file when it has neither a name nor an opener; called after either may have gone.
-    pub(crate) fn free_if_unused(self: &Arc<Self>, cx: &Curlwp<'_>) -> Result<(), Errno> {
+    /// Asks the driver something about a file that was found by a name, which may be gone meanwhile: until `f` is done the
+    /// file is not freed. `ENOENT` when it is freed already.
+    pub(crate) fn with_use<R>(
+        self: &Arc<Self>,
+        cx: &Curlwp<'_>,
+        f: impl FnOnce() -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        self.opened()?;
+        let result = f();
+        self.closed(cx);
+        result
+    }
+
+    /// Frees the file when it has neither a name nor an opener; called after either may have gone. Nobody who could be told
+    /// of an error waits for this; it is in the message buffer.
+    pub(crate) fn free_if_unused(self: &Arc<Self>, cx: &Curlwp<'_>) {
         if self.attr.lock(cx.cpu()).nlink != 0 {
-            return Ok(());
+            return;
         }
         let ours = self
             .opens
             .compare_exchange(0, FREED, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok();
         if !ours {
-            return Ok(());
+            return;
         }
         crate::pages::discard(cx, self);
-        self.ops().inactive(cx, self)
+        if let Err(error) = self.ops().inactive(cx, self) {
+            let fstype = self.mount().map_or("", |mount| mount.fstype);
+            cx.log(format_args!("{fstype}: freeing file {}: {error}", self.ino));
+        }
     }
 
     /// Whether this directory has been removed.

@@ -107,6 +107,11 @@ impl VnodeOps for HostFile {
         })
     }
 
+    fn fsync(&self, cx: &Curlwp<'_>, _: &Arc<Vnode>, _data_only: bool) -> Result<(), Errno> {
+        let host = cx.kernel().host();
+        cx.unscheduled(|| host.open(&self.window.path, OpenMode::default())?.sync())
+    }
+
     fn resident(&self) -> bool {
         // Nothing of it is ever written back.
         true

@@ -10,7 +10,7 @@ use hypercall::Nanos;
 use kern::Curlwp;
 
 use super::{known_flags, vnode_file};
-use crate::access::{self, S_ISGID, Want};
+use crate::access::{self, Change, S_ISGID, Want};
 use crate::attr::store;
 use crate::namei::{namei, namei_at};
 use crate::{SetAttr, Vnode, VnodeKind};
@@ -51,7 +51,7 @@ pub(super) fn fchmodat2(cx: &Curlwp<'_>, a: args::fchmodat2) -> SysResult {
 }
 
 fn set_mode(cx: &Curlwp<'_>, vp: &Arc<Vnode>, mode: u32) -> SysResult {
-    let _writing = access::writing(vp)?;
+    let _change = Change::begin(cx, vp)?;
     let (cred, attr) = (cx.cred(), vp.attr(cx));
     access::owner(&cred, &attr)?;
     if vp.kind == VnodeKind::Symlink {
@@ -111,7 +111,7 @@ pub(super) fn fchownat(cx: &Curlwp<'_>, a: args::fchownat) -> SysResult {
 /// Gives a file away. Only the superuser changes the owner; the owner may choose a group of its own. A program that
 /// changes hands loses its set-id bits.
 fn set_owner(cx: &Curlwp<'_>, vp: &Arc<Vnode>, owner: u32, group: u32) -> SysResult {
-    let _writing = access::writing(vp)?;
+    let _change = Change::begin(cx, vp)?;
     let (cred, attr) = (cx.cred(), vp.attr(cx));
     let (uid, gid) = (
         (owner != u32::MAX).then_some(owner),
@@ -262,7 +262,7 @@ fn set_times(cx: &Curlwp<'_>, vp: &Arc<Vnode>, times: [Time; 2]) -> SysResult {
     if times == [Time::Omit; 2] {
         return Ok(0);
     }
-    let _writing = access::writing(vp)?;
+    let _change = Change::begin(cx, vp)?;
     let (cred, attr) = (cx.cred(), vp.attr(cx));
     if let Err(not_owner) = access::owner(&cred, &attr) {
         if times != [Time::Now; 2] {

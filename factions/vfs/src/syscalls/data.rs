@@ -6,7 +6,7 @@ use abi::{AT_FDCWD, Errno, SysResult, args};
 use kern::Curlwp;
 
 use super::{require_regular, vnode_file};
-use crate::access::{self, Want};
+use crate::access::{self, Change, Want};
 use crate::file::VnodeFile;
 use crate::namei::namei;
 use crate::{Vnode, VnodeKind, pages};
@@ -32,7 +32,7 @@ pub(super) fn ftruncate(cx: &Curlwp<'_>, a: args::ftruncate) -> SysResult {
 }
 
 fn cut(cx: &Curlwp<'_>, vp: &Arc<Vnode>, size: u64) -> SysResult {
-    let _writing = access::writing(vp)?;
+    let _change = Change::begin(cx, vp)?;
     access::clear_set_id(cx, vp)?;
     pages::truncate(cx, vp, size)?;
     Ok(0)
@@ -146,7 +146,7 @@ pub(super) fn fallocate(cx: &Curlwp<'_>, a: args::fallocate) -> SysResult {
             VnodeKind::Fifo => return Err(Errno::ESPIPE),
             _ => return Err(Errno::ENODEV),
         }
-        let _writing = access::writing(vp)?;
+        let _change = Change::begin(cx, vp)?;
         access::clear_set_id(cx, vp)?;
         match a.mode & !KEEP_SIZE {
             0 => pages::allocate(cx, vp, offset, len, keep)?,

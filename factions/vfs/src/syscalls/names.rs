@@ -222,7 +222,7 @@ fn read_link(cx: &Curlwp<'_>, dirfd: i32, path: UserAddr, buf: UserAddr, size: u
             Errno::EINVAL
         });
     }
-    let target = vp.ops().readlink(cx, &vp)?;
+    let target = vp.with_use(cx, || vp.ops().readlink(cx, &vp))?;
     let len = target.len().min(size);
     cx.copyout(&target[..len], buf)?;
     Ok(len as i64)

@@ -8,7 +8,7 @@ use abi::{
 };
 use kern::{Curlwp, OpenFile};
 
-use crate::access::{self, Want};
+use crate::access::{self, Change, Want};
 use crate::file::VnodeFile;
 use crate::namei::{Goal, Walk, resolve};
 use crate::names::{Create, open_or_create};
@@ -129,7 +129,7 @@ fn vn_open(
     let kept = flags & !(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC) | O_LARGEFILE;
     let of = OpenFile::new(file.clone(), kept);
     if flags & O_TRUNC != 0 && !made && file.vnode().kind == VnodeKind::Regular {
-        let cut = access::writing(file.vnode()).and_then(|_writing| {
+        let cut = Change::begin(cx, file.vnode()).and_then(|_change| {
             access::clear_set_id(cx, file.vnode())?;
             pages::truncate(cx, file.vnode(), 0)
         });

@@ -6,7 +6,7 @@ use abi::{AT_FDCWD, Errno, SysResult, UserAddr, args};
 use kern::{Curlwp, PathBytes};
 
 use super::vnode_file;
-use crate::access::{self, Want};
+use crate::access::{self, Change, Want};
 use crate::namei::namei;
 use crate::{SetAttr, Vnode, VnodeKind};
 
@@ -66,7 +66,7 @@ fn set(
     let mut data = vec![0; size];
     cx.copyin(value, &mut data)?;
     with(cx, on, |vp| {
-        let _writing = access::writing(vp)?;
+        let _change = Change::begin(cx, vp)?;
         may(cx, vp, &name, Want::WRITE)?;
         let (create, replace) = (flags & XATTR_CREATE != 0, flags & XATTR_REPLACE != 0);
         vp.ops().setxattr(cx, vp, &name, &data, create, replace)?;
@@ -93,7 +93,7 @@ fn get(cx: &Curlwp<'_>, on: On, name: UserAddr, to: UserAddr, size: usize) -> Sy
     let name = name_of(cx, name)?;
     let value = with(cx, on, |vp| {
         may(cx, vp, &name, Want::READ)?;
-        vp.ops().getxattr(cx, vp, &name)
+        vp.with_use(cx, || vp.ops().getxattr(cx, vp, &name))
     })?;
     hand_over(cx, &value, to, size)
 }
@@ -114,7 +114,7 @@ pub(super) fn flistxattr(cx: &Curlwp<'_>, a: args::flistxattr) -> SysResult {
 }
 
 fn list(cx: &Curlwp<'_>, on: On, to: UserAddr, size: usize) -> SysResult {
-    let mut names = with(cx, on, |vp| vp.ops().listxattr(cx, vp))?;
+    let mut names = with(cx, on, |vp| vp.with_use(cx, || vp.ops().listxattr(cx, vp)))?;
     if !cx.cred().is_superuser() {
         // Trusted attributes are the superuser's to see.
         let shown = names
@@ -143,7 +143,7 @@ pub(super) fn fremovexattr(cx: &Curlwp<'_>, a: args::fremovexattr) -> SysResult 
 fn remove(cx: &Curlwp<'_>, on: On, name: UserAddr) -> SysResult {
     let name = name_of(cx, name)?;
     with(cx, on, |vp| {
-        let _writing = access::writing(vp)?;
+        let _change = Change::begin(cx, vp)?;
         may(cx, vp, &name, Want::WRITE)?;
         vp.ops().removexattr(cx, vp, &name)?;
         changed(cx, vp)

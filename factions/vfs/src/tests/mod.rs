@@ -146,3 +146,13 @@ fn a_dropped_kernel_leaves_nothing_behind() {
         }
     }
 }
+
+#[test]
+fn a_vnode_is_not_large() {
+    // A hundred thousand of them are an ordinary tree.
+    assert!(
+        size_of::<crate::Vnode>() <= 512,
+        "{}",
+        size_of::<crate::Vnode>()
+    );
+}
