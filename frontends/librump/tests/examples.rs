@@ -174,3 +174,40 @@ fn server_and_client() {
     let bad = run(&server).arg("nowhere").output().unwrap();
     assert_eq!(bad.status.code(), Some(kern::Errno::EINVAL.0));
 }
+
+#[test]
+fn module() {
+    example("module");
+}
+
+#[test]
+fn kernel() {
+    example("kernel");
+}
+
+#[test]
+fn shotgun() {
+    example("shotgun");
+}
+
+#[test]
+fn image() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, image) = (dir.path().join("tree"), dir.path().join("image"));
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("greeting"), "from the host\n").unwrap();
+    text(
+        Command::new("/usr/sbin/mkfs.ext4")
+            .args(["-q", "-d"])
+            .args([&tree, &image])
+            .arg("8M"),
+    );
+    example_with("image", &[], &[&image]);
+    text(Command::new("/usr/sbin/e2fsck").arg("-fn").arg(&image));
+    let answer = text(
+        Command::new("/usr/sbin/debugfs")
+            .args(["-R", "cat /answer"])
+            .arg(&image),
+    );
+    assert_eq!(answer, "from librump\n");
+}

@@ -7,10 +7,10 @@ use abi::{Errno, Statfs, SysResult, VFSSTAT_SIZE, VfsStat};
 use super::{answer, call};
 use crate::error::c_str;
 
-/// NetBSD's name of a type of file system, the kernel's, and how the structure that its users pass becomes a source and options.
+/// NetBSD's name of a type of file system, which the kernel's drivers know too, and how the structure that its users pass becomes a source
+/// and options.
 struct Type {
     name: &'static CStr,
-    kernel: &'static CStr,
     /// Bytes of the structure.
     size: usize,
     /// # Safety
@@ -27,31 +27,26 @@ struct Args {
 static TYPES: &[Type] = &[
     Type {
         name: c"tmpfs",
-        kernel: c"tmpfs",
         size: size_of::<TmpfsArgs>(),
         read: tmpfs,
     },
     Type {
         name: c"ext2fs",
-        kernel: c"ext2",
         size: size_of::<*const c_char>(),
         read: device,
     },
     Type {
         name: c"ffs",
-        kernel: c"ffs",
         size: size_of::<*const c_char>(),
         read: device,
     },
     Type {
         name: c"cd9660",
-        kernel: c"iso9660",
         size: size_of::<*const c_char>(),
         read: device,
     },
     Type {
         name: c"msdos",
-        kernel: c"vfat",
         size: size_of::<*const c_char>(),
         read: device,
     },
@@ -134,11 +129,11 @@ unsafe fn mount(
 ) -> SysResult {
     // SAFETY: the caller's condition.
     let name = unsafe { c_str(fstype) }?;
-    let (kernel, args) = match TYPES.iter().find(|t| t.name == name) {
+    let args = match TYPES.iter().find(|t| t.name == name) {
         Some(_) if data.is_null() => return Err(Errno::EFAULT),
         Some(known) if data_len != 0 && data_len < known.size => return Err(Errno::EINVAL),
         // SAFETY: the structure is there and long enough.
-        Some(known) => (known.kernel, unsafe { (known.read)(data) }?),
+        Some(known) => unsafe { (known.read)(data) }?,
         None => {
             let options = match data.is_null() {
                 true => CString::default(),
@@ -146,7 +141,7 @@ unsafe fn mount(
                 false => unsafe { CStr::from_ptr(data.cast()) }.to_owned(),
             };
             let source = name.to_owned();
-            (name, Args { source, options })
+            Args { source, options }
         }
     };
     let pointer = |text: &CStr| -> *const c_void { text.as_ptr().cast() };
@@ -154,7 +149,7 @@ unsafe fn mount(
     call!(mount(
         pointer(&args.source),
         path,
-        pointer(kernel),
+        pointer(name),
         flags,
         pointer(&args.options)
     ))
