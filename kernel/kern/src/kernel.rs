@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
@@ -24,6 +24,9 @@ use crate::sysent::{EXPLORED, Sysent, THREADLESS};
 use crate::trace::Tracer;
 use crate::xcall::Xcalls;
 use crate::{Component, Config, Cred, Curlwp, FdTable, Pid, Proc, ProcHooks};
+
+/// How many processes a kernel may have unless told otherwise: each client of a server has one.
+const MAXPROC: usize = 1 << 18;
 
 /// The factions besides the kernel proper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,7 @@ pub struct Kernel {
     init: OnceLock<Arc<Proc>>,
     implicit: ImplicitPool,
     next_pid: AtomicI32,
+    maxproc: AtomicUsize,
     next_lid: AtomicU64,
     next_anon_ino: AtomicU64,
     epoll_topology: Mutex<()>,
@@ -99,6 +103,7 @@ impl Kernel {
             init: OnceLock::new(),
             implicit: ImplicitPool::new(config.ncpu),
             next_pid: AtomicI32::new(0),
+            maxproc: AtomicUsize::new(MAXPROC),
             next_lid: AtomicU64::new(1),
             next_anon_ino: AtomicU64::new(1),
             epoll_topology: Mutex::new(()),
@@ -228,6 +233,24 @@ impl Kernel {
         *self.msgbuf.lock(&OffCpu(&*self.host)) = MsgBuf::default();
     }
 
+    /// How many processes there may be, `kern.maxproc`.
+    pub fn maxproc(&self) -> usize {
+        self.maxproc.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many processes there may be; those that are there stay.
+    pub fn set_maxproc(&self, count: usize) {
+        self.maxproc.store(count, Ordering::Relaxed);
+    }
+
+    /// `EAGAIN` when there are as many processes as there may be.
+    pub(crate) fn check_maxproc(&self, cx: &Curlwp<'_>) -> Result<(), Errno> {
+        if self.proc_count(cx) >= self.maxproc() {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
     /// How many processes there are.
     pub fn proc_count(&self, cx: &Curlwp<'_>) -> usize {
         self.procs.read(cx.cpu()).len()
@@ -249,7 +272,7 @@ impl Kernel {
             let fds = Arc::new(FdTable::default());
             Arc::new(Proc::new(
                 self.next_pid(),
-                0,
+                None,
                 "rumplocal",
                 Arc::new(Cred::root()),
                 fds,
@@ -348,8 +371,7 @@ impl Kernel {
         fds: Arc<FdTable>,
         limits: Limits,
     ) -> Arc<Proc> {
-        let ppid = parent.map_or(0, |p| p.pid);
-        let proc = Arc::new(Proc::new(self.next_pid(), ppid, comm, cred, fds, limits));
+        let proc = Arc::new(Proc::new(self.next_pid(), parent, comm, cred, fds, limits));
         let hooks = self.hooks.lock(cx.cpu()).clone();
         for hook in hooks {
             (hook.fork)(cx, parent.map(|p| &**p), &proc);
@@ -358,15 +380,9 @@ impl Kernel {
         proc
     }
 
-    /// Takes a process out of the kernel; its children become the first process's.
+    /// Takes a process out of the kernel; its children count as the first process's from here on.
     pub(crate) fn forget_proc(&self, cx: &Curlwp<'_>, proc: &Proc) {
-        {
-            let mut procs = self.procs.write(cx.cpu());
-            procs.remove(&proc.pid);
-            for child in procs.values().filter(|p| p.ppid() == proc.pid) {
-                child.ppid.store(1, Ordering::Relaxed);
-            }
-        }
+        self.procs.write(cx.cpu()).remove(&proc.pid);
         let hooks = self.hooks.lock(cx.cpu()).clone();
         for hook in hooks.iter().rev() {
             (hook.exit)(cx, proc);

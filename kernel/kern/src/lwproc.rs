@@ -106,6 +106,7 @@ impl Kernel {
     /// A new process, child of the first one, without descriptors, with a command name and credentials of its own.
     pub fn spawn(self: &Arc<Self>, comm: &str, cred: Cred) -> Result<LwpHandle, Errno> {
         self.implicit(&KernelMemory, |cx| {
+            self.check_maxproc(cx)?;
             let child = self.new_proc(
                 cx,
                 Some(cx.proc()),
@@ -227,6 +228,7 @@ fn be_alone(cx: &Curlwp<'_>) -> Result<(), Errno> {
 
 /// Makes a child of the current process and its first lwp.
 pub fn rfork(cx: &Curlwp<'_>, fds: RforkFds) -> Result<LwpHandle, Errno> {
+    cx.kernel().check_maxproc(cx)?;
     let parent = cx.proc();
     let fds = match fds {
         RforkFds::Share => parent.fds().clone(),

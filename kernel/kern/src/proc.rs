@@ -27,7 +27,8 @@ pub struct Proc {
     pub pid: Pid,
     /// What getpid(2) says.
     shown_pid: AtomicI32,
-    pub(crate) ppid: AtomicI32,
+    /// Its parent; `None` for the first process.
+    parent: Option<Weak<Proc>>,
     comm: Mutex<String>,
     cred: ArcSwap<Cred>,
     fds: Arc<FdTable>,
@@ -70,7 +71,7 @@ impl Default for Limits {
 impl Proc {
     pub(crate) fn new(
         pid: Pid,
-        ppid: Pid,
+        parent: Option<&Arc<Proc>>,
         comm: &str,
         cred: Arc<Cred>,
         fds: Arc<FdTable>,
@@ -80,7 +81,7 @@ impl Proc {
         Proc {
             pid,
             shown_pid: AtomicI32::new(pid),
-            ppid: AtomicI32::new(ppid),
+            parent: parent.map(Arc::downgrade),
             comm: Mutex::new(comm.to_owned()),
             cred: ArcSwap::new(cred),
             fds,
@@ -105,9 +106,15 @@ impl Proc {
         self.shown_pid.store(pid, Ordering::Relaxed);
     }
 
-    /// Its parent's number.
+    /// Its parent's number: the first process's when the parent is gone, 0 for the first process itself.
     pub fn ppid(&self) -> Pid {
-        self.ppid.load(Ordering::Relaxed)
+        match &self.parent {
+            None => 0,
+            Some(parent) => parent
+                .upgrade()
+                .filter(|parent| !parent.is_exiting())
+                .map_or(1, |parent| parent.pid),
+        }
     }
 
     /// The command name.

@@ -190,6 +190,15 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let boottime = |cx: &Curlwp<'_>| (cx.kernel().boottime() / 1_000_000_000) as i64;
     tree.add(cx, "kern.boottime", Node::int(boottime))?;
     tree.add(cx, "kern.maxfiles", Node::int(|_| crate::fd::FD_MAX as i64))?;
+    let maxproc = Node::int(|cx| cx.kernel().maxproc() as i64).writable(|cx, value| {
+        let Value::Int(count) = value else {
+            return Err(Errno::EINVAL);
+        };
+        let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
+        cx.kernel().set_maxproc(count);
+        Ok(())
+    });
+    tree.add(cx, "kern.maxproc", maxproc)?;
     let procs = |cx: &Curlwp<'_>| cx.kernel().proc_count(cx) as i64;
     tree.add(cx, "kern.nprocs", Node::int(procs))?;
     let evcnts = |cx: &Curlwp<'_>| cx.kernel().evcnts().text(cx);

@@ -137,3 +137,26 @@ fn messages_are_everybodys_to_read() {
     assert_eq!(root.syslog(5, &mut [], 0), Ok(0));
     assert_eq!(p.syslog(3, &mut buf, 4096), Ok(0));
 }
+
+#[test]
+fn children_of_a_process_that_ended_are_the_first_ones() {
+    let k = boot();
+    let p = process(&k);
+    let child = p.rfork(kern::RforkFds::Copy).expect("a child");
+    assert_eq!(p.getppid(), Ok(1));
+    assert_eq!(child.getppid(), Ok(i64::from(p.pid())));
+    drop(p);
+    assert_eq!(child.getppid(), Ok(1));
+}
+
+#[test]
+fn there_are_no_more_processes_than_allowed() {
+    let k = boot();
+    let p = process(&k);
+    k.set_maxproc(3);
+    let child = p.rfork(kern::RforkFds::Copy).expect("a child");
+    assert_eq!(p.rfork(kern::RforkFds::Copy).err(), Some(Errno::EAGAIN));
+    assert_eq!(k.rfork(kern::RforkFds::Clear).err(), Some(Errno::EAGAIN));
+    drop(child);
+    assert!(p.rfork(kern::RforkFds::Copy).is_ok());
+}
