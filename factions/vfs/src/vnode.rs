@@ -331,11 +331,6 @@ impl Vnode {
         self.block.get()
     }
 
-    /// Says which device a block node stands for; only the first to say it is heard.
-    pub fn set_block_device(&self, device: Arc<BlockDev>) {
-        let _ = self.block.set(device);
-    }
-
     /// stat(2).
     #[inline]
     pub fn stat(&self, cx: &Curlwp<'_>) -> Stat {

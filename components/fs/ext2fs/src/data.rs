@@ -11,16 +11,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use abi::Errno;
+use hypercall::Nanos;
 use kern::Curlwp;
 use rsext4::{
     Ext4Error, Ext4Result, FileExtentState, FileExtentTarget, PreallocationOptions, RangeOperation,
+    ZeroRangeOptions,
 };
-use vfs::{BlockDev, Vnode};
+use vfs::{Attr, BlockDev, Vnode};
 
 use crate::filemap::FileMap;
 use crate::fs::Inner;
 use crate::layout::Extent;
 use crate::node::Node;
+
+/// The most bytes that are written under the lock: a file of no more has its blocks found and said to be written in one
+/// step.
+const SMALL: u64 = 64 << 10;
 
 /// What rsext4 is given for data that it is not to see. It is never written anywhere.
 static NOTHING: [u8; 1 << 20] = [0; 1 << 20];
@@ -37,14 +43,49 @@ pub(crate) struct Data {
     claimed: bool,
     /// The size in the inode.
     size: u64,
+    /// Permissions and times in the inode.
+    pub(crate) stored: Stored,
+}
+
+/// What of a vnode's attributes an inode has, of those that writing changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    perm: u32,
+    atime: Nanos,
+    mtime: Nanos,
+    ctime: Nanos,
+}
+
+impl Stored {
+    pub(crate) fn of(attr: &Attr) -> Stored {
+        Stored {
+            perm: attr.perm,
+            atime: attr.atime,
+            mtime: attr.mtime,
+            ctime: attr.ctime,
+        }
+    }
 }
 
 impl Data {
-    pub(crate) fn new(size: u64) -> Data {
+    /// Of an inode with these attributes; a `fresh` one has no blocks yet.
+    pub(crate) fn new(attr: &Attr, fresh: bool) -> Data {
         Data {
-            size,
-            ..Data::default()
+            map: fresh.then(Arc::default),
+            claimed: fresh,
+            size: attr.size,
+            stored: Stored::of(attr),
         }
+    }
+
+    /// Whether the inode has all this already.
+    pub(crate) fn has(&self, stored: &Stored, size: u64, regular: bool) -> bool {
+        self.stored == *stored && (!regular || self.size >= size)
+    }
+
+    /// rsext4 has changed the data, at this time.
+    fn written(&mut self, now: Nanos) {
+        (self.stored.mtime, self.stored.ctime) = (now, now);
     }
 }
 
@@ -171,11 +212,11 @@ impl Node {
         if in_place {
             return cx.unscheduled(|| write.put(&self.fs.dev, &map, block_size));
         }
-        if !self.fs.sb.extents || !self.uses_extents {
-            let blocks = self
+        if !self.uses_extents || end - offset <= SMALL {
+            let added = self
                 .fs
-                .change(cx, now, |inner| self.write_mapped(inner, &write))?;
-            vp.update(cx, |attr| attr.blocks = blocks);
+                .change(cx, now, |inner| self.write_mapped(inner, &write, now))?;
+            vp.update(cx, |attr| attr.blocks += added);
             return self.keep_setid(cx, vp);
         }
         let map = self
@@ -197,6 +238,7 @@ impl Node {
                 let mut map = FileMap::clone(&map);
                 map.set_written(first, behind);
                 data.map = Some(Arc::new(map));
+                data.written(now);
                 inner.touch(self.ino);
                 Ok(inner.ext4.inode(self.ino)?.blocks)
             })?;
@@ -230,37 +272,37 @@ impl Node {
         if covered && !grows {
             return Ok(before);
         }
-        self.take_new(inner, &mut data, &before)
+        let taken = self.take_new(inner, &mut data, &before)?;
+        if taken.in_use {
+            self.fs.commit_within(inner)?;
+        }
+        Ok(taken.map)
     }
 
-    /// Reads the map again after blocks may have been added. New ones are claimed; if something that a crash would
-    /// bring back has one of them, that is committed away first.
-    fn take_new(
-        &self,
-        inner: &mut Inner,
-        data: &mut Data,
-        before: &FileMap,
-    ) -> Ext4Result<Arc<FileMap>> {
+    /// Reads the map again after blocks may have been added, and claims new ones.
+    fn take_new(&self, inner: &mut Inner, data: &mut Data, before: &FileMap) -> Ext4Result<Taken> {
         let map = self.load_map(inner)?;
-        let mut taken = false;
+        let (mut in_use, mut blocks) = (false, 0);
         for e in map.extents() {
             for p in before.pieces(e.logical, e.end()) {
                 if p.physical.is_some() {
                     continue;
                 }
                 let start = e.physical + (p.logical - e.logical);
-                taken |= inner.store(|store| {
-                    let taken = store.in_use_before(start..start + p.len);
+                blocks += p.len;
+                in_use |= inner.store(|store| {
+                    let in_use = store.in_use_before(start..start + p.len);
                     store.claim(start..start + p.len);
-                    taken.map_err(|_| Ext4Error::io())
+                    in_use.map_err(|_| Ext4Error::io())
                 })?;
             }
         }
         data.map = Some(map.clone());
-        if taken {
-            self.fs.commit_within(inner)?;
-        }
-        Ok(map)
+        Ok(Taken {
+            map,
+            in_use,
+            blocks,
+        })
     }
 
     /// Step three: blocks that were found are written now.
@@ -280,8 +322,8 @@ impl Node {
         Ok(())
     }
 
-    /// All three steps for a file without extents.
-    fn write_mapped(&self, inner: &mut Inner, write: &Write<'_>) -> Ext4Result<u64> {
+    /// All three steps under the lock. Answers by how much the file has grown, in 512-byte units.
+    fn write_mapped(&self, inner: &mut Inner, write: &Write<'_>, now: Nanos) -> Ext4Result<u64> {
         let before = self.claimed_map(inner)?;
         let block_size = self.fs.block_size();
         let (first, behind) = (write.offset / block_size, write.end.div_ceil(block_size));
@@ -289,22 +331,44 @@ impl Node {
         let off = self.fs.off();
         let mut data = self.data.lock(&off);
         let mut map = before.clone();
+        let mut added = 0;
+        if !map.is_written(first, behind) {
+            let result = self.say_written(inner, write.offset, write.end, write.size);
+            // Whatever it has mapped is claimed also when it failed on the way.
+            let taken = self.take_new(inner, &mut data, &before)?;
+            result?;
+            data.size = data.size.max(write.end);
+            (map, added) = (taken.map, taken.blocks);
+            if taken.in_use {
+                self.commit_between(inner, write)?;
+                map = self.load_map(inner)?;
+                data.map = Some(map.clone());
+            }
+        }
         if write.size > data.size {
             inner.ext4.truncate_inode(self.ino, write.size)?;
             data.size = write.size;
-            map = self.take_new(inner, &mut data, &before)?;
+            map = self.take_new(inner, &mut data, &map.clone())?.map;
         }
-        if !map.covers(first, behind) {
-            let result = self.say_written(inner, write.offset, write.end, write.size);
-            // Whatever it has mapped is claimed also when it failed on the way.
-            let before = map;
-            map = self.take_new(inner, &mut data, &before)?;
-            result?;
-        }
+        data.written(now);
         write
             .put(&self.fs.dev, &map, block_size)
             .map_err(|_| Ext4Error::io())?;
-        Ok(inner.ext4.inode(self.ino)?.blocks)
+        Ok(added * block_size / 512)
+    }
+
+    /// A commit between finding blocks and writing them. With extents the blocks do not count as written in it.
+    fn commit_between(&self, inner: &mut Inner, write: &Write<'_>) -> Ext4Result<()> {
+        if !self.uses_extents {
+            return self.fs.commit_within(inner);
+        }
+        let block_size = self.fs.block_size();
+        let start = write.offset / block_size * block_size;
+        let len = write.end.next_multiple_of(block_size) - start;
+        let zero = RangeOperation::Zero(ZeroRangeOptions::KEEP_SIZE);
+        inner.ext4.operate_inode_range(self.ino, start, len, zero)?;
+        self.fs.commit_within(inner)?;
+        self.say_written(inner, write.offset, write.end, write.size)
     }
 
     /// Gives the file a size.
@@ -333,6 +397,7 @@ impl Node {
                 self.take_new(inner, &mut data, &before)?;
             }
             data.map = Some(map);
+            data.written(now);
             Ok(inner.ext4.inode(self.ino)?.blocks)
         })?;
         vp.update(cx, |attr| attr.blocks = blocks);
@@ -483,6 +548,15 @@ impl Node {
             self.fs.unreserve(held.min(blocks));
         }
     }
+}
+
+/// What [`Node::take_new`] has found.
+struct Taken {
+    map: Arc<FileMap>,
+    /// A crash would bring something back that has one of the new blocks.
+    in_use: bool,
+    /// New blocks.
+    blocks: u64,
 }
 
 /// Says that these blocks hold data.

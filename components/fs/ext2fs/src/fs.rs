@@ -18,7 +18,7 @@ use vfs::{BlockDev, Mount, Vnode};
 
 use crate::layout::Times;
 use crate::store::{Shim, Store};
-use crate::superblock::Super;
+use crate::superblock::{Super, le32};
 
 type Driver = Ext4<Shim, MountedServices<(), NoopObserver>>;
 
@@ -96,6 +96,12 @@ impl Inner {
             .store(|store| store.raw_inode(ino.raw()))
             .map_err(|_| Ext4Error::io())?;
         Ok((info, Times::decode(&raw)))
+    }
+
+    /// The size of a directory as an operation that has added a name has stored it.
+    pub(crate) fn stored_size(&mut self, ino: InodeNumber) -> Option<u64> {
+        let raw = self.store(|store| store.raw_inode(ino.raw())).ok()?;
+        Some(u64::from(le32(&raw, 4)))
     }
 
     /// Moves what rsext4 has in its caches to the store.

@@ -34,6 +34,8 @@ pub(crate) type ReadBlock<'a> = dyn FnMut(u64) -> Result<Box<[u8]>, Errno> + 'a;
 pub(crate) struct Layout {
     /// For each group: its block bitmap, inode bitmap, and the first block of its inode table.
     groups: Vec<[u64; 3]>,
+    /// Inode tables, sorted: first block and group.
+    tables: Vec<(u64, u32)>,
     /// Block runs that no file may lie in, sorted: (first, behind the last).
     fixed: Vec<(u64, u64)>,
 }
@@ -76,7 +78,14 @@ impl Layout {
             }
         }
         fixed.sort_unstable();
-        Ok(Layout { groups, fixed })
+        let mut tables: Vec<(u64, u32)> =
+            (0..).zip(&groups).map(|(i, group)| (group[2], i)).collect();
+        tables.sort_unstable();
+        Ok(Layout {
+            groups,
+            tables,
+            fixed,
+        })
     }
 
     /// Adds the journal's blocks to those that no file may lie in.
@@ -116,6 +125,21 @@ impl Layout {
     /// Inode bitmaps.
     pub(crate) fn inode_bitmaps(&self) -> impl Iterator<Item = u64> {
         self.groups.iter().map(|g| g[1])
+    }
+
+    /// The number of the first inode in a block, when it is one of an inode table.
+    pub(crate) fn inodes_at(&self, sb: &Super, block: u64) -> Option<u32> {
+        let next = self.tables.partition_point(|&(first, _)| first <= block);
+        let &(first, group) = self.tables.get(next.checked_sub(1)?)?;
+        let per_block = u64::from(sb.block_size) / u64::from(sb.inode_size);
+        let index = (block - first) * per_block;
+        let in_group = u32::try_from(index)
+            .ok()
+            .filter(|&i| i < sb.inodes_per_group)?;
+        group
+            .checked_mul(sb.inodes_per_group)?
+            .checked_add(in_group)?
+            .checked_add(1)
     }
 
     /// The block in which an inode is, and where in it. `None` for a number beyond the file system.
@@ -204,6 +228,35 @@ pub(crate) fn file_blocks(
         return Err(Errno::EUCLEAN);
     }
     Ok(walk.out)
+}
+
+/// Blocks that an extent tree takes, its index nodes included. `EUCLEAN` for a tree that is none.
+pub(crate) fn tree_blocks(
+    sb: &Super,
+    node: &[u8],
+    above: Option<u16>,
+    read: &mut ReadBlock<'_>,
+) -> Result<u64, Errno> {
+    let (entries, depth) = (usize::from(le16(node, 2)), le16(node, 6));
+    let shallower = above.map_or(depth <= 5, |above| depth + 1 == above);
+    if le16(node, 0) != 0xf30a || !shallower || 12 * (entries + 1) > node.len() {
+        return Err(Errno::EUCLEAN);
+    }
+    let mut blocks = 0;
+    for entry in node.chunks_exact(12).skip(1).take(entries) {
+        if depth == 0 {
+            let len = u64::from(le16(entry, 4));
+            blocks += if len > 0x8000 { len - 0x8000 } else { len };
+        } else {
+            let child = u64::from(le32(entry, 4)) | u64::from(le16(entry, 8)) << 32;
+            if child == 0 || child >= sb.blocks {
+                return Err(Errno::EUCLEAN);
+            }
+            let child = read(child)?;
+            blocks += 1 + tree_blocks(sb, &child, Some(depth), read)?;
+        }
+    }
+    Ok(blocks)
 }
 
 struct Walk<'a, 'r> {

@@ -15,7 +15,7 @@ use rsext4::{
 use sync::Mutex;
 use vfs::{Attr, DirSink, Mount, NewNode, Rename, SetAttr, Vnode, VnodeKind, VnodeOps};
 
-use crate::data::Data;
+use crate::data::{Data, Stored};
 use crate::dir;
 use crate::fs::{Fs, Inner, timestamp};
 use crate::layout::Times;
@@ -78,6 +78,7 @@ fn new_vnode(
     mount: &Weak<Mount>,
     info: &InodeInfo,
     times: Times,
+    fresh: bool,
 ) -> Result<Arc<Vnode>, Errno> {
     let kind = kind_of(info.file_type()).ok_or(Errno::EUCLEAN)?;
     let rdev = info
@@ -100,7 +101,7 @@ fn new_vnode(
         ino: info.number,
         regular: kind == VnodeKind::Regular,
         uses_extents: info.flags.contains(InodeFlags::EXTENTS),
-        data: Mutex::new(Data::new(attr.size)),
+        data: Mutex::new(Data::new(&attr, fresh)),
         reserved: AtomicU64::new(0),
         target: OnceLock::new(),
     };
@@ -121,7 +122,7 @@ pub(crate) fn root(cx: &Curlwp<'_>, fs: &Arc<Fs>, mount: &Arc<Mount>) -> Result<
         inner.inode(root)
     })?;
     mount.vget(cx, u64::from(info.number.raw()), || {
-        new_vnode(fs, &Arc::downgrade(mount), &info, times)
+        new_vnode(fs, &Arc::downgrade(mount), &info, times, false)
     })
 }
 
@@ -143,16 +144,18 @@ impl Node {
                 }
                 Ok((info, times))
             })?;
-            new_vnode(&self.fs, dir.mount_weak(), &info, times)
+            new_vnode(&self.fs, dir.mount_weak(), &info, times, false)
         })
     }
 
-    /// Notes in a directory's vnode what an operation has changed.
-    fn changed(cx: &Curlwp<'_>, dir: &Vnode, info: &InodeInfo, now: Nanos) {
+    /// Notes in a directory's vnode what an operation has changed; without an inode, nothing but the times.
+    fn changed(cx: &Curlwp<'_>, dir: &Vnode, info: Option<&InodeInfo>, now: Nanos) {
         dir.update(cx, |attr| {
-            attr.nlink = u32::from(info.links);
-            attr.size = info.size;
-            attr.blocks = info.blocks;
+            if let Some(info) = info {
+                attr.nlink = u32::from(info.links);
+                attr.size = info.size;
+                attr.blocks = info.blocks;
+            }
             attr.mtime = now;
             attr.ctime = now;
         });
@@ -194,9 +197,14 @@ impl Node {
             }
             inner.touch(outcome.inode);
             inner.touch(self.ino);
-            Ok((inner.ext4.inode(self.ino)?, outcome.remaining_links))
+            // A name less changes nothing of a directory but its times; a directory less, its links.
+            let info = vp
+                .is_dir()
+                .then(|| inner.ext4.inode(self.ino))
+                .transpose()?;
+            Ok((info, outcome.remaining_links))
         })?;
-        Self::changed(cx, dir, &info, now);
+        Self::changed(cx, dir, info.as_ref(), now);
         vp.update(cx, |attr| {
             attr.nlink = u32::from(links);
             attr.ctime = now;
@@ -260,13 +268,18 @@ impl VnodeOps for Node {
             return Err(Errno::ENAMETOOLONG);
         }
         let now = Vnode::timestamp(cx);
+        let size = dir.attr(cx).size;
         let (info, of_dir) = self.fs.change(cx, now, |inner| {
             let info = make(inner, self.ino, name, new, perm, device)?;
             inner.touch(info.number);
             inner.touch(self.ino);
-            Ok((info, inner.ext4.inode(self.ino)?))
+            // The directory grows seldom, and asking for it takes as long as looking a name up.
+            let grown =
+                new.kind == VnodeKind::Directory || inner.stored_size(self.ino) != Some(size);
+            let of_dir = grown.then(|| inner.ext4.inode(self.ino)).transpose()?;
+            Ok((info, of_dir))
         })?;
-        Self::changed(cx, dir, &of_dir, now);
+        Self::changed(cx, dir, of_dir.as_ref(), now);
         let times = Times {
             atime: now,
             mtime: now,
@@ -275,7 +288,7 @@ impl VnodeOps for Node {
         };
         let mount = dir.mount().ok_or(Errno::ENODEV)?;
         mount.vget(cx, u64::from(info.number.raw()), || {
-            new_vnode(&self.fs, dir.mount_weak(), &info, times)
+            new_vnode(&self.fs, dir.mount_weak(), &info, times, true)
         })
     }
 
@@ -295,7 +308,7 @@ impl VnodeOps for Node {
             inner.touch(self.ino);
             Ok((info.links, inner.ext4.inode(self.ino)?))
         })?;
-        Self::changed(cx, dir, &of_dir, now);
+        Self::changed(cx, dir, Some(&of_dir), now);
         vp.update(cx, |attr| {
             attr.nlink = u32::from(links);
             attr.ctime = now;
@@ -350,8 +363,8 @@ impl VnodeOps for Node {
             }
             Ok((inner.ext4.inode(from_dir)?, inner.ext4.inode(to_dir)?, left))
         })?;
-        Self::changed(cx, rename.from_dir, &of_from, now);
-        Self::changed(cx, rename.to_dir, &of_to, now);
+        Self::changed(cx, rename.from_dir, Some(&of_from), now);
+        Self::changed(cx, rename.to_dir, Some(&of_to), now);
         rename.from.update(cx, |attr| attr.ctime = now);
         if let Some(to) = rename.to {
             to.update(cx, |attr| {
@@ -407,8 +420,9 @@ impl VnodeOps for Node {
             store_owner(inner, self.ino, &attr, &after)?;
             inner
                 .ext4
-                .update_inode_metadata(self.ino, metadata(&after)?)
-                .map(drop)
+                .update_inode_metadata(self.ino, metadata(&after)?)?;
+            self.data.lock(&self.fs.off()).stored = Stored::of(&after);
+            Ok(())
         })
     }
 
@@ -465,13 +479,22 @@ impl VnodeOps for Node {
 
     fn write_attr(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<(), Errno> {
         let attr = vp.attr(cx);
+        let stored = Stored::of(&attr);
+        if self
+            .data
+            .lock(cx.cpu())
+            .has(&stored, attr.size, self.regular)
+        {
+            return Ok(());
+        }
         self.fs.change(cx, attr.ctime, |inner| {
             inner.touch(self.ino);
             self.store_size(inner, attr.size)?;
             inner
                 .ext4
-                .update_inode_metadata(self.ino, metadata(&attr)?)
-                .map(drop)
+                .update_inode_metadata(self.ino, metadata(&attr)?)?;
+            self.data.lock(&self.fs.off()).stored = stored;
+            Ok(())
         })
     }
 

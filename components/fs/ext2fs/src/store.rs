@@ -23,13 +23,14 @@ use hypercall::{Host, Nanos};
 use rsext4::{
     BlockIo, DeviceCapabilities, DeviceGeometry, Ext4Error, Ext4Result, SectorId, WriteFlags,
 };
+use smallvec::SmallVec;
 use sync::{Mutex, OffCpu};
 use vfs::BlockDev;
 
 use crate::blockset::BlockSet;
 use crate::journal::{Journal, Replay};
-use crate::layout::Layout;
-use crate::superblock::{self, Refusal, Super};
+use crate::layout::{Layout, crc32c, tree_blocks};
+use crate::superblock::{self, Refusal, Super, le16, le32};
 
 /// Bytes of clean blocks that are kept.
 const CLEAN_BYTES: usize = 16 << 20;
@@ -216,7 +217,7 @@ impl Store {
     }
 
     fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Errno> {
-        let mut pieces = Vec::new();
+        let mut pieces: SmallVec<[_; 1]> = SmallVec::new();
         self.pieces(offset, out.len(), |block, of, to| {
             pieces.push((block, of, to))
         });
@@ -271,7 +272,7 @@ impl Store {
         if !self.writable {
             return Err(Errno::EROFS);
         }
-        let mut pieces = Vec::new();
+        let mut pieces: SmallVec<[_; 1]> = SmallVec::new();
         self.pieces(offset, bytes.len(), |block, to, of| {
             pieces.push((block, to, of))
         });
@@ -325,6 +326,49 @@ impl Store {
             if errors {
                 superblock::mark_errors(raw);
             }
+        }
+        if let Some(first_inode) = self.layout.inodes_at(&self.sb, block) {
+            self.recount(block, first_inode)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the blocks of directories again whose extent tree has index nodes: rsext4 forgets those when an indexed
+    /// directory grows.
+    fn recount(&mut self, block: u64, first_inode: u32) -> Result<(), Errno> {
+        let size = usize::from(self.sb.inode_size);
+        let tall = |inode: &[u8]| {
+            inode[1] & 0xf0 == 0x40
+                && le32(inode, 0x20) & 0x8_0000 != 0
+                && le16(inode, 0x28 + 6) > 0
+        };
+        let data = &self.get(block)?.data;
+        let found: Vec<(usize, Vec<u8>)> = data
+            .chunks_exact(size)
+            .enumerate()
+            .filter(|(_, inode)| tall(inode))
+            .map(|(i, inode)| (i, inode.to_vec()))
+            .collect();
+        for (i, mut inode) in found {
+            let sb = self.sb.clone();
+            let read = &mut |block| Ok(self.get(block)?.data.clone());
+            let Ok(blocks) = tree_blocks(&sb, &inode[0x28..0x28 + 60], None, read) else {
+                continue;
+            };
+            let attributes = le32(&inode, 0x68) != 0;
+            let units = (blocks + u64::from(attributes)) * u64::from(sb.block_size / 512);
+            let Ok(units) = u32::try_from(units) else {
+                continue;
+            };
+            if le32(&inode, 0x1c) == units {
+                continue;
+            }
+            inode[0x1c..0x20].copy_from_slice(&units.to_le_bytes());
+            if let Some(seed) = sb.checksum_seed {
+                seal_inode(&mut inode, seed, first_inode + i as u32);
+            }
+            let data = &mut self.get(block)?.data;
+            data[i * size..(i + 1) * size].copy_from_slice(&inode);
         }
         Ok(())
     }
@@ -535,6 +579,21 @@ fn read_block(dev: &BlockDev, block: u64, size: usize) -> Result<Box<[u8]>, Errn
     let at = block.checked_mul(size as u64).ok_or(Errno::EIO)?;
     dev.read_at(&mut data, at)?;
     Ok(data)
+}
+
+/// Sets the checksum of a raw inode.
+fn seal_inode(inode: &mut [u8], seed: u32, ino: u32) {
+    let high = inode.len() > 128 && le16(inode, 0x80) >= 4;
+    inode[0x7c..0x7e].fill(0);
+    if high {
+        inode[0x82..0x84].fill(0);
+    }
+    let seed = crc32c(seed, &[&ino.to_le_bytes(), &inode[0x64..0x68]]);
+    let sum = crc32c(seed, &[inode]).to_le_bytes();
+    inode[0x7c..0x7e].copy_from_slice(&sum[..2]);
+    if high {
+        inode[0x82..0x84].copy_from_slice(&sum[2..]);
+    }
 }
 
 /// Puts blocks that lie side by side together, to write them at once.

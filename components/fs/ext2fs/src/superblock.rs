@@ -27,6 +27,7 @@ const FILETYPE: u32 = 0x2;
 const RECOVER: u32 = 0x4;
 const BIT64: u32 = 0x80;
 const METADATA_CSUM: u32 = 0x400;
+const CSUM_SEED: u32 = 0x2000;
 const GDT_CSUM: u32 = 0x10;
 
 /// Incompatible features that are understood.
@@ -178,10 +179,10 @@ pub(crate) struct Super {
     pub needs_recovery: bool,
     /// It has not been unmounted in order, or has errors.
     pub unclean: bool,
-    /// Blocks are found by extents (ext4).
-    pub extents: bool,
     /// Block numbers of the journal have 64 bits.
     pub bit64: bool,
+    /// What inode checksums start with, where there are any.
+    pub checksum_seed: Option<u32>,
     /// Read-only-compatible features that cannot be written, and whether types are missing from directories.
     pub read_only: Option<String>,
 }
@@ -296,8 +297,11 @@ impl Super {
             external_journal: has_journal && journal_ino.is_none(),
             needs_recovery: incompat & RECOVER != 0,
             unclean: le16(raw, STATE) & 3 != VALID_FS,
-            extents: incompat & 0x40 != 0,
             bit64: incompat & BIT64 != 0,
+            checksum_seed: (ro_compat & METADATA_CSUM != 0).then(|| match incompat & CSUM_SEED {
+                0 => ext4_metadata_csum32(!0, &[&raw[0x68..0x78]]),
+                _ => le32(raw, 0x270),
+            }),
             read_only: Some(obstacles).filter(|o| !o.is_empty()),
         })
     }

@@ -1,19 +1,18 @@
 //! A kernel with ext2fs, images made by the host's mke2fs, and the host's e2fsck to judge them.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
-use std::any::Any;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use abi::{AT_FDCWD, Errno, Stat, Syscalls};
-use hypercall::{Host, OpenMode, PosixHost};
-use kern::{Component, Curlwp, Kernel, LwpHandle, RforkFds, Stage};
-use vfs::{Attr, BlockDev, FsType, Mount, MountArgs, Vfs, Vnode, VnodeKind, VnodeOps};
+use hypercall::{Host, PosixHost};
+use kern::{Kernel, LwpHandle, RforkFds};
 
 pub mod host;
+pub mod model;
 pub mod rng;
 
 /// A kernel that may have an image mounted on /m.
@@ -26,53 +25,6 @@ pub fn c(path: impl AsRef<[u8]>) -> CString {
     CString::new(path.as_ref()).expect("no NUL")
 }
 
-/// A type of file system whose source is an image on the host: a block node for it, and ext4 on that.
-static IMAGE: Component = Component {
-    name: "image",
-    stage: Stage::Vfs,
-    requires: &["vfs", "ext2fs"],
-    init: |cx| Vfs::of(cx)?.register(cx, &IMAGE_TYPE),
-};
-
-static IMAGE_TYPE: FsType = FsType {
-    name: "image",
-    aliases: &[],
-    mount: mount_image,
-};
-
-struct Nothing;
-
-impl VnodeOps for Nothing {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-fn mount_image(cx: &Curlwp<'_>, args: &MountArgs<'_>) -> Result<Arc<Mount>, Errno> {
-    let host = cx.kernel().host().clone();
-    let write = args.data != b"ro";
-    let mode = OpenMode {
-        write,
-        ..OpenMode::default()
-    };
-    let file = host.open(args.source, mode)?;
-    let size = file.size()?;
-    let node = Vnode::new(
-        &Weak::new(),
-        1,
-        VnodeKind::Block,
-        0,
-        Attr::default(),
-        Box::new(Nothing),
-    );
-    node.set_block_device(Arc::new(BlockDev::new(file, 0, size, write)));
-    let args = MountArgs {
-        device: Some(&node),
-        ..*args
-    };
-    (Vfs::of(cx)?.fstype(cx, b"ext4")?.mount)(cx, &args)
-}
-
 impl Machine {
     pub fn boot() -> Machine {
         Machine::on(PosixHost::new())
@@ -82,7 +34,6 @@ impl Machine {
         let kernel = Kernel::builder(host)
             .component(&vfs::VFS)
             .component(&ext2fs::EXT2FS)
-            .component(&IMAGE)
             .boot()
             .expect("boots");
         let lwp = kernel.rfork(RforkFds::Clear).expect("a process");
@@ -98,15 +49,25 @@ impl Machine {
 
     /// Mounts an image on /m.
     pub fn mount(&self, image: &Path, options: &str) -> Result<(), Errno> {
-        let _ = self.lwp.mkdir(&c("/m"), 0o755);
-        let image = c(image.as_os_str().as_bytes());
+        let (key, path) = (c("/dev/disk0"), c(image.as_os_str().as_bytes()));
+        let read_only = if options == "ro" { abi::ETFS_RDONLY } else { 0 };
+        let kind = abi::ETFS_BLK | read_only;
         self.lwp
-            .mount(&image, &c("/m"), &c("image"), 0, &c(options))
-            .map(drop)
+            .etfs_register(&key, &path, kind, 0, abi::ETFS_SIZE_ENDOFF)?;
+        let _ = self.lwp.mkdir(&c("/m"), 0o755);
+        let mounted = self
+            .lwp
+            .mount(&key, &c("/m"), &c("ext4"), 0, &c(options))
+            .map(drop);
+        if mounted.is_err() {
+            self.lwp.etfs_remove(&key).expect("removed");
+        }
+        mounted
     }
 
     pub fn unmount(&self) -> Result<(), Errno> {
-        self.lwp.umount2(&c("/m"), 0).map(drop)
+        let unmounted = self.lwp.umount2(&c("/m"), 0).map(drop);
+        unmounted.and(self.lwp.etfs_remove(&c("/dev/disk0")).map(drop))
     }
 
     /// The kernel's messages.
