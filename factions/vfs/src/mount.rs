@@ -12,8 +12,11 @@ use sync::Mutex;
 
 use crate::{Vnode, VnodeKind};
 
-/// The mount(2) flags that stay with a mount and that statfs(2) shows: read-only, nosuid, nodev, noexec, synchronous,
-/// noatime, nodiratime, relatime, strictatime.
+/// The mount(2) flags that stay with a mount and that statfs(2) shows.
+///
+/// Times of last access: unless `MS_NOATIME` (or for directories `MS_NODIRATIME`) is set, reading sets them as `MS_RELATIME`
+/// says, when the file was changed since or the time is a day old; `MS_STRICTATIME` is taken as that too. `MS_NOEXEC` is
+/// kept and has no effect, because a kernel that is a library executes nothing.
 const KEPT_FLAGS: u64 = abi::MS_RDONLY
     | abi::MS_NOSUID
     | abi::MS_NODEV
@@ -122,11 +125,12 @@ pub struct Mount {
     device: Option<Arc<Vnode>>,
     /// `MS_*` flags; remounting changes them.
     flags: AtomicU64,
-    /// Open files, working directories and calls under way that keep it from being unmounted.
+    /// Open files, working directories and calls under way that keep it from being unmounted; [`CLOSED`] once it is.
     busy: AtomicU32,
-    /// Those of them that may write: they keep it from being made read-only.
+    /// Those of them that may write: they keep it from being made read-only; [`CLOSED`] while that is done.
     writers: AtomicU32,
-    life: AtomicU32,
+    /// It is out of the tree with uses left.
+    detached: AtomicBool,
     /// The directory that it covers; `None` for the root, and when it is out of the tree.
     pub(crate) covered: ArcSwapOption<Vnode>,
     /// Serialises renames between directories, so that none moves a directory into itself.
@@ -135,15 +139,18 @@ pub struct Mount {
     nodes: [Mutex<Nodes>; NODE_SHARDS],
 }
 
+/// In a count of uses: no more may come.
+const CLOSED: u32 = 1 << 31;
+
 /// Where a mount is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MountState {
     /// In the tree.
-    Live = 0,
+    Live,
     /// Out of the tree (`MNT_DETACH`), with uses left.
-    Detached = 1,
+    Detached,
     /// Being unmounted, or unmounted: no new uses.
-    Dead = 2,
+    Dead,
 }
 
 /// Vnodes by file number, and at how many to look for dead ones.
@@ -174,7 +181,7 @@ impl Mount {
             flags: AtomicU64::new(args.flags & KEPT_FLAGS),
             busy: AtomicU32::new(0),
             writers: AtomicU32::new(0),
-            life: AtomicU32::new(MountState::Live as u32),
+            detached: AtomicBool::new(false),
             covered: ArcSwapOption::empty(),
             renames: Mutex::default(),
             nodes: Default::default(),
@@ -255,24 +262,46 @@ impl Mount {
 
     /// How many uses keep it from being unmounted.
     pub fn busy(&self) -> u32 {
-        self.busy.load(Ordering::SeqCst)
+        self.busy.load(Ordering::SeqCst) & !CLOSED
     }
 
-    /// How many uses keep it from being made read-only.
-    pub(crate) fn writers(&self) -> u32 {
-        self.writers.load(Ordering::SeqCst)
+    /// Lets no more uses come if there are none: the mount is dead. False when there are some.
+    pub(crate) fn close_unused(&self) -> bool {
+        self.busy
+            .compare_exchange(0, CLOSED, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
+    /// Lets no more uses come, whatever uses there are.
+    pub(crate) fn close(&self) {
+        self.busy.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    /// Lets no more writers come if there are none. False when there are some.
+    pub(crate) fn close_to_writers(&self) -> bool {
+        self.writers
+            .compare_exchange(0, CLOSED, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    /// Lets writers come again, as far as the flags do.
+    pub(crate) fn open_to_writers(&self) {
+        self.writers.fetch_and(!CLOSED, Ordering::SeqCst);
+    }
+
+    #[inline]
     pub(crate) fn life(&self) -> MountState {
-        match self.life.load(Ordering::SeqCst) {
-            0 => MountState::Live,
-            1 => MountState::Detached,
-            _ => MountState::Dead,
+        if self.busy.load(Ordering::SeqCst) & CLOSED != 0 {
+            MountState::Dead
+        } else if self.detached.load(Ordering::SeqCst) {
+            MountState::Detached
+        } else {
+            MountState::Live
         }
     }
 
-    pub(crate) fn set_life(&self, state: MountState) {
-        self.life.store(state as u32, Ordering::SeqCst);
+    pub(crate) fn set_detached(&self) {
+        self.detached.store(true, Ordering::SeqCst);
     }
 
     /// The directory that it covers; `None` for the root, and when it is out of the tree.
@@ -306,25 +335,24 @@ pub(crate) struct MountHold {
 impl MountHold {
     /// For a use that changes nothing. `ENODEV` when the mount is unmounted already.
     pub(crate) fn new(mount: Arc<Mount>) -> Result<MountHold, Errno> {
-        mount.busy.fetch_add(1, Ordering::SeqCst);
+        let before = mount.busy.fetch_add(1, Ordering::SeqCst);
         let hold = MountHold {
             mount,
             held: AtomicBool::new(true),
             writes: false,
         };
-        // Whoever unmounts says so and then looks whether anybody holds: one of the two sees the other.
-        if hold.mount.life() == MountState::Dead {
-            return Err(Errno::ENODEV);
+        match before & CLOSED {
+            0 => Ok(hold),
+            _ => Err(Errno::ENODEV),
         }
-        Ok(hold)
     }
 
     /// For a use that changes something. `EROFS` when nothing may be.
     pub(crate) fn writing(mount: Arc<Mount>) -> Result<MountHold, Errno> {
         let mut hold = MountHold::new(mount)?;
-        hold.mount.writers.fetch_add(1, Ordering::SeqCst);
+        let before = hold.mount.writers.fetch_add(1, Ordering::SeqCst);
         hold.writes = true;
-        if hold.mount.read_only() {
+        if before & CLOSED != 0 || hold.mount.read_only() {
             return Err(Errno::EROFS);
         }
         Ok(hold)

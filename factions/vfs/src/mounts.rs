@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use abi::{Errno, MNT_DETACH, MNT_FORCE, MS_RDONLY, MS_REMOUNT};
+use abi::{Errno, MNT_DETACH, MS_RDONLY, MS_REMOUNT};
 use kern::Curlwp;
 use sync::Mutex;
 
@@ -15,6 +15,8 @@ use crate::{Mount, MountArgs, Vfs, Vnode, VnodeKind, namei, pages};
 /// It comes before every lock of a vnode; `list`, the mounts in the order in which they were made, is a leaf.
 pub(crate) struct Mounts {
     changing: Mutex<()>,
+    /// Those that are out of the tree with uses left. A leaf.
+    detached: Mutex<Vec<Arc<Mount>>>,
     list: Mutex<Vec<Arc<Mount>>>,
 }
 
@@ -22,6 +24,7 @@ impl Mounts {
     pub(crate) fn new(root: Arc<Mount>) -> Mounts {
         Mounts {
             changing: Mutex::default(),
+            detached: Mutex::default(),
             list: Mutex::new(vec![root]),
         }
     }
@@ -33,8 +36,9 @@ impl Mounts {
 
     /// Whether a block device is mounted.
     pub(crate) fn uses(&self, cx: &Curlwp<'_>, device: &Arc<Vnode>) -> bool {
-        let list = self.list.lock(cx.cpu());
-        list.iter()
+        let mut all = self.all(cx);
+        all.extend(self.detached.lock(cx.cpu()).iter().cloned());
+        all.iter()
             .any(|m| m.device().is_some_and(|used| Arc::ptr_eq(used, device)))
     }
 }
@@ -157,25 +161,21 @@ fn remount(cx: &Curlwp<'_>, vp: &Arc<Vnode>, flags: u64, data: &[u8]) -> Result<
     let _changing = vfs.mounts.changing.lock(cx.cpu());
     let before = mount.flags();
     let to_read_only = flags & MS_RDONLY != 0 && !mount.read_only();
-    if to_read_only {
-        mount.set_flags(before | MS_RDONLY);
-        if mount.writers() != 0 {
-            mount.set_flags(before);
-            cx.log(format_args!(
-                "remount: {} has files that are open for writing; close them first",
-                mount.fstype
-            ));
-            return Err(Errno::EBUSY);
-        }
+    if to_read_only && !mount.close_to_writers() {
+        cx.log(format_args!(
+            "remount: {} has files that are open for writing; close them first",
+            mount.fstype
+        ));
+        return Err(Errno::EBUSY);
     }
-    let result = match to_read_only {
+    let synced = match to_read_only {
         true => sync(cx, &mount),
         false => Ok(()),
     };
-    let result = result.and_then(|()| mount.ops().remount(cx, &mount, flags & !MS_REMOUNT, data));
-    match result {
-        Ok(()) => mount.set_flags(flags),
-        Err(_) => mount.set_flags(before),
+    let result = synced.and_then(|()| mount.ops().remount(cx, &mount, flags & !MS_REMOUNT, data));
+    mount.set_flags(if result.is_ok() { flags } else { before });
+    if to_read_only {
+        mount.open_to_writers();
     }
     result
 }
@@ -198,24 +198,22 @@ pub(crate) fn unmount(cx: &Curlwp<'_>, vp: &Arc<Vnode>, flags: i32) -> Result<()
         return Err(Errno::EBUSY);
     }
     for mount in inside.iter().rev().chain([&mount]) {
-        match claim(cx, mount) {
-            Ok(()) => {
-                detach(cx, vfs, mount);
-                finish(cx, vfs, mount)?;
-            }
-            Err(_) if flags & MNT_DETACH != 0 => {
-                mount.set_life(MountState::Detached);
-                detach(cx, vfs, mount);
-                sync(cx, mount)?;
-            }
-            // Linux forces network file systems only; what has uses keeps being busy here too.
-            Err(error) => {
-                return Err(if flags & MNT_FORCE != 0 {
-                    Errno::EBUSY
-                } else {
-                    error
-                });
-            }
+        if mount.close_unused() {
+            detach(cx, vfs, mount);
+            finish(cx, vfs, mount)?;
+        } else if flags & MNT_DETACH != 0 {
+            mount.set_detached();
+            vfs.mounts.detached.lock(cx.cpu()).push(mount.clone());
+            detach(cx, vfs, mount);
+            sync(cx, mount)?;
+            finish_detached_locked(cx, vfs, mount);
+        } else {
+            // With MNT_FORCE too, as for Linux's file systems on disks.
+            let (fstype, busy) = (mount.fstype, mount.busy());
+            cx.log(format_args!(
+                "unmount {fstype}: {busy} open files or working directories are in it; close them first"
+            ));
+            return Err(Errno::EBUSY);
         }
     }
     Ok(())
@@ -234,22 +232,6 @@ fn inside(list: &[Arc<Mount>], mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
         }
     }
     found
-}
-
-/// Marks a mount as dead when nothing uses it. `EBUSY` when something does.
-fn claim(cx: &Curlwp<'_>, mount: &Mount) -> Result<(), Errno> {
-    let before = mount.life();
-    mount.set_life(MountState::Dead);
-    let busy = mount.busy();
-    if busy != 0 {
-        mount.set_life(before);
-        cx.log(format_args!(
-            "unmount {}: {busy} open files or working directories are in it; close them first",
-            mount.fstype
-        ));
-        return Err(Errno::EBUSY);
-    }
-    Ok(())
 }
 
 /// Takes a mount out of the tree.
@@ -291,10 +273,19 @@ pub(crate) fn finish_detached(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
 fn finish_detached_slow(cx: &Curlwp<'_>, mount: &Arc<Mount>) {
     let Ok(vfs) = Vfs::of(cx) else { return };
     let _changing = vfs.mounts.changing.lock(cx.cpu());
-    if mount.life() == MountState::Detached && claim(cx, mount).is_ok() {
-        // Reported in the message buffer; nobody waits for it.
-        let _ = finish(cx, vfs, mount);
+    finish_detached_locked(cx, vfs, mount);
+}
+
+/// The end of a detached mount if it has no uses; by who holds `changing`.
+fn finish_detached_locked(cx: &Curlwp<'_>, vfs: &Vfs, mount: &Arc<Mount>) {
+    if mount.life() != MountState::Detached || !mount.close_unused() {
+        return;
     }
+    let mut detached = vfs.mounts.detached.lock(cx.cpu());
+    detached.retain(|other| !Arc::ptr_eq(other, mount));
+    drop(detached);
+    // Reported in the message buffer; nobody waits for it.
+    let _ = finish(cx, vfs, mount);
 }
 
 /// Makes everything in a mount durable.
@@ -319,8 +310,10 @@ pub(crate) fn unmount_all(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let vfs = Vfs::of(cx)?;
     let mut result = Ok(());
     let _changing = vfs.mounts.changing.lock(cx.cpu());
-    for mount in vfs.mounts.all(cx).into_iter().rev() {
-        mount.set_life(MountState::Dead);
+    let detached = std::mem::take(&mut *vfs.mounts.detached.lock(cx.cpu()));
+    let attached = vfs.mounts.all(cx);
+    for mount in detached.into_iter().chain(attached.into_iter().rev()) {
+        mount.close();
         if mount.busy() != 0 && mount.covered().is_some() {
             cx.log(format_args!("unmount {}: in use at shutdown", mount.fstype));
         }
