@@ -9,7 +9,7 @@ use kern::{Kernel, KernelMemory, LwpHandle, RforkFds};
 
 use super::{c, names, open, stat};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 150;
 const USERS: usize = 4;
 const STEPS: usize = 40;
 
