@@ -4,6 +4,7 @@
 mod bench;
 mod demo;
 mod docs;
+mod install;
 mod packages;
 mod report;
 mod sh;
@@ -38,6 +39,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// The C libraries librump and librumpclient with headers and pkg-config files, below a directory
+    Install(install::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Demo(options) => demo::run(&options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Docs { check } => docs::run(check),
+        Chore::Install(options) => install::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 use kern::Cred;
 
 /// C's `kauth_cred_t` points to one.
-pub struct CCred(#[allow(dead_code)] pub(crate) Cred);
+pub struct CCred(#[allow(dead_code)] Cred);
 
 /// The most groups that credentials have.
 const NGROUPS_MAX: usize = 65536;

@@ -7,12 +7,19 @@ use crate::misuse::misuse;
 /// C's `struct uio`: one buffer of the caller.
 #[derive(Debug)]
 pub struct CUio {
-    #[allow(dead_code)]
     pub(crate) buf: *mut c_void,
-    #[allow(dead_code)]
     pub(crate) write: bool,
     pub(crate) resid: usize,
     pub(crate) offset: libc::off_t,
+}
+
+impl CUio {
+    /// So many bytes have moved.
+    pub(crate) fn advance(&mut self, moved: usize) {
+        self.buf = self.buf.wrapping_byte_add(moved);
+        self.resid = self.resid.saturating_sub(moved);
+        self.offset += moved as i64;
+    }
 }
 
 /// `enum rump_uiorw`: into the buffer.

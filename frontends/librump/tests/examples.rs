@@ -211,3 +211,8 @@ fn image() {
     );
     assert_eq!(answer, "from librump\n");
 }
+
+#[test]
+fn vnode() {
+    example("vnode");
+}

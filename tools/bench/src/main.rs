@@ -4,7 +4,7 @@
 //! over [`abi::Invoke`], which [`host::HostKernel`] serves with the real `syscall` instruction. Names of figures are `group.figure_unit`
 //! and are kept, so that figures can be compared over time.
 //!
-//! Unsafe code: one block in `host`. Start reading at [`plan::GROUPS`].
+//! Unsafe code: `host`, and `librump`, which calls C. Start reading at [`plan::GROUPS`].
 
 mod boot;
 mod call;
@@ -13,6 +13,7 @@ mod ext4;
 mod figure;
 mod hijack;
 mod host;
+mod librump;
 mod measure;
 mod plan;
 mod remote;

@@ -4,15 +4,16 @@ use anyhow::{Result, bail};
 
 use crate::figure::Output;
 use crate::measure::Effort;
-use crate::{boot, call, ext4, hijack, remote, scale, tmpfs};
+use crate::{boot, call, ext4, hijack, librump, remote, scale, tmpfs};
 
 /// Measures a group.
 type Group = fn(&Effort, &mut Output) -> Result<()>;
 
 /// The groups in the order in which they run and are shown.
-pub(crate) const GROUPS: [(&str, Group); 7] = [
+pub(crate) const GROUPS: [(&str, Group); 8] = [
     ("boot", boot::run),
     ("call", call::run),
+    ("librump", librump::run),
     ("tmpfs", tmpfs::run),
     ("ext4", ext4::run),
     ("remote", remote::run),

@@ -156,7 +156,7 @@ unsafe fn mount(
 }
 
 /// The host's struct statvfs of what statfs(2) tells.
-fn statvfs(raw: &[u8; Statfs::SIZE]) -> libc::statvfs {
+pub(crate) fn statvfs(raw: &[u8; Statfs::SIZE]) -> libc::statvfs {
     let from = Statfs::from_bytes(raw);
     // SAFETY: the structure is numbers; zero is a value of each.
     let mut to: libc::statvfs = unsafe { std::mem::zeroed() };
