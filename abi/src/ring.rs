@@ -34,6 +34,11 @@ pub const REPLY: usize = 128;
 pub const CLIENT_ASLEEP: usize = 132;
 /// `u32`: 0 when the client had better not spin, because there are more rings at work than processors.
 pub const MAY_SPIN: usize = 136;
+/// `u32` futex: the server thread's number and `FUTEX_WAITERS`, as an entry of its robust list, so that the host sets
+/// [`OWNER_DIED`] and wakes the client when the thread dies, however it does. 0 while it has not begun.
+pub const SERVER: usize = 140;
+/// Set by the host in [`SERVER`] when the thread is dead, `FUTEX_OWNER_DIED`.
+pub const OWNER_DIED: u32 = 0x4000_0000;
 /// The request's head, [`RequestHead`].
 pub const REQUEST_HEAD: usize = 192;
 /// The reply's head, [`ReplyHead`].

@@ -740,3 +740,55 @@ fn connections_cut_at_random_leave_nothing_and_others_go_on() {
         procs(&kernel) == before && server.clients() == 0
     });
 }
+
+/// Not a test of its own: the server process of the next one.
+#[test]
+fn serves_in_a_process_of_its_own() {
+    let Ok(url) = std::env::var("SERVE_AT") else {
+        return;
+    };
+    let _server = sysproxy::serve(&kernel(), &url, Options::default()).unwrap();
+    println!("serving");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_lets_everybody_go() {
+    let url = format!("unix://@killed-{}", std::process::id());
+    let mut server = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "serves_in_a_process_of_its_own", "--nocapture"])
+        .env("SERVE_AT", &url)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it serves", || Client::connect(&url, "try").is_ok());
+    let socket = Client::connect(&url, "socket").unwrap();
+    socket.use_rings(false);
+    let ring = Client::connect(&url, "ring").unwrap();
+    let asleep = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for client in [&socket, &ring] {
+            let (read, _) = pipe(client);
+            for way in 0..2 {
+                let asleep = &asleep;
+                scope.spawn(move || {
+                    for _ in 0..10 {
+                        client.getpid().unwrap();
+                    }
+                    asleep.fetch_add(1, Ordering::SeqCst);
+                    let end = if way == 0 {
+                        client.read(read, &mut [0], 1)
+                    } else {
+                        client.poll(&mut [], 0, -1)
+                    };
+                    assert_eq!(end, Err(Errno::ENOTCONN));
+                });
+            }
+        }
+        eventually("they run", || asleep.load(Ordering::SeqCst) == 4);
+        server.kill().unwrap();
+        server.wait().unwrap();
+    });
+}

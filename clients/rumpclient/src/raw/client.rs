@@ -150,12 +150,11 @@ impl Client {
             block.ring.attach(&self.link, block, memory);
         }
         if block.ring.is_open() {
-            match block.ring.call(&self.link, block, memory, call) {
-                Ok(result) => return result,
-                // The server is going away, or has taken the thread for dead. What became of the call nobody knows.
-                Err(_) if self.link.looks_dead() => return -i64::from(Errno::ENOTCONN.0),
-                Err(_) => return -i64::from(Errno::EINTR.0),
-            }
+            // Without an answer: the server is gone, or has done with this process. What became of the call nobody knows.
+            return block
+                .ring
+                .call(&self.link, block, memory, call)
+                .unwrap_or(-i64::from(Errno::ENOTCONN.0));
         }
         self.link.call(block, memory, call)
     }

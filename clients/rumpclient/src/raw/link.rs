@@ -159,18 +159,6 @@ impl Link {
         self.dead.load(Ordering::Acquire)
     }
 
-    /// Whether the server has hung up, as far as can be seen without waiting.
-    pub(super) fn looks_dead(&self) -> bool {
-        const PEEK: u64 = 2;
-        let mut byte = 0u8;
-        let Some(fd) = self.socket() else {
-            return true;
-        };
-        // SAFETY: one byte of ours.
-        let got = unsafe { sys::recv(fd, &raw mut byte, 1, PEEK | sys::MSG_DONTWAIT) };
-        !matches!(got, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
-    }
-
     /// Marks the link as of no use and answers everybody who waits.
     fn die(&self) {
         self.dead.store(true, Ordering::Release);

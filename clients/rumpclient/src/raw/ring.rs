@@ -6,9 +6,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::Errno;
 use abi::ring::{
-    ANSWER, ASKED, AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, IN, MAGIC, MAY_SPIN, OUT, PART, REPLY,
-    REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SERVER_ASLEEP, SIZE, Spin, WANT,
-    WANT_STR, WINDOW, step,
+    ANSWER, ASKED, AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, IN, MAGIC, MAY_SPIN, OUT, OWNER_DIED,
+    PART, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SERVER, SERVER_ASLEEP,
+    SIZE, Spin, WANT, WANT_STR, WINDOW, step,
 };
 use abi::sysproxy::{Kind, RingReply, SegmentHead, Use, padded};
 
@@ -31,6 +31,7 @@ pub(super) struct Ring {
 }
 
 /// The server does not serve the ring any more.
+#[derive(Debug)]
 pub(super) struct Closed;
 
 impl Ring {
@@ -260,9 +261,23 @@ impl Ring {
         }
         let asleep = self.word(CLIENT_ASLEEP);
         asleep.store(1, Ordering::SeqCst);
-        let time = never_restarts.then_some(3600);
+        let server = self.word(SERVER);
         while !self.look(word.load(Ordering::SeqCst))? {
-            let end = sys::futex_wait(word, self.seen.get(), true, time);
+            let owner = server.load(Ordering::SeqCst);
+            if owner & OWNER_DIED != 0 {
+                self.unmap();
+                return Err(Closed);
+            }
+            let seen = self.seen.get();
+            // A wait with a time is what any signal handler ends; it looks at the server now and then.
+            let end = if never_restarts {
+                sys::futex_wait(word, seen, true, Some(1))
+            } else {
+                match sys::futex_wait_both([(word, seen), (server, owner)]) {
+                    Err(Errno::ENOSYS) => sys::futex_wait(word, seen, true, None),
+                    end => end,
+                }
+            };
             if end == Err(Errno::EINTR) && !*interrupted {
                 *interrupted = true;
                 let call = u64::from(self.calls.get());

@@ -59,6 +59,7 @@ mod nr {
     pub(super) const PPOLL: u32 = 271;
     pub(super) const PROCESS_VM_READV: u32 = 310;
     pub(super) const MEMFD_CREATE: u32 = 319;
+    pub(super) const FUTEX_WAITV: u32 = 449;
 }
 
 /// One buffer of a vectored call, as the host takes it.
@@ -335,4 +336,26 @@ pub(super) fn futex_wake(word: &AtomicU32, count: u32, shared: bool) {
             [word.as_ptr() as u64, op, u64::from(count), 0, 0, 0],
         )
     };
+}
+
+/// Sleeps while both shared words are as expected. Ends with `EINTR` when a signal handler without `SA_RESTART` has run.
+/// `ENOSYS` on a host before 5.16.
+pub(super) fn futex_wait_both(words: [(&AtomicU32, u32); 2]) -> Answer {
+    #[repr(C)]
+    struct Waiter {
+        expected: u64,
+        word: u64,
+        flags: u32,
+        reserved: u32,
+    }
+    const SIZE_U32: u32 = 2;
+    let waiters = words.map(|(word, expected)| Waiter {
+        expected: u64::from(expected),
+        word: word.as_ptr() as u64,
+        flags: SIZE_U32,
+        reserved: 0,
+    });
+    let at = waiters.as_ptr() as u64;
+    // SAFETY: the words live for the whole call.
+    unsafe { call(nr::FUTEX_WAITV, [at, 2, 0, 0, 0, 0]) }
 }

@@ -7,11 +7,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use abi::ring::{AT_MAGIC, MAGIC, SIZE};
+use abi::ring::{AT_MAGIC, MAGIC, OWNER_DIED, SERVER, SIZE};
 use rustix::fs::SealFlags;
 use rustix::mm::{MapFlags, ProtFlags};
+
+/// Set in a futex word that somebody waits for, `FUTEX_WAITERS`.
+const WAITERS: u32 = 0x8000_0000;
 
 /// A mapped ring.
 pub(crate) struct Map {
@@ -109,5 +112,71 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     for i in 0..len {
         // SAFETY: the caller's promise, byte by byte.
         unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+    }
+}
+
+/// Has the host tell a client when this thread dies, however that comes: the ring's [`SERVER`] word is the one entry
+/// of the thread's robust list, get_robust_list(2). Dropped when the thread leaves the ring in good order.
+pub(crate) struct Testament<'m> {
+    list: Box<RobustList>,
+    before: (*mut libc::c_void, usize),
+    map: &'m Map,
+}
+
+/// `struct robust_list_head` of the host, and its only entry.
+#[repr(C)]
+struct RobustList {
+    first: *const RobustList,
+    offset: isize,
+    pending: *const RobustList,
+}
+
+impl<'m> Testament<'m> {
+    /// Names the ring; `None` when the host has no such thing.
+    pub(crate) fn new(map: &'m Map) -> Option<Testament<'m>> {
+        let mut before = (ptr::null_mut(), 0usize);
+        // SAFETY: asks for this thread's list, which is a pointer and a length.
+        let asked = unsafe {
+            libc::syscall(
+                libc::SYS_get_robust_list,
+                0,
+                &raw mut before.0,
+                &raw mut before.1,
+            )
+        };
+        if asked != 0 {
+            return None;
+        }
+        let word = map.word(SERVER);
+        let mut list = Box::new(RobustList {
+            first: ptr::null(),
+            offset: 0,
+            pending: ptr::null(),
+        });
+        // A list ends where it began: an entry, and then the head, which is an entry too to the host's eyes. So the head
+        // itself stands for the word: the host finds it at `offset` from `pending`.
+        let head: *const RobustList = &raw const *list;
+        list.first = head;
+        list.pending = head;
+        list.offset = (word.as_ptr() as isize).wrapping_sub(head as isize);
+        let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        word.store(tid | WAITERS, Ordering::SeqCst);
+        // SAFETY: the list lives until `drop` puts the former one back; the word it names is in a mapping that lives as
+        // long, by the borrow.
+        let set =
+            unsafe { libc::syscall(libc::SYS_set_robust_list, head, size_of::<RobustList>()) };
+        (set == 0).then_some(Testament { list, before, map })
+    }
+}
+
+impl Drop for Testament<'_> {
+    fn drop(&mut self) {
+        // SAFETY: puts back the list that the thread had.
+        unsafe { libc::syscall(libc::SYS_set_robust_list, self.before.0, self.before.1) };
+        self.list.pending = ptr::null();
+        let word = self.map.word(SERVER);
+        word.fetch_or(OWNER_DIED, Ordering::SeqCst);
+        let flags = rustix::thread::futex::Flags::empty();
+        let _ = rustix::thread::futex::wake(word, flags, 1);
     }
 }

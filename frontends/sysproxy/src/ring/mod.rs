@@ -21,7 +21,7 @@ use crate::client::{Client, Runner, Slot};
 use crate::conn::{Conn, lock};
 use crate::core::Core;
 use crate::worker::Next;
-use map::Map;
+use map::{Map, Testament};
 use memory::RingMemory;
 
 /// How often an idle ring's thread looks whether its client's thread still lives.
@@ -170,6 +170,8 @@ impl Ring {
         let Some(runner) = self.runner.take() else {
             return;
         };
+        let control = self.control.clone();
+        let _testament = Testament::new(&control.map);
         self.core.rings_awake.fetch_add(1, Ordering::SeqCst);
         let mut calls = 0u32;
         while self.wait(None).is_ok() {
