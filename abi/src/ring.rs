@@ -24,25 +24,27 @@ pub const SIZE: usize = OUT + WINDOW;
 pub const AT_MAGIC: usize = 0;
 /// `u32`: the host's number of the client thread.
 pub const AT_TID: usize = 4;
+// One cache line for each direction, so that a call moves as few as can be from processor to processor.
+
 /// `u32` futex: counted up by the client.
 pub const REQUEST: usize = 64;
 /// `u32`: raised while the server sleeps or is about to.
 pub const SERVER_ASLEEP: usize = 68;
+/// The request's head, [`RequestHead`]. Its end reaches into the next line, where a call with few arguments does not go.
+pub const REQUEST_HEAD: usize = 72;
 /// `u32` futex: counted up by the server.
-pub const REPLY: usize = 128;
+pub const REPLY: usize = 192;
 /// `u32`: raised while the client sleeps or is about to.
-pub const CLIENT_ASLEEP: usize = 132;
+pub const CLIENT_ASLEEP: usize = 196;
 /// `u32`: 0 when the client had better not spin, because there are more rings at work than processors.
-pub const MAY_SPIN: usize = 136;
+pub const MAY_SPIN: usize = 200;
 /// `u32` futex: the server thread's number and `FUTEX_WAITERS`, as an entry of its robust list, so that the host sets
 /// [`OWNER_DIED`] and wakes the client when the thread dies, however it does. 0 while it has not begun.
-pub const SERVER: usize = 140;
+pub const SERVER: usize = 204;
+/// The reply's head, [`ReplyHead`].
+pub const REPLY_HEAD: usize = 208;
 /// Set by the host in [`SERVER`] when the thread is dead, `FUTEX_OWNER_DIED`.
 pub const OWNER_DIED: u32 = 0x4000_0000;
-/// The request's head, [`RequestHead`].
-pub const REQUEST_HEAD: usize = 192;
-/// The reply's head, [`ReplyHead`].
-pub const REPLY_HEAD: usize = 320;
 /// The window that the client fills: segments of a request, or bytes that were asked for.
 pub const IN: usize = 4096;
 /// The window that the server fills: segments that the call has written.
@@ -66,8 +68,9 @@ pub const WANT_STR: u32 = 2;
 pub const PART: u32 = 3;
 
 const _: () = assert!(
-    REQUEST_HEAD + RequestHead::SIZE <= REPLY_HEAD
-        && REPLY_HEAD + ReplyHead::SIZE <= IN
+    REQUEST_HEAD + RequestHead::SHORT == 128
+        && REQUEST_HEAD + RequestHead::SIZE <= REPLY
+        && REPLY_HEAD + ReplyHead::SIZE <= 256
         && SIZE.is_multiple_of(4096)
 );
 
@@ -111,6 +114,17 @@ head! {
 }
 
 impl RequestHead {
+    /// Bytes without the last two registers.
+    pub const SHORT: usize = 56;
+
+    /// How many bytes of a head with this number have to be moved: the last two registers only for calls that use them.
+    pub fn used(nr: u32) -> usize {
+        match crate::sysproxy::desc(nr) {
+            Some(desc) if desc.args.len() > 4 => RequestHead::SIZE,
+            _ => RequestHead::SHORT,
+        }
+    }
+
     /// The six registers.
     pub fn args(&self) -> [u64; 6] {
         [

@@ -229,7 +229,7 @@ impl Ring {
 
     #[inline]
     fn submit(&self, head: &RequestHead) {
-        self.write(REQUEST_HEAD, &head.to_bytes());
+        self.write(REQUEST_HEAD, &head.to_bytes()[..RequestHead::used(head.nr)]);
         let word = self.word(REQUEST);
         word.fetch_add(1, Ordering::SeqCst);
         if self.word(SERVER_ASLEEP).load(Ordering::SeqCst) != 0 {

@@ -176,9 +176,7 @@ impl Ring {
         let mut calls = 0u32;
         while self.wait(None).is_ok() {
             calls = calls.wrapping_add(1);
-            let mut raw = [0; RequestHead::SIZE];
-            self.control.map.read(REQUEST_HEAD, &mut raw);
-            let head = RequestHead::from_bytes(&raw);
+            let head = self.request();
             let (result, count, len) = self.call(&runner, calls, &head);
             self.reply(&ReplyHead {
                 kind: DONE,
@@ -193,6 +191,19 @@ impl Ring {
         self.core.rings_awake.fetch_sub(1, Ordering::SeqCst);
         lock(&self.client.rings).remove(&self.number);
         self.client.put_back(runner);
+    }
+
+    /// Copies the request's head out.
+    fn request(&self) -> RequestHead {
+        let mut raw = [0; RequestHead::SIZE];
+        let (short, rest) = raw.split_at_mut(RequestHead::SHORT);
+        let map = &self.control.map;
+        map.read(REQUEST_HEAD, short);
+        let nr = short.first_chunk().map_or(0, |nr| u32::from_le_bytes(*nr));
+        if RequestHead::used(nr) > RequestHead::SHORT {
+            map.read(REQUEST_HEAD + RequestHead::SHORT, rest);
+        }
+        RequestHead::from_bytes(&raw)
     }
 
     fn call(&mut self, runner: &Runner, call: u32, head: &RequestHead) -> (SysResult, u32, u32) {
