@@ -45,3 +45,118 @@ fn urls_name_servers_or_say_why_not() {
     let long = [&b"unix://"[..], &[b'a'; 108]].concat();
     assert_eq!(Url::parse(&long), Err(UrlError::PathTooLong));
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request(args: [u64; 6], hints: [i32; 2], segments: &[(u64, Vec<u8>)]) -> Vec<u8> {
+        let count = segments.len() as u32;
+        let mut body = SyscallRequest::encode_fixed(&args, hints, count).to_vec();
+        append(&mut body, segments);
+        body
+    }
+
+    fn append(body: &mut Vec<u8>, segments: &[(u64, Vec<u8>)]) {
+        for (addr, data) in segments {
+            let len = data.len() as u32;
+            body.extend(SegmentHead { addr: *addr, len }.encode());
+            body.extend(data);
+            body.resize(body.len() + padded(data.len()) - data.len(), 0);
+        }
+    }
+
+    fn owned(segments: Segments<'_>) -> Vec<(u64, Vec<u8>)> {
+        segments.map(|(addr, data)| (addr, data.to_vec())).collect()
+    }
+
+    fn segments() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
+        let one = (any::<u64>(), prop::collection::vec(any::<u8>(), 0..50));
+        prop::collection::vec(one, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_that_is_read_is_written_the_same(raw in any::<[u8; HEADER]>()) {
+            if let Ok(header) = Header::decode(&raw) {
+                prop_assert!(header.body <= MAX_BODY);
+                prop_assert_eq!(header.encode(), raw);
+            }
+        }
+
+        #[test]
+        fn a_request_survives_the_wire(args: [u64; 6], hints: [i32; 2], segments in segments()) {
+            let body = request(args, hints, &segments);
+            let back = SyscallRequest::decode(&body).unwrap();
+            prop_assert_eq!((back.args, back.hints), (args, hints));
+            prop_assert_eq!(owned(back.segments), segments);
+        }
+
+        #[test]
+        fn a_reply_survives_the_wire(error: i32, retval: i64, segments in segments()) {
+            let mut body = SyscallReply::encode_fixed(error, retval, segments.len() as u32).to_vec();
+            append(&mut body, &segments);
+            let back = SyscallReply::decode(&body).unwrap();
+            prop_assert_eq!((back.error, back.retval), (error, retval));
+            prop_assert_eq!(owned(back.segments), segments);
+        }
+
+        #[test]
+        fn no_bytes_are_too_strange_to_be_read(
+            body in prop::collection::vec(any::<u8>(), 0..300),
+            at in 0usize..80,
+            word: u32,
+        ) {
+            let mut bodies = vec![body.clone()];
+            // A good request with one word overwritten gets further.
+            let mut near = request([1; 6], [-1, -1], &[(7, body.clone()), (9, body)]);
+            if let Some(field) = near.get_mut(at * 4..at * 4 + 4) {
+                field.copy_from_slice(&word.to_le_bytes());
+            }
+            bodies.push(near);
+            for body in bodies {
+                for decoded in [
+                    SyscallRequest::decode(&body).map(|r| owned(r.segments)),
+                    SyscallReply::decode(&body).map(|r| owned(r.segments)),
+                ]
+                .into_iter()
+                .flatten()
+                {
+                    let total: usize = decoded.iter().map(|(_, data)| data.len()).sum();
+                    prop_assert!(total <= body.len());
+                }
+                let _ = (CopyData::decode(&body), CopyData::decode_ask(&body), Cookie::decode(&body));
+                let _ = (ForkBody::decode(&body), HandshakeReply::decode(&body), Watch::decode(&body));
+                prop_assert!(GuestBody::decode(&body).comm.len() <= MAX_COMM);
+                prop_assert!(ExecBody::decode(&body).comm.len() <= MAX_COMM);
+                let _ = Url::parse(&body);
+            }
+        }
+
+        #[test]
+        fn every_cut_of_a_request_is_malformed(segments in segments(), cut in 1usize..400) {
+            let body = request([0; 6], [-1, -1], &segments);
+            if cut <= body.len() {
+                prop_assert!(SyscallRequest::decode(&body[..body.len() - cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn whatever_a_call_names_is_no_null_and_not_empty(nr in 0u32..512, args: [u64; 6], junk: u64) {
+            let Some(desc) = desc(nr) else { return Ok(()) };
+            let mut count = 0;
+            let mut peek = |addr: u64, to: &mut [u8]| {
+                to.fill((addr ^ junk) as u8);
+                junk % 5 != 0
+            };
+            named(desc, &args, &mut peek, &mut |range| {
+                count += 1;
+                assert!(range.addr != 0 && range.len != 0);
+                assert!(range.covers(range.addr, 1) && !range.covers(range.addr.wrapping_sub(1), 1));
+                true
+            });
+            prop_assert!(count <= 6 + 1024);
+        }
+    }
+}

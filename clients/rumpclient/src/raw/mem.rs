@@ -211,3 +211,45 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
         );
     }
 }
+
+/// Copies from memory that another processor had last: asks for its cache lines, so many as the processor will have room for, before it waits for the
+/// first, which is what takes the time.
+///
+/// # Safety
+/// As for [`copy`].
+#[inline]
+pub(super) unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
+    for line in (0..len.min(8192)).step_by(64) {
+        // SAFETY: a hint, which cannot fault and changes nothing.
+        unsafe {
+            core::arch::asm!(
+                "prefetcht0 [{}]",
+                in(reg) from.wrapping_add(line),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { copy(from, to, len) };
+}
+
+/// Copies to memory that another processor had last: asks for its cache lines, so many as the processor will have room for, before it waits for the
+/// first, which is what takes the time.
+///
+/// # Safety
+/// As for [`copy`].
+#[inline]
+pub(super) unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
+    for line in (0..len.min(8192)).step_by(64) {
+        // SAFETY: a hint, which cannot fault and changes nothing.
+        unsafe {
+            core::arch::asm!(
+                "prefetchw [{}]",
+                in(reg) to.wrapping_add(line),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { copy(from, to, len) };
+}

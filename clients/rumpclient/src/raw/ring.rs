@@ -106,14 +106,14 @@ impl Ring {
     fn write(&self, at: usize, from: &[u8]) {
         debug_assert!(self.is_open() && at + from.len() <= SIZE);
         // SAFETY: inside the mapping; apart from the slice.
-        unsafe { mem::copy(from.as_ptr(), self.base.get().add(at), from.len()) };
+        unsafe { mem::copy_out(from.as_ptr(), self.base.get().add(at), from.len()) };
     }
 
     #[inline]
     fn read(&self, at: usize, to: &mut [u8]) {
         debug_assert!(self.is_open() && at + to.len() <= SIZE);
         // SAFETY: inside the mapping; apart from the slice.
-        unsafe { mem::copy(self.base.get().add(at), to.as_mut_ptr(), to.len()) };
+        unsafe { mem::copy_in(self.base.get().add(at), to.as_mut_ptr(), to.len()) };
     }
 
     /// Makes a call. `Closed` when the server has given the ring up before it was answered.
@@ -164,7 +164,7 @@ impl Ring {
             self.write(at, &SegmentHead { addr, len }.encode());
             at += SegmentHead::SIZE;
             // SAFETY: found readable by `collect`; the window has room for all that it collected.
-            unsafe { mem::copy(addr as *const u8, self.base.get().add(at), len as usize) };
+            unsafe { mem::copy_out(addr as *const u8, self.base.get().add(at), len as usize) };
             at += padded(len as usize);
         }
         (count as u32, len as u32)
@@ -194,7 +194,7 @@ impl Ring {
             let from = self.base.get().wrapping_add(OUT + place.at);
             // SAFETY: the source lies in the window, by `step`; the destination is writable and is what the call names
             // as its buffer.
-            unsafe { mem::copy(from, place.addr as *mut u8, place.len) };
+            unsafe { mem::copy_in(from, place.addr as *mut u8, place.len) };
         }
         true
     }
@@ -211,7 +211,7 @@ impl Ring {
             Some(len) => {
                 let to = self.base.get().wrapping_add(IN + ASKED);
                 // SAFETY: found readable; the window's second half has room for it.
-                unsafe { mem::copy(reply.addr as *const u8, to, len) };
+                unsafe { mem::copy_out(reply.addr as *const u8, to, len) };
                 self.answer(0, len as u32);
             }
             None => self.answer(Errno::EFAULT.0 as u32, 0),

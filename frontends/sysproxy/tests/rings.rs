@@ -1,0 +1,276 @@
+//! Rings from clients that mean no good, and rings that come and go.
+
+mod support;
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use abi::ring::{
+    ANSWER, ASKED, AT_MAGIC, DONE, IN, MAGIC, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead,
+    RequestHead, SIZE, WANT, WINDOW,
+};
+use abi::sysproxy::{Class, HEADER, Header, Kind, MAX_SEGMENTS, RingReply, SegmentHead};
+use abi::{Errno, O_CREAT, O_RDWR, Syscalls, nr};
+use rumpclient::Client;
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use support::{RawClient, eventually, procs, served};
+use sysproxy::Options;
+
+/// Hands a descriptor over as a ring; what the server says.
+fn attach(client: &mut RawClient, fd: BorrowedFd<'_>) -> RingReply {
+    let head = Header::new(Class::Request, Kind::RingAttach, 0, 1 << 40, 0).encode();
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    let fds = [fd];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    let parts = [IoSlice::new(&head)];
+    let sent = rustix::net::sendmsg(&client.stream, &parts, &mut control, SendFlags::empty());
+    assert_eq!(sent.unwrap(), HEADER);
+    let (header, body) = client.receive().unwrap();
+    assert_eq!(header.kind, Kind::RingAttach);
+    RingReply::decode(&body).unwrap()
+}
+
+fn memfd(size: usize, seals: SealFlags) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = rustix::fs::memfd_create("ring", flags).unwrap();
+    rustix::fs::ftruncate(&fd, size as u64).unwrap();
+    rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+/// A ring as a client has it, with nothing checked.
+struct Ring(*mut u8);
+
+// SAFETY: all access is volatile or atomic; this is a test of what a server makes of anything.
+unsafe impl Sync for Ring {}
+
+impl Ring {
+    fn map(fd: &OwnedFd) -> Ring {
+        // SAFETY: a new mapping.
+        let at = unsafe {
+            let rw = ProtFlags::READ | ProtFlags::WRITE;
+            rustix::mm::mmap(std::ptr::null_mut(), SIZE, rw, MapFlags::SHARED, fd, 0)
+        };
+        Ring(at.unwrap().cast())
+    }
+
+    fn write(&self, at: usize, bytes: &[u8]) {
+        for (i, byte) in bytes.iter().enumerate() {
+            assert!(at + i < SIZE);
+            // SAFETY: inside the mapping.
+            unsafe { self.0.add(at + i).write_volatile(*byte) };
+        }
+    }
+
+    fn word(&self, at: usize) -> &AtomicU32 {
+        // SAFETY: inside the mapping, aligned.
+        unsafe { AtomicU32::from_ptr(self.0.add(at).cast()) }
+    }
+
+    /// Counts a request in and waits for the reply.
+    fn submit(&self, head: &RequestHead) -> ReplyHead {
+        let before = self.word(REPLY).load(Ordering::SeqCst);
+        self.write(REQUEST_HEAD, &head.to_bytes());
+        let word = self.word(REQUEST);
+        word.fetch_add(1, Ordering::SeqCst);
+        let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), 1);
+        eventually("a reply", || {
+            self.word(REPLY).load(Ordering::SeqCst) != before
+        });
+        let mut raw = [0; ReplyHead::SIZE];
+        for (i, byte) in raw.iter_mut().enumerate() {
+            // SAFETY: inside the mapping.
+            *byte = unsafe { self.0.add(REPLY_HEAD + i).read_volatile() };
+        }
+        ReplyHead::from_bytes(&raw)
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made above.
+        let _ = unsafe { rustix::mm::munmap(self.0.cast(), SIZE) };
+    }
+}
+
+fn attached(client: &mut RawClient) -> (Ring, u32) {
+    let fd = memfd(SIZE, SealFlags::SHRINK);
+    let ring = Ring::map(&fd);
+    ring.write(AT_MAGIC, &MAGIC.to_le_bytes());
+    let reply = attach(client, fd.as_fd());
+    assert_eq!(reply.error, 0);
+    (ring, reply.ring)
+}
+
+fn call(nr: u32, args: [u64; 6], count: u32, len: u32) -> RequestHead {
+    RequestHead::call(nr, &args, [-1, -1], count, len)
+}
+
+#[test]
+fn what_is_no_ring_is_refused() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, shake) = RawClient::guest(&server);
+    let (pipe, _) = rustix::pipe::pipe().unwrap();
+    let unmarked = memfd(SIZE, SealFlags::SHRINK);
+    for fd in [
+        memfd(SIZE, SealFlags::empty()),
+        memfd(SIZE, SealFlags::GROW),
+        memfd(SIZE - 1, SealFlags::SHRINK),
+        memfd(SIZE + 4096, SealFlags::SHRINK),
+        memfd(0, SealFlags::SHRINK),
+        pipe,
+        unmarked,
+    ] {
+        assert_eq!(attach(&mut client, fd.as_fd()).error, Errno::EINVAL.0);
+    }
+    assert_eq!(
+        client.syscall(nr::getpid, &[0; 6], &[]).1,
+        i64::from(shake.pid)
+    );
+}
+
+#[test]
+fn segments_that_reach_out_of_the_window_are_refused() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, shake) = RawClient::guest(&server);
+    let (ring, _) = attached(&mut client);
+    let bad = Errno::EINVAL.0;
+    let many = MAX_SEGMENTS as u32 + 1;
+    for (count, len) in [
+        (many, 4096),
+        (u32::MAX, 0),
+        (1, 0),
+        (1, 15),
+        (0, WINDOW as u32 + 1),
+        (1, u32::MAX),
+    ] {
+        let reply = ring.submit(&call(nr::getpid, [0; 6], count, len));
+        assert_eq!((reply.kind, reply.error), (DONE, bad), "{count} {len}");
+    }
+    for len in [17, WINDOW as u32, u32::MAX] {
+        ring.write(IN, &SegmentHead { addr: 1, len }.encode());
+        let reply = ring.submit(&call(nr::getpid, [0; 6], 1, 32));
+        assert_eq!((reply.kind, reply.error), (DONE, bad), "{len}");
+    }
+    let reply = ring.submit(&call(nr::getpid, [0; 6], 0, 0));
+    assert_eq!((reply.kind, reply.retval), (DONE, i64::from(shake.pid)));
+}
+
+#[test]
+fn answers_of_another_length_are_faults() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, _) = RawClient::guest(&server);
+    let args = [0x1000, (O_CREAT | O_RDWR) as u64, 0o644, 0, 0, 0];
+    let (_, fd, _) = client.syscall(nr::open, &args, &[(0x1000, b"/ring\0")]);
+    let (ring, _) = attached(&mut client);
+    let write = call(nr::write, [fd as u64, 0x5000, 100, 0, 0, 0], 0, 0);
+    for (nr, count, len) in [
+        (ANSWER, 0, 99),
+        (ANSWER, 0, 101),
+        (ANSWER, 0, u32::MAX),
+        (ANSWER, 14, 100),
+        (nr::getpid, 0, 100),
+    ] {
+        let reply = ring.submit(&write);
+        assert_eq!((reply.kind, reply.addr, reply.want), (WANT, 0x5000, 100));
+        let answer = RequestHead {
+            nr,
+            count,
+            len,
+            ..RequestHead::default()
+        };
+        let reply = ring.submit(&answer);
+        assert_eq!(
+            (reply.kind, reply.error),
+            (DONE, Errno::EFAULT.0),
+            "{nr} {count} {len}"
+        );
+    }
+    ring.submit(&write);
+    ring.write(IN + ASKED, &[7; 100]);
+    let reply = ring.submit(&RequestHead {
+        nr: ANSWER,
+        len: 100,
+        ..RequestHead::default()
+    });
+    assert_eq!((reply.kind, reply.retval), (DONE, 100));
+}
+
+#[test]
+fn memory_that_changes_all_the_time_harms_nobody() {
+    let (kernel, server) = served(Options::default());
+    let good = Client::connect(server.url(), "good").unwrap();
+    let stop = AtomicBool::new(false);
+    let (mut client, _) = RawClient::guest(&server);
+    let (ring, _) = attached(&mut client);
+    thread::scope(|scope| {
+        let (ring, stop) = (&ring, &stop);
+        scope.spawn(move || {
+            let mut seed = 7u64;
+            while !stop.load(Ordering::SeqCst) {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                let at = [REQUEST_HEAD, IN, REPLY_HEAD, REQUEST][seed as usize % 4];
+                ring.write(at + (seed >> 8) as usize % 72, &[(seed >> 32) as u8]);
+                let futex = rustix::thread::futex::Flags::empty();
+                let _ = rustix::thread::futex::wake(ring.word(REQUEST), futex, 1);
+            }
+        });
+        for _ in 0..2000 {
+            assert_eq!(good.getpid(), Ok(i64::from(good.pid())));
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    drop(client);
+    eventually("the bad one is gone", || procs(&kernel) == 2);
+}
+
+#[test]
+fn rings_are_given_back() {
+    let options = Options {
+        max_rings: 4,
+        ..Options::default()
+    };
+    let (kernel, server) = served(options);
+    let (mut raw, _) = RawClient::guest(&server);
+    for _ in 0..50 {
+        let fd = memfd(SIZE, SealFlags::SHRINK);
+        Ring::map(&fd).write(AT_MAGIC, &MAGIC.to_le_bytes());
+        // The thread of the one before may still be on its way out.
+        let mut ring = attach(&mut raw, fd.as_fd());
+        while ring.error == Errno::EAGAIN.0 {
+            ring = attach(&mut raw, fd.as_fd());
+        }
+        assert_eq!(ring.error, 0);
+        raw.send(Class::Request, Kind::RingDetach, ring.ring, 0, &[]);
+    }
+    let client = Client::connect(server.url(), "threads").unwrap();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            let client = &client;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    // Each thread has a ring, or not when there are too many, and leaves it at its end.
+                    thread::scope(|scope| {
+                        for _ in 0..4 {
+                            scope.spawn(|| {
+                                for _ in 0..10 {
+                                    assert_eq!(client.getpid(), Ok(i64::from(client.pid())));
+                                }
+                            });
+                        }
+                    });
+                }
+            });
+        }
+    });
+    drop((raw, client));
+    eventually("all gone", || procs(&kernel) == 1);
+}
