@@ -80,6 +80,16 @@ main(void)
 	pthread_create(&thread, NULL, other, second);
 	pthread_join(thread, NULL);
 
+	/* An implicit thread may hold a CPU too, and become an lwp while it does. */
+	rump_schedule();
+	printf("scheduled: process %d, curlwp %s\n", rump_sys_getpid(),
+	    rump_pub_lwproc_curlwp() == NULL ? "null" : "set");
+	rump_pub_lwproc_rfork(0);
+	printf("rfork: another process: %s\n", rump_sys_getpid() > 1 ? "yes" : "no");
+	rump_pub_lwproc_switch(NULL);
+	printf("switched back: process %d\n", rump_sys_getpid());
+	rump_unschedule();
+
 	rump_pub_lwproc_rfork(0);
 	rump_pub_allbetsareoff_setid(12345, 6);
 	printf("all bets are off: process %d\n", rump_sys_getpid());

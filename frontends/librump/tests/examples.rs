@@ -108,13 +108,18 @@ fn compile(name: &str, dir: &Path, library: &str, linking: &[&str]) -> PathBuf {
 
 /// Compiles an example, runs it in a directory of its own, and compares its output.
 fn example_with(name: &str, linking: &[&str], args: &[&Path]) {
+    example_on(name, linking, args, "2");
+}
+
+/// The same on so many virtual CPUs.
+fn example_on(name: &str, linking: &[&str], args: &[&Path], ncpu: &str) {
     let dir = tempfile::tempdir().unwrap();
     let program = compile(name, dir.path(), "rump", linking);
     let out = text(
         Command::new(program)
             .args(args)
             .env("LD_LIBRARY_PATH", installed().join("lib"))
-            .env("RUMP_NCPU", "2")
+            .env("RUMP_NCPU", ncpu)
             .current_dir(dir.path()),
     );
     let want = root().join("examples/c").join(format!("{name}.out"));
@@ -138,6 +143,44 @@ fn files_linked_statically() {
 #[test]
 fn lwproc() {
     example("lwproc");
+}
+
+#[test]
+fn lwproc_on_one_cpu() {
+    example_on("lwproc", &[], &[], "1");
+}
+
+#[test]
+fn a_parameter_that_makes_no_sense_is_refused_with_its_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile("lwproc", dir.path(), "rump", &[]);
+    let out = Command::new(program)
+        .env("LD_LIBRARY_PATH", installed().join("lib"))
+        .env("RUMP_NCPU", "many")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        !out.status.success() && said.contains("RUMP_NCPU=many"),
+        "{said}"
+    );
+}
+
+#[test]
+fn every_header_compiles_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    for header in std::fs::read_dir(root().join("include/rump")).unwrap() {
+        let name = header.unwrap().file_name().into_string().unwrap();
+        let source = dir.path().join("alone.c");
+        std::fs::write(&source, format!("#include <rump/{name}>\n")).unwrap();
+        text(
+            Command::new("gcc")
+                .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"])
+                .arg("-D_GNU_SOURCE")
+                .arg(format!("-I{}", root().join("include").display()))
+                .arg(source),
+        );
+    }
 }
 
 #[test]
