@@ -5,6 +5,8 @@ use std::sync::Arc;
 use abi::Errno;
 use hypercall::BackingFile;
 
+use crate::blkfail::BlkFail;
+
 /// A window of a backing file, as large as the device. Access beyond it is an error, never another window's data.
 ///
 /// Methods may block and are called without a virtual CPU ([`sync::Cpu::unscheduled`]).
@@ -13,6 +15,7 @@ pub struct BlockDev {
     start: u64,
     size: u64,
     writable: bool,
+    faults: Option<Arc<BlkFail>>,
 }
 
 impl BlockDev {
@@ -23,6 +26,19 @@ impl BlockDev {
             start,
             size,
             writable,
+            faults: None,
+        }
+    }
+
+    /// The same device, with transfers that fail on purpose.
+    pub(crate) fn with_faults(self, faults: Option<Arc<BlkFail>>) -> BlockDev {
+        BlockDev { faults, ..self }
+    }
+
+    fn fault(&self) -> Result<(), Errno> {
+        match &self.faults {
+            Some(faults) => faults.transfer(),
+            None => Ok(()),
         }
     }
 
@@ -39,6 +55,7 @@ impl BlockDev {
     /// Fills the buffer. `EIO` beyond the device; what the host's file lacks is zero.
     pub fn read_at(&self, mut buf: &mut [u8], offset: u64) -> Result<(), Errno> {
         let mut at = self.place(offset, buf.len(), Errno::EIO)?;
+        self.fault()?;
         while !buf.is_empty() {
             let n = self.file.read_at(buf, at)?;
             if n == 0 {
@@ -57,6 +74,7 @@ impl BlockDev {
             return Err(Errno::EROFS);
         }
         let at = self.place(offset, buf.len(), Errno::ENOSPC)?;
+        self.fault()?;
         self.file.write_at(buf, at)
     }
 

@@ -26,6 +26,7 @@
 
 mod access;
 mod attr;
+mod blkfail;
 mod blockdev;
 mod cwd;
 mod devsw;

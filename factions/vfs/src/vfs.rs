@@ -8,6 +8,7 @@ use hypercall::Host;
 use kern::{Curlwp, FactionId};
 use sync::{Mutex, OffCpu};
 
+use crate::blkfail::BlkFail;
 use crate::devsw::{Device, Devsw};
 use crate::etfs::Etfs;
 use crate::lock::Waits;
@@ -25,6 +26,7 @@ pub struct Vfs {
     pub(crate) names: NameCache,
     pub(crate) devsw: Devsw,
     pub(crate) etfs: Etfs,
+    pub(crate) blkfail: Option<Arc<BlkFail>>,
     pub(crate) waits: Waits,
     page_cache: Arc<PageCache>,
     host: Arc<dyn Host>,
@@ -119,6 +121,7 @@ impl Vfs {
             names: NameCache::new(entries, NameHash::new(&**kernel.host())),
             devsw: Devsw::default(),
             etfs: Etfs::default(),
+            blkfail: BlkFail::from_host(&**kernel.host())?,
             waits: Waits::default(),
             page_cache: Arc::default(),
             host: kernel.host().clone(),

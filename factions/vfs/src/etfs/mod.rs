@@ -272,12 +272,9 @@ impl Vfs {
                     Ok::<_, Errno>(file)
                 })?;
                 let vp = vnode(VnodeKind::Block, 0o660, rdev, Box::new(HostBlock));
-                let _ = vp.block.set(Arc::new(BlockDev::new(
-                    file,
-                    node.begin,
-                    size,
-                    !node.read_only,
-                )));
+                let device = BlockDev::new(file, node.begin, size, !node.read_only)
+                    .with_faults(self.blkfail.clone());
+                let _ = vp.block.set(Arc::new(device));
                 vp
             }
             EtfsType::Character => {
