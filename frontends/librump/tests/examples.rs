@@ -233,10 +233,9 @@ fn shotgun() {
     example("shotgun");
 }
 
-#[test]
-fn image() {
-    let dir = tempfile::tempdir().unwrap();
-    let (tree, image) = (dir.path().join("tree"), dir.path().join("image"));
+/// An ext4 image with a file `greeting` in it.
+fn image_in(dir: &Path) -> PathBuf {
+    let (tree, image) = (dir.join("tree"), dir.join("disk"));
     std::fs::create_dir(&tree).unwrap();
     std::fs::write(tree.join("greeting"), "from the host\n").unwrap();
     text(
@@ -245,6 +244,13 @@ fn image() {
             .args([&tree, &image])
             .arg("8M"),
     );
+    image
+}
+
+#[test]
+fn image() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image_in(dir.path());
     example_with("image", &[], &[&image]);
     text(Command::new("/usr/sbin/e2fsck").arg("-fn").arg(&image));
     let answer = text(
@@ -253,6 +259,35 @@ fn image() {
             .arg(&image),
     );
     assert_eq!(answer, "from librump\n");
+}
+
+#[test]
+fn a_disk_that_fails_is_an_error_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image_in(dir.path());
+    let program = compile("image", dir.path(), "rump", &[]);
+    let run = |fail: &str, seed: &str| {
+        let out = Command::new(&program)
+            .arg(&image)
+            .env("LD_LIBRARY_PATH", installed().join("lib"))
+            .env("RUMP_BLKFAIL", fail)
+            .env("RUMP_BLKFAIL_SEED", seed)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        (out.status, said)
+    };
+    let (status, said) = run("10000", "1");
+    assert!(said.contains("mount: Input/output error"), "{said}");
+    assert!(said.contains("RUMP_BLKFAIL_SEED=1"), "{said}");
+    assert_eq!(status.code(), Some(1));
+    let (_, said) = run("10001", "1");
+    assert!(said.contains("RUMP_BLKFAIL=10001: want"), "{said}");
+    // Some fail: whatever becomes of the calls, nothing dies of it.
+    for seed in 0..8 {
+        let (status, said) = run("1000", &seed.to_string());
+        assert!(status.code().is_some(), "{status}: {said}");
+    }
 }
 
 #[test]
