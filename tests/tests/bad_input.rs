@@ -258,16 +258,11 @@ fn an_image_that_vanishes_while_it_is_mounted_is_used_to_the_end() {
 
 #[test]
 fn a_wrong_url_is_refused_with_what_one_looks_like() {
-    for url in [
-        "",
-        "nonsense",
-        "http://x",
-        "unix://",
-        "tcp://localhost",
-        "tcp://nowhere.example:1",
-    ] {
+    for url in ["", "nonsense", "http://x", "unix://"] {
         run(["server", "-s", url]).fails(125, &["tcp://ADDRESS:PORT"]);
     }
+    run(["server", "-s", "tcp://localhost"]).fails(125, &["tcp://localhost", "port"]);
+    run(["server", "-s", "tcp://nowhere.example:1"]).fails(125, &["nowhere.example", "IPv4"]);
     run(["df", "-s", "unix:///no/such/socket"]).fails(125, &["/no/such/socket", "rump server"]);
 }
 

@@ -83,7 +83,8 @@ fn news(before: &[u8], after: &[u8]) -> String {
 
 /// Why a mount failed, in words that name the thing, the cause and the way out.
 pub(crate) fn explain(spec: &MountSpec, error: &io::Error, said: &str) -> anyhow::Error {
-    let said = said.lines().last().unwrap_or_default();
+    // The driver's own words come first, what mount(2) adds to them last.
+    let said = said.lines().next().unwrap_or_default();
     let Some(image) = &spec.image else {
         return anyhow!(
             "{} at {}: {}",
