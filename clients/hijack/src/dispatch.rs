@@ -7,7 +7,10 @@
 
 use core::sync::atomic::Ordering;
 
-use abi::{AT_FDCWD, AT_SYMLINK_NOFOLLOW, ArgKind, Errno, O_CLOEXEC, RetKind, SyscallDesc, nr};
+use abi::{
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, ArgKind, Errno, O_CLOEXEC, RetKind, SyscallDesc,
+    nr,
+};
 
 use crate::config::Config;
 use crate::entry::{Frame, Outcome};
@@ -174,13 +177,27 @@ fn owners(config: &Config<'_>, process: &Process, call: &SyscallDesc, args: &[u6
 }
 
 /// A host name that stands for a kernel descriptor, such as `/dev/stdin`: opening it duplicates the descriptor, and its
-/// attributes are the file's. Other calls see the host's name.
+/// attributes are the file's, to be read and (as libc's fchmodat does by such a name) set. Other calls see the host's name.
 fn by_descriptor_name(process: &Process, call: &SyscallDesc, args: &[u64; 6]) -> Option<i64> {
     let path = usize::from(call.args.first().is_some_and(|a| a.kind == ArgKind::DirFd));
     // SAFETY: the program's path; addresses that cannot be are not read.
     let fd = unsafe { descriptor(args[path] as *const u8) }.filter(|&fd| process.is_kernel(fd))?;
     let fstat = |to| kernel_call(nr::fstat, &[fd as u64, to, 0, 0, 0, 0]);
+    // The file itself, also where the descriptor was opened with O_PATH.
+    let itself = |nr, a, b, flags: i32| {
+        let empty = c"".as_ptr() as u64;
+        let raw = match nr {
+            nr::fchownat => [fd as u64, empty, a, b, flags as u64, 0],
+            _ => [fd as u64, empty, a, flags as u64, 0, 0],
+        };
+        Some(kernel_call(nr, &raw))
+    };
     match call.nr {
+        nr::chmod => itself(nr::fchmodat2, args[1], 0, AT_EMPTY_PATH),
+        nr::fchmodat => itself(nr::fchmodat2, args[2], 0, AT_EMPTY_PATH),
+        nr::chown => itself(nr::fchownat, args[1], args[2], AT_EMPTY_PATH),
+        nr::fchownat if args[4] == 0 => itself(nr::fchownat, args[2], args[3], AT_EMPTY_PATH),
+        nr::utimensat if args[3] == 0 => itself(nr::utimensat, args[2], 0, AT_EMPTY_PATH),
         nr::open | nr::openat => Some(fds::dup(fd, 0, opens_cloexec(call, args))),
         nr::stat => Some(fstat(args[1])),
         nr::newfstatat if args[3] & AT_SYMLINK_NOFOLLOW as u64 == 0 => Some(fstat(args[2])),
