@@ -82,7 +82,7 @@ fn damaged_images_give_errors_and_no_crash() {
             "--",
             "sh",
             "-c",
-            "ls -lR /rump/data; find /rump/data -type f -exec cat {} + ; echo x > /rump/data/new; rm -rf /rump/data/*; true",
+            "ls -lR /rump/data; find /rump/data -type f -exec head -c 100000 {} + ; echo x > /rump/data/new; rm -rf /rump/data/*; true",
         ]);
         assert!(
             [0, 125].contains(&ended.status),
