@@ -20,6 +20,8 @@ mod data;
 mod dir;
 mod filemap;
 mod fs;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod journal;
 mod layout;
 mod mount;
@@ -27,6 +29,9 @@ mod node;
 mod store;
 mod superblock;
 mod xattr;
+
+#[cfg(feature = "fuzz")]
+pub use fuzz::fuzz_mount_and_walk;
 
 use abi::Errno;
 use kern::{Component, Curlwp, Stage};

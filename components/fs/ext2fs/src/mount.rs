@@ -40,9 +40,18 @@ fn wants_read_only(data: &[u8], flags: u64) -> Result<bool, Errno> {
 }
 
 pub(crate) fn mount(cx: &Curlwp<'_>, args: &MountArgs<'_>) -> Result<Arc<Mount>, Errno> {
-    let read_only = wants_read_only(args.data, args.flags)?;
     let device = args.device.ok_or(Errno::ENOTBLK)?;
-    let dev = device.block_device().ok_or(Errno::ENOTBLK)?.clone();
+    let dev = device.block_device().ok_or(Errno::ENOTBLK)?;
+    mount_device(cx, args, dev.clone())
+}
+
+/// Mounts what is on a device.
+pub(crate) fn mount_device(
+    cx: &Curlwp<'_>,
+    args: &MountArgs<'_>,
+    dev: Arc<BlockDev>,
+) -> Result<Arc<Mount>, Errno> {
+    let read_only = wants_read_only(args.data, args.flags)?;
     let name = String::from_utf8_lossy(args.source).into_owned();
     let now = Vnode::timestamp(cx);
     let opened = cx.unscheduled(|| open(cx, dev, read_only, &name, now))?;
@@ -57,7 +66,7 @@ pub(crate) fn mount(cx: &Curlwp<'_>, args: &MountArgs<'_>) -> Result<Arc<Mount>,
 }
 
 /// Everything up to the opened file system. May block; called without a virtual CPU.
-pub(crate) fn open(
+fn open(
     cx: &Curlwp<'_>,
     dev: Arc<BlockDev>,
     read_only: bool,

@@ -264,6 +264,32 @@ fn a_large_directory_is_listed_whole_in_pieces_of_any_size() {
 }
 
 #[test]
+fn a_directory_whose_blocks_lie_scattered_is_counted_right() {
+    let image = Image::make("-t ext4 -b 1024 -N 4000", "32M");
+    let m = Machine::with(&image.path);
+    m.lwp.mkdir(&c("/m/d"), 0o755).expect("made");
+    for i in 0..1500 {
+        m.write(&format!("/m/d/a-rather-long-name-{i}"), &pattern(i, 1500))
+            .expect("written");
+        if i % 25 == 0 {
+            m.sync().expect("synced");
+        }
+    }
+    m.unmount().expect("unmounts");
+    let stat = image.debugfs("stat /d");
+    assert!(stat.contains("ETB0"), "no index node: {stat}");
+    image.assert_clean();
+    m.mount(&image.path, "").expect("mounts");
+    for i in (0..1500).filter(|i| i % 2 == 0) {
+        m.lwp
+            .unlink(&c(format!("/m/d/a-rather-long-name-{i}")))
+            .expect("unlinked");
+    }
+    m.unmount().expect("unmounts");
+    image.assert_clean();
+}
+
+#[test]
 fn an_unlinked_open_file_keeps_its_data_and_is_freed_at_the_end() {
     let image = Image::make("-t ext4 -b 4096", "16M");
     let m = Machine::with(&image.path);
