@@ -294,3 +294,34 @@ fn a_disk_that_fails_is_an_error_and_no_more() {
 fn vnode() {
     example("vnode");
 }
+
+#[test]
+fn lost_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = compile("server", dir.path(), "rump", &[]);
+    let client = compile("lost", dir.path(), "rumpclient", &[]);
+    let out = Command::new(client)
+        .arg(server)
+        .env("LD_LIBRARY_PATH", installed().join("lib"))
+        .env(
+            "RUMP_SERVER",
+            format!("unix://{}/socket", dir.path().display()),
+        )
+        .output()
+        .unwrap();
+    let want = root().join("examples/c/lost.out");
+    let (said, told) = (
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr),
+    );
+    // The two threads say their lines in any order.
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let want = std::fs::read_to_string(want).unwrap();
+    assert_eq!(sorted(&said), sorted(&want), "{told}");
+    assert_eq!(out.status.code(), Some(1), "{told}");
+    assert!(told.contains("is gone"), "{told}");
+}
