@@ -183,6 +183,62 @@ fn every_header_compiles_alone() {
     }
 }
 
+/// The functions that a library exports.
+fn exports(library: &str) -> Vec<String> {
+    let library = installed().join("lib").join(library);
+    let table = text(
+        Command::new("nm")
+            .args(["-D", "--defined-only"])
+            .arg(library),
+    );
+    let names = table.lines().filter_map(|l| l.split(' ').nth(2));
+    names.map(str::to_owned).collect()
+}
+
+/// The functions that a header declares.
+fn declared(header: &str) -> Vec<String> {
+    let path = root().join("include/rump").join(header);
+    let text = std::fs::read_to_string(path).unwrap();
+    let prototypes = text.lines().filter(|l| {
+        let begins = l.starts_with(|c: char| c.is_ascii_lowercase());
+        begins && l.contains('(') && !l.starts_with("static")
+    });
+    let name = |line: &str| {
+        let before = line.split('(').next()?;
+        let start = before.rfind([' ', '*'])? + 1;
+        Some(before[start..].to_owned())
+    };
+    prototypes.filter_map(name).collect()
+}
+
+#[test]
+fn what_the_headers_declare_is_in_the_libraries_and_nothing_else() {
+    let all = |headers: &[&str]| {
+        let mut names: Vec<_> = headers.iter().flat_map(|h| declared(h)).collect();
+        names.sort();
+        names
+    };
+    let mut librump = exports("librump.so");
+    librump.sort();
+    let mut librumpclient = exports("librumpclient.so");
+    librumpclient.sort();
+    assert_eq!(
+        librump,
+        all(&[
+            "rump.h",
+            "rumpkern_if_pub.h",
+            "rumpvfs_if_pub.h",
+            "rumpvnode_if.h",
+            "rump_syscalls.h",
+            "rumperr.h",
+        ])
+    );
+    assert_eq!(
+        librumpclient,
+        all(&["rumpclient.h", "rump_syscalls.h", "rumperr.h"])
+    );
+}
+
 #[test]
 fn misuse() {
     example("misuse");
