@@ -245,6 +245,11 @@ fn misuse() {
 }
 
 #[test]
+fn misuse_linked_statically() {
+    example_with("misuse", &["--static"], &[]);
+}
+
+#[test]
 fn etfs() {
     example("etfs");
 }

@@ -86,7 +86,8 @@ macro_rules! call {
 }
 pub(crate) use call;
 
-/// Shims: a C function that is a call of the table.
+/// Shims: a C function that is a call of the table. What C declares as `...` is an argument like any other here: it comes in the same
+/// register, and what is in it when C passes none is not looked at by the kernel.
 macro_rules! shims {
     ($(fn $name:ident ( $($arg:ident : $ty:ty),* ) -> $ret:ty = $call:ident ( $($e:expr),* );)*) => {
         $(
