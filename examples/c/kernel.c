@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
+#include <aio.h>
 #include <err.h>
 #include <errno.h>
 #include <poll.h>
@@ -111,6 +112,31 @@ waiting(void)
 }
 
 static void
+transfers(void)
+{
+	char text[] = "transferred", buf[16] = "";
+	struct aiocb out = { .aio_buf = text, .aio_nbytes = 11, .aio_lio_opcode = LIO_WRITE };
+	struct aiocb in = { .aio_buf = buf, .aio_nbytes = 5, .aio_offset = 5, .aio_lio_opcode = LIO_READ };
+	struct aiocb *list[] = { &out, NULL, &in };
+
+	out.aio_fildes = in.aio_fildes = rump_sys_open("/tmp/aio", RUMP_O_RDWR | RUMP_O_CREAT, 0600);
+	printf("aio: %d", rump_sys_aio_write(&out));
+	printf(" %d", rump_sys_aio_suspend((const struct aiocb *const *)list, 1, NULL));
+	printf(" %d", rump_sys_aio_error(&out));
+	printf(" %zd", rump_sys_aio_return(&out));
+	printf(", once: %zd\n", rump_sys_aio_return(&out));
+	printf("list: %d", rump_sys_lio_listio(LIO_WAIT, list, 3, NULL));
+	printf(" %zd", rump_sys_aio_return(&in));
+	printf(" %s\n", buf);
+	in.aio_fildes = -1;
+	rump_sys_aio_read(&in);
+	printf("fails: %s\n", rump_strerror(rump_sys_aio_error(&in)));
+	in.aio_sigevent.sigev_signo = 10;
+	if (rump_sys_aio_read(&in) == -1)
+		printf("with a signal: %s\n", rump_strerror(errno));
+}
+
+static void
 users(void)
 {
 	struct rlimit limit;
@@ -168,6 +194,7 @@ main(void)
 	sysctls();
 	attributes();
 	waiting();
+	transfers();
 	users();
 
 	rump_printevcnts();

@@ -162,14 +162,6 @@ absent! {
     fn rump_sys_kqueue() -> i32 = ENOSYS;
     fn rump_sys_kqueue1(flags: i32) -> i32 = ENOSYS;
     fn rump_sys_kevent(fd: i32, changelist: *const c_void, nchanges: usize, eventlist: *mut c_void, nevents: usize, timeout: *const c_void) -> i32 = ENOSYS;
-    fn rump_sys_aio_cancel(fildes: i32, aiocbp: *mut c_void) -> i32 = ENOSYS;
-    fn rump_sys_aio_error(aiocbp: *const c_void) -> i32 = ENOSYS;
-    fn rump_sys_aio_fsync(op: i32, aiocbp: *mut c_void) -> i32 = ENOSYS;
-    fn rump_sys_aio_read(aiocbp: *mut c_void) -> i32 = ENOSYS;
-    fn rump_sys_aio_return(aiocbp: *mut c_void) -> isize = ENOSYS;
-    fn rump_sys_aio_suspend(list: *const c_void, nent: i32, timeout: *const c_void) -> i32 = ENOSYS;
-    fn rump_sys_aio_write(aiocbp: *mut c_void) -> i32 = ENOSYS;
-    fn rump_sys_lio_listio(mode: i32, list: *mut c_void, nent: i32, sig: *mut c_void) -> i32 = ENOSYS;
     fn rump_sys__ksem_init(value: u32, idp: *mut c_void) -> i32 = ENOSYS;
     fn rump_sys__ksem_open(name: *const c_void, oflag: i32, mode: u32, value: u32, idp: *mut c_void) -> i32 = ENOSYS;
     fn rump_sys__ksem_unlink(name: *const c_void) -> i32 = ENOSYS;

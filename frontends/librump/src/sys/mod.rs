@@ -13,6 +13,7 @@ use abi::{Errno, SysResult};
 
 use crate::signal;
 
+mod aio;
 mod extattr;
 mod files;
 #[rustfmt::skip]
@@ -21,6 +22,7 @@ mod mount;
 mod sysctl;
 mod wait;
 
+pub use aio::*;
 pub use extattr::*;
 pub use files::*;
 pub use generated::*;
