@@ -126,7 +126,10 @@ pub(crate) fn reboot(howto: c_int) -> Errno {
         if !cx.cred().is_superuser() {
             return Err(Errno::EPERM);
         }
-        complain(format_args!("rump kernel halting..."));
+        // A verbose kernel says so itself.
+        if !cx.kernel().config().verbose {
+            complain(format_args!("rump kernel halting..."));
+        }
         // What could not be synced is in the message buffer; the kernel is down all the same.
         Ok(cx.reboot(end, howto & RB_NOSYNC == 0))
     });
