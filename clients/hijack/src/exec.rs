@@ -224,7 +224,7 @@ impl Script {
         let rest = head.strip_prefix(b"#!")?;
         let end = rest
             .iter()
-            .position(|&b| b == b'\n')
+            .position(|&b| b == b'\n' || b == 0)
             .unwrap_or(rest.len())
             .min(255);
         let text = rest.get(..end)?.trim_ascii();
@@ -341,8 +341,8 @@ fn run_kernel(
     if ok != 0 {
         return Err(Errno(-ok as i32));
     }
-    // Its number in the kernel only: one that no host descriptor has.
-    let hint = crate::state::FD_MAX as i32 - 1;
+    let memfd = memory_file()?;
+    // The number of the memory file serves in the kernel as well: no kernel descriptor has it.
     let args = [
         target.dir as u64,
         name as u64,
@@ -351,17 +351,33 @@ fn run_kernel(
         0,
         0,
     ];
-    let fd = process()
-        .client
-        .call_hinted(raw_thread(), nr::openat, &args, [hint, -1]);
-    if fd < 0 {
-        return Err(Errno(-fd as i32));
-    }
-    let copy = copy_program(fd as u64);
-    kernel_call(nr::close, &[fd as u64, 0, 0, 0, 0, 0]);
-    let (memfd, head, len) = copy?;
-    let head = head.get(..len).unwrap_or(&[]);
-    let ret = match Script::parse(head) {
+    let hints = [memfd as i32, -1];
+    let client = &process().client;
+    let fd = client.call_hinted(raw_thread(), nr::openat, &args, hints);
+    let copy = if fd < 0 {
+        Err(Errno(-fd as i32))
+    } else {
+        let copy = copy_program(fd as u64, memfd);
+        kernel_call(nr::close, &[fd as u64, 0, 0, 0, 0, 0]);
+        copy
+    };
+    let ret = copy.and_then(|head| run_copy(config, target, memfd, &head, argv, envp, depth));
+    // SAFETY: the memory file made above.
+    unsafe { host!(close, memfd) };
+    ret
+}
+
+/// Runs what a memory file has, copied from `target` in the kernel.
+fn run_copy(
+    config: &Config<'_>,
+    target: &Target,
+    memfd: i64,
+    head: &[u8; HEAD],
+    argv: Argv,
+    envp: u64,
+    depth: u32,
+) -> Result<i64, Errno> {
+    match Script::parse(head) {
         Some(script) => run_script(config, target, &script, argv, envp, depth),
         None => judge(target.path, head).map(|()| {
             let copy = Target {
@@ -371,23 +387,13 @@ fn run_kernel(
             };
             hand_over(&copy, argv, envp)
         }),
-    };
-    // SAFETY: the memory file made above.
-    unsafe { host!(close, memfd) };
-    ret
+    }
 }
 
-/// Copies an open kernel file into a memory file; answers that and how the file begins.
-fn copy_program(fd: u64) -> Result<(i64, [u8; HEAD], usize), Errno> {
-    let mut stat = [0u8; Stat::SIZE];
-    let ret = kernel_call(nr::fstat, &[fd, stat.as_mut_ptr() as u64, 0, 0, 0, 0]);
-    let stat = Stat::from_bytes(&stat);
-    if ret != 0 || stat.st_mode & S_IFMT != S_IFREG {
-        return Err(Errno::EACCES);
-    }
-    let size = stat.st_size as u64;
+/// A memory file out of the program's way.
+fn memory_file() -> Result<i64, Errno> {
     let floor = process().floor.load(core::sync::atomic::Ordering::Acquire);
-    // SAFETY: a new memory file of that size, mapped for as long as it is filled.
+    // SAFETY: new descriptors of the shim's.
     unsafe {
         let low = host!(memfd_create, c"rump".as_ptr(), 1);
         if failed(low) {
@@ -398,16 +404,28 @@ fn copy_program(fd: u64) -> Result<(i64, [u8; HEAD], usize), Errno> {
         if failed(memfd) {
             return Err(Errno::EMFILE);
         }
-        let fail = |errno| {
-            host!(close, memfd);
-            Err(errno)
-        };
-        if failed(host!(ftruncate, memfd, size)) || size == 0 {
-            return fail(Errno::ENOEXEC);
+        Ok(memfd)
+    }
+}
+
+/// Copies an open kernel file into a memory file; answers how the file begins, with zeros behind its end.
+fn copy_program(fd: u64, memfd: i64) -> Result<[u8; HEAD], Errno> {
+    let mut stat = [0u8; Stat::SIZE];
+    let ret = kernel_call(nr::fstat, &[fd, stat.as_mut_ptr() as u64, 0, 0, 0, 0]);
+    let stat = Stat::from_bytes(&stat);
+    if ret != 0 || stat.st_mode & S_IFMT != S_IFREG {
+        return Err(Errno::EACCES);
+    }
+    let size = stat.st_size as u64;
+    // SAFETY: the memory file gets the size and is mapped for as long as it is filled.
+    unsafe {
+        if size == 0 || failed(host!(ftruncate, memfd, size)) {
+            return Err(Errno::ENOEXEC);
         }
-        let at = host!(mmap, 0, size, sys::PROT_READ | sys::PROT_WRITE, 1, memfd, 0);
+        let writable = sys::PROT_READ | sys::PROT_WRITE;
+        let at = host!(mmap, 0, size, writable, 1, memfd, 0);
         if failed(at) {
-            return fail(Errno::ENOMEM);
+            return Err(Errno::ENOMEM);
         }
         let mut done = 0;
         let mut got = 1;
@@ -423,9 +441,9 @@ fn copy_program(fd: u64) -> Result<(i64, [u8; HEAD], usize), Errno> {
         core::ptr::copy_nonoverlapping(at as *const u8, head.as_mut_ptr(), len);
         sys::unmap(at as *mut u8, size as usize);
         if got < 0 {
-            return fail(Errno(-got as i32));
+            return Err(Errno(-got as i32));
         }
-        Ok((memfd, head, len))
+        Ok(head)
     }
 }
 
@@ -608,6 +626,10 @@ mod tests {
             Some(("/usr/bin/env".into(), Some("python3 -u".into())))
         );
         assert_eq!(parts("#!/bin/sh"), Some(("/bin/sh".into(), None)));
+        assert_eq!(
+            parts("#!/bin/sh -e\0\0"),
+            Some(("/bin/sh".into(), Some("-e".into())))
+        );
         assert_eq!(parts("#!\n"), None);
         assert_eq!(parts("\x7fELF"), None);
         assert!(parts(&format!("#!/{}", "x".repeat(500))).is_some());
