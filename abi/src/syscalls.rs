@@ -12,7 +12,7 @@ syscalls! {
     6 lstat (path: Path, statbuf: Out(Fixed(144))) -> Zero, Vfs, Full;
     7 poll (fds: InOut(Times(1, 8)), nfds: Uint, timeout: Int) -> Int, Kern, Full;
     8 lseek (fd: Fd, offset: Off, whence: Int) -> Off, Kern, Full;
-    9 mmap (addr: Addr, length: Size, prot: Flags, flags: Flags, fd: Fd, offset: Off) -> Addr, Host, Absent;
+    9 mmap (addr: Addr, length: Size, prot: Flags, flags: Flags, fd: Fd, offset: Off) -> Addr, Host, Partial("a hijacked program maps a kernel file as a copy of what it was then: private, or shared and only read; shared and writable answers ENODEV");
     10 mprotect (addr: Addr, len: Size, prot: Flags) -> Zero, Host, Absent;
     11 munmap (addr: Addr, length: Size) -> Zero, Host, Absent;
     12 brk (addr: Addr) -> Addr, Host, Absent;
@@ -183,6 +183,7 @@ syscalls! {
     269 faccessat (dirfd: DirFd, path: Path, mode: Mode) -> Zero, Vfs, Full;
     270 pselect6 (nfds: Int, readfds: InOut(Bits(0)), writefds: InOut(Bits(0)), exceptfds: InOut(Bits(0)), timeout: InOut(Fixed(16)), sigmask: Addr) -> Int, Kern, Partial("the signal mask is the client's affair");
     271 ppoll (fds: InOut(Times(1, 8)), nfds: Uint, tmo_p: InOut(Fixed(16)), sigmask: Addr, sigsetsize: Size) -> Int, Kern, Partial("the signal mask is the client's affair");
+    272 unshare (flags: Flags) -> Zero, Host, Absent;
     275 splice (fd_in: Fd, off_in: InOut(Fixed(8)), fd_out: Fd, off_out: InOut(Fixed(8)), len: Size, flags: Flags) -> Size, Kern, Absent;
     276 tee (fd_in: Fd, fd_out: Fd, len: Size, flags: Flags) -> Size, Kern, Absent;
     277 sync_file_range (fd: Fd, offset: Off, nbytes: Off, flags: Flags) -> Zero, Vfs, Full;

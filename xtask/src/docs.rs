@@ -77,6 +77,11 @@ fn page() -> String {
         .map(|d| format!("`{}`", d.name))
         .collect();
     let _ = writeln!(out, "{}", names.join(", "));
+    for call in TABLE.iter().filter(|d| !kernel(d)) {
+        if let Support::Partial(why) = call.support {
+            let _ = writeln!(out, "\n`{}`: {why}.", call.name);
+        }
+    }
     out
 }
 

@@ -13,6 +13,8 @@ use crate::sys::{failed, host};
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
 /// close_range(2): with a table of its own.
 const CLOSE_RANGE_UNSHARE: u64 = 2;
+/// unshare(2): the descriptor table.
+const CLONE_FILES: u64 = 0x400;
 /// ioctl(2): clear and set close-on-exec.
 const FIONCLEX: u64 = 0x5450;
 const FIOCLEX: u64 = 0x5451;
@@ -184,12 +186,17 @@ pub(crate) fn close_range(args: &[u64; 6]) -> Option<i64> {
         u64::from(args[1] as u32),
         args[2],
     );
-    if first > last
-        || flags & !(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE) != 0
-        || flags & CLOSE_RANGE_UNSHARE != 0
-    {
+    if first > last || flags & !(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE) != 0 {
         return None;
     }
+    if flags & CLOSE_RANGE_UNSHARE != 0 {
+        // SAFETY: the first half of what the program asked for.
+        let ret = unsafe { host!(unshare, CLONE_FILES) };
+        if failed(ret) {
+            return Some(ret);
+        }
+    }
+    let flags = flags & CLOSE_RANGE_CLOEXEC;
     let end = (last + 1).min(FD_MAX as u64) as usize;
     for fd in process.kernel_fds(first as usize, end) {
         if flags & CLOSE_RANGE_CLOEXEC != 0 {

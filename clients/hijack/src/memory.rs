@@ -118,5 +118,8 @@ pub(crate) fn changed(process: &Process, number: u32, args: &[u64; 6], stack: u6
     // SAFETY: the program's call.
     let ret = unsafe { sys::syscall(number, *args) };
     process.client.memory_changed();
+    if number == nr::mprotect && args[2] & PROT_EXEC != 0 && !failed(ret) {
+        crate::objects::made_executable(args[0] as usize, args[1] as usize);
+    }
     Some(ret)
 }

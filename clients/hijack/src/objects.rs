@@ -26,36 +26,44 @@ pub(crate) fn explain(to: &'static core::ffi::CStr) {
 
 /// Rewrites every object that is mapped, but for this one and what the host puts there itself.
 pub(crate) fn rewrite_all() {
+    rewrite_within(0, usize::MAX);
+}
+
+/// Rewrites what mprotect(2) has made executable of a file's mapping.
+pub(crate) fn made_executable(at: usize, len: usize) {
+    rewrite_within(at, at.saturating_add(len));
+}
+
+fn rewrite_within(from: usize, to: usize) {
     let Some(text) = maps::read() else { return };
-    let here = rewrite_all as *const () as usize;
-    let mut own = false;
-    for map in maps::parse(&text).filter(|m| m.exec && m.path.first() == Some(&b'/')) {
-        if (map.start..map.end).contains(&here) {
-            own = true;
-            continue;
-        }
-        let mut name = [0u8; 4097];
-        let Some(space) = name.get_mut(..map.path.len()) else {
-            continue;
-        };
-        space.copy_from_slice(map.path);
-        // SAFETY: the name ends in a NUL.
-        let fd = unsafe { host!(open, name.as_ptr(), abi::O_CLOEXEC, 0) };
-        if failed(fd) {
-            note(map.path, 0, map.start, &[], "its file cannot be read");
-            continue;
-        }
-        with_file(fd as i32, |file, inode| {
-            if inode == map.inode {
-                mapped_bytes(map.start, map.end - map.start, map.offset, file, map.path);
-            } else {
-                note(map.path, 0, map.start, &[], "its file has been replaced");
-            }
-        });
-        // SAFETY: opened above.
-        unsafe { host!(close, fd) };
+    let own = rewrite_within as *const () as usize;
+    maps::parse(&text)
+        .filter(|m| m.exec && m.path.first() == Some(&b'/'))
+        .filter(|m| from < m.end && m.start < to && !(m.start..m.end).contains(&own))
+        .for_each(|m| rewrite_mapping(&m));
+}
+
+fn rewrite_mapping(map: &maps::Mapping<'_>) {
+    let mut name = [0u8; 4097];
+    let Some(space) = name.get_mut(..map.path.len()) else {
+        return;
+    };
+    space.copy_from_slice(map.path);
+    // SAFETY: the name ends in a NUL.
+    let fd = unsafe { host!(open, name.as_ptr(), abi::O_CLOEXEC, 0) };
+    if failed(fd) {
+        return note(map.path, 0, map.start, &[], "its file cannot be read");
     }
-    debug_assert!(own || cfg!(test));
+    with_file(fd as i32, |file, inode| {
+        if inode == map.inode {
+            let len = map.end - map.start;
+            mapped_bytes(map.start, len, map.offset, file, map.path);
+        } else {
+            note(map.path, 0, map.start, &[], "its file has been replaced");
+        }
+    });
+    // SAFETY: opened above.
+    unsafe { host!(close, fd) };
 }
 
 /// Rewrites what mmap(2) has just mapped from a host file.

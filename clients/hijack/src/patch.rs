@@ -126,7 +126,11 @@ unsafe fn install(start: usize, bytes: &[u8], hook: usize, sites: &mut [Site]) -
     // SAFETY: both ranges were made writable above and are executed from now on.
     unsafe {
         host!(mprotect, pages.0, len, PROT_READ | PROT_EXEC);
-        host!(mprotect, area, room, PROT_READ | PROT_EXEC);
+        if out.at == area as usize + 16 {
+            sys::unmap(area, room);
+        } else {
+            host!(mprotect, area, room, PROT_READ | PROT_EXEC);
+        }
     }
     Some(())
 }

@@ -8,7 +8,7 @@
 //! for the other.
 
 use abi::{Errno, nr};
-use rumpclient::raw::{Cookie, ThreadState};
+use rumpclient::raw::{Client, Cookie, ThreadState};
 
 use crate::entry::{Frame, Outcome};
 use crate::fds::err;
@@ -152,6 +152,7 @@ fn resume(thread: *mut Thread, cloning: &mut Cloning, ret: i64) {
         unsafe {
             (*thread).shift = cloning.parent_shift;
             core::mem::swap(&mut (*thread).raw, &mut cloning.parent_raw);
+            Client::thread_discard(&cloning.parent_raw);
             if !cloning.scratch.0.is_null() {
                 sys::unmap(cloning.scratch.0, cloning.scratch.1);
             }

@@ -129,6 +129,10 @@ os.chdir("/rump/tmp"); print(os.getcwd(), subprocess.run(["pwd"], capture_output
 with open("m", "wb") as f: f.write(b"x" * 5000 + b"end")
 with open("m", "rb") as f:
     m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ); print(m[-3:], len(m)); m.close()
+with open("m", "r+b") as f:
+    try: mmap.mmap(f.fileno(), 0)
+    except OSError as e: print(e.errno)
+    m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY); m[0:1] = b"y"; m.close(); print(f.read(2))
 fd = os.open("m", os.O_RDONLY); d = os.open("/rump/tmp", os.O_RDONLY)
 print(os.stat("m", dir_fd=d).st_size, os.path.realpath("/rump/tmp/../tmp/m"))
 os.rename("m", "n", src_dir_fd=d, dst_dir_fd=d); print(os.path.exists("m"), os.path.exists("n"))
@@ -138,7 +142,7 @@ except OSError as e: print(e.errno)
     );
     assert_eq!(
         got,
-        "20 20\nto a file\nno such /rump/nosuch\n/rump/tmp /rump/tmp\nb'end' 5003\n5003 /rump/tmp/m\nFalse True\n18\n"
+        "20 20\nto a file\nno such /rump/nosuch\n/rump/tmp /rump/tmp\nb'end' 5003\n19\nb'xx'\n5003 /rump/tmp/m\nFalse True\n18\n"
     );
 }
 

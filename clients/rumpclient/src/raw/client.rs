@@ -413,6 +413,15 @@ impl Client {
         ts.free();
     }
 
+    /// A child that ran in this process's memory (vfork) has gone to its own program or ended: gives the memory back that the
+    /// core took for its thread. Its descriptors and its connection went with it.
+    pub fn thread_discard(ts: &ThreadState) {
+        if let Some(block) = ts.existing() {
+            block.ring.discard();
+        }
+        ts.free();
+    }
+
     /// Ends the process in the kernel: closes the connection. No call may be under way.
     pub fn disconnect(&self) {
         for ready in &self.ready {

@@ -87,6 +87,11 @@ impl Ring {
         self.refused.set(false);
     }
 
+    /// Of a child that is gone: the mapping is all that is left.
+    pub(super) fn discard(&self) {
+        self.unmap();
+    }
+
     fn unmap(&self) {
         let base = self.base.replace(ptr::null_mut());
         if !base.is_null() {
