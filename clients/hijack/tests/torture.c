@@ -142,9 +142,9 @@ static void signals(void) {
     check(!sigaltstack(&alt, 0), "sigaltstack");
     struct sigaction sa = {.sa_handler = handler, .sa_flags = SA_ONSTACK | SA_RESTART};
     sigaction(SIGALRM, &sa, 0);
-    struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};
+    struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
     setitimer(ITIMER_REAL, &often, 0);
-    while (handled < 200) read_file();
+    while (handled < 100) read_file();
     setitimer(ITIMER_REAL, &never, 0);
     sa.sa_flags = SA_ONSTACK;
     sigaction(SIGALRM, &sa, 0);
@@ -169,14 +169,17 @@ static void passing(void) {
     check(sendmsg(pair[0], &msg, 0) == -1 && errno == EOPNOTSUPP, "a kernel descriptor is not passed");
     memcpy(CMSG_DATA(cmsg), &host, sizeof host);
     check(sendmsg(pair[0], &msg, 0) == 1, "a host descriptor is");
+    check(lseek(fd, 0, SEEK_SET) == 0, "lseek");
     check(sendfile(pair[0], fd, 0, 100) == 7, "sendfile from the kernel");
     char buf[8];
-    check(read(pair[1], buf, 8) == 8 && !memcmp(buf, "xcontent", 8), "what it sent");
+    check(read(pair[1], buf, 1) == 1 && read(pair[1], buf, 7) == 7 && !memcmp(buf, "content", 7), "what it sent");
     check(splice(fd, 0, pair[0], 0, 10, 0) == -1 && errno == EINVAL, "splice");
     check(copy_file_range(fd, 0, host, 0, 10, 0) == -1 && errno == EXDEV, "copy_file_range");
+    check(lseek(fd, 0, SEEK_SET) == 0, "lseek");
     check(syscall(SYS_io_uring_setup, 1, 0) == -1 && errno == ENOSYS, "io_uring_setup");
     check(open((char *)1, O_RDONLY) == -1 && errno == EFAULT, "a bad address");
-    check(read(fd, (void *)8, 1) == -1 && (errno == EFAULT || !errno), "a bad buffer");
+    void *volatile bad = (void *)8;
+    check(read(fd, bad, 1) == -1 && errno == EFAULT, "a bad buffer");
     check(syscall(SYS_close_range, 3, ~0u, 2) == 0, "close_range with a table of its own");
     read_file();
 }

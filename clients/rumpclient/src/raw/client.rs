@@ -401,6 +401,8 @@ impl Client {
         let Some(block) = ts.existing() else {
             return;
         };
+        // A thread that was cancelled ends in the middle of a call.
+        self.link.recover(block);
         block.ring.detach(&self.link, block);
         let (fd, _) = block.ready.replace((0, 0));
         if let Some(slot) = self

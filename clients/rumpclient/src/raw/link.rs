@@ -291,9 +291,13 @@ impl Link {
         }
         let slot = block.slot.replace(0);
         if let Some(slot) = self.slots.get((slot as usize).wrapping_sub(1)) {
+            let reqno = slot.reqno.load(Ordering::Relaxed);
             let state = slot.state.swap(LEFT, Ordering::AcqRel);
             if state == DONE {
                 slot.state.store(FREE, Ordering::Release);
+            } else {
+                // Nobody waits for the answer, so the kernel need not either.
+                self.post(block, Kind::Interrupt, 0, reqno);
             }
         }
         if holds & HOLDS_ROLE != 0 {
