@@ -105,7 +105,10 @@ impl Core {
         runner.handle.lwp().set_fd_hints(hints);
         let call = || {
             runner.handle.enter(memory, |cx| {
-                if number == NR_POLLWATCH {
+                if matches!(number, nr::etfs_register | nr::etfs_remove) && !client.is_trusted() {
+                    // Root of the kernel is nobody on the host.
+                    Err(Errno::EPERM)
+                } else if number == NR_POLLWATCH {
                     self.pollwatch(client, cx, args)
                 } else {
                     cx.syscall(number, args)

@@ -1,7 +1,7 @@
 //! A client: a process of the kernel with its connections, its lwps and its rings.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -33,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) proc: Arc<Proc>,
     /// Names it to further connections.
     pub(crate) session: Cookie,
+    /// Whether it may have the kernel open files of the host.
+    pub(crate) trusted: AtomicBool,
     /// Connections that keep it alive.
     pub(crate) connections: AtomicUsize,
     pub(crate) rings: Mutex<HashMap<u32, Arc<RingControl>>>,
@@ -81,11 +83,17 @@ impl Runner {
 }
 
 impl Client {
+    /// Whether it is the server's own user on the server's machine.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn new(main: LwpHandle, session: Cookie) -> Client {
         Client {
             kernel: main.kernel().clone(),
             proc: main.lwp().proc().clone(),
             session,
+            trusted: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             rings: Mutex::default(),
             state: Mutex::new(State {

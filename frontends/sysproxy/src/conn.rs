@@ -61,6 +61,8 @@ pub(crate) struct Conn {
     socket: OwnedFd,
     /// Whether the peer is on this machine and descriptors can be passed.
     pub(crate) local: bool,
+    /// Whether the peer is this process's own user on this machine, who may do to the host what the server may.
+    pub(crate) trusted: bool,
     epoll: Arc<OwnedFd>,
     role: AtomicU8,
     input: Mutex<Input>,
@@ -101,11 +103,18 @@ pub(crate) enum Read {
 }
 
 impl Conn {
-    pub(crate) fn new(id: u32, socket: OwnedFd, local: bool, epoll: Arc<OwnedFd>) -> Conn {
+    pub(crate) fn new(
+        id: u32,
+        socket: OwnedFd,
+        local: bool,
+        trusted: bool,
+        epoll: Arc<OwnedFd>,
+    ) -> Conn {
         Conn {
             id,
             socket,
             local,
+            trusted,
             epoll,
             role: AtomicU8::new(HELD),
             input: Mutex::default(),

@@ -148,7 +148,8 @@ impl Core {
 
     /// A new connection, with the reader's role held by the caller; `None` when it is refused.
     pub(crate) fn greet(self: &Arc<Self>, socket: OwnedFd, local: bool) -> Option<Arc<Conn>> {
-        if local && !self.options.any_user && !same_user(&socket) {
+        let trusted = local && same_user(&socket);
+        if local && !self.options.any_user && !trusted {
             refuse(&socket, ErrorWord::Auth);
             return None;
         }
@@ -159,7 +160,7 @@ impl Core {
         let timeout = rustix::net::sockopt::Timeout::Recv;
         rustix::net::sockopt::set_socket_timeout(&socket, timeout, Some(LINGER)).ok()?;
         let id = self.next_conn.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
-        let conn = Arc::new(Conn::new(id, socket, local, self.epoll.clone()));
+        let conn = Arc::new(Conn::new(id, socket, local, trusted, self.epoll.clone()));
         conn.register().ok()?;
         {
             let mut conns = self.conns.write().unwrap_or_else(PoisonError::into_inner);

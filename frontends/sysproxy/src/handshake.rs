@@ -207,7 +207,9 @@ impl Core {
 
 /// Makes the connection one that keeps the client alive.
 fn adopt(conn: &Conn, client: &Arc<Client>) {
-    client.connections.fetch_add(1, Ordering::SeqCst);
+    if client.connections.fetch_add(1, Ordering::SeqCst) == 0 {
+        client.trusted.store(conn.trusted, Ordering::SeqCst);
+    }
     if conn.client.set(client.clone()).is_err() {
         client.connections.fetch_sub(1, Ordering::SeqCst);
     }

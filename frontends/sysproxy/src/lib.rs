@@ -47,7 +47,8 @@ pub struct Options {
     /// Shared-memory rings of all clients together; 0 forbids them.
     pub max_rings: usize,
     /// Whether clients of other users of this machine may connect to a unix socket. Every client is root in the kernel,
-    /// so by default only the server's own user and the superuser may. TCP has no such check: use a firewall.
+    /// so by default only the server's own user and the superuser may. TCP has no such check: use a firewall. Whoever
+    /// is another user, or comes over TCP, cannot have the kernel open files of the host (`etfs_register`).
     pub any_user: bool,
 }
 

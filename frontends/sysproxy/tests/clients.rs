@@ -792,3 +792,31 @@ fn a_server_that_is_killed_lets_everybody_go() {
         server.wait().unwrap();
     });
 }
+
+#[test]
+fn only_the_servers_own_user_reaches_files_of_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "of the host").unwrap();
+    let file = std::ffi::CString::new(file.to_str().unwrap()).unwrap();
+    let kernel = kernel();
+    let path = format!("unix://{}/s", dir.path().display());
+    let _local = sysproxy::serve(&kernel, &path, Options::default()).unwrap();
+    let (tcp, _remote) = (20_000..60_000)
+        .find_map(|port| {
+            let url = format!("tcp://127.0.0.1:{port}");
+            let server = sysproxy::serve(&kernel, &url, Options::default()).ok()?;
+            Some((url, server))
+        })
+        .unwrap();
+    let register = |client: &Client| client.etfs_register(c"/secret", &file, 0, 0, 11);
+    let far = Client::connect(&tcp, "far").unwrap();
+    assert_eq!(register(&far), Err(Errno::EPERM));
+    let near = Client::connect(&path, "near").unwrap();
+    assert_eq!(register(&near), Ok(0));
+    assert_eq!(far.etfs_remove(c"/secret"), Err(Errno::EPERM));
+    assert!(
+        far.open(c"/secret", O_RDONLY, 0).is_ok(),
+        "what is registered is the kernel's"
+    );
+}
