@@ -10,7 +10,7 @@ use crate::{boot, hijack, remote};
 pub(crate) fn run(words: &[String]) -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["boot", parts] => boot::child(parts),
+        ["boot-all"] => boot::child(),
         ["echo", socket] => remote::echo(socket),
         ["serve", url] => remote::serve(url),
         ["hijack", dir, effort] => hijack::child(dir, effort == "smoke"),
