@@ -201,3 +201,14 @@ fn find_sort_and_dd_do_what_they_do_on_the_host() {
     );
     assert_eq!(out.ok(), "./f1\n./f2\n./f3\n1\n2\n3\n20480\n5\nf1\n0\n");
 }
+
+#[test]
+fn symbolic_links_with_absolute_names_lead_where_programs_mean() {
+    let dir = support::scratch();
+    let out = script(
+        &["--tmpfs", "/t"],
+        dir.path(),
+        "cd /rump/t; mkdir d; echo in > d/f; ln -s /rump/t/d l; cat l/f; readlink l; realpath l/f; cd l; pwd -P",
+    );
+    assert_eq!(out.ok(), "in\n/rump/t/d\n/rump/t/d/f\n/rump/t/d\n");
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use abi::Errno;
 use anyhow::{Result, anyhow, bail};
 use rumpkit::kern::config::parse_size;
-use rumpkit::{Kernel, MountSpec, Process};
+use rumpkit::{Kernel, MountSpec, Process, Syscalls};
 
 use crate::cli::{KernelOptions, Mounts};
 
@@ -15,14 +15,24 @@ pub(crate) fn boot(options: &KernelOptions) -> Result<Arc<Kernel>> {
     let ncpu = options.ncpu.as_deref().map(cpus).transpose()?;
     let memlimit = options.memlimit.as_deref().map(memory).transpose()?;
     let verbose = options.verbose;
-    rumpkit::builder()
+    let kernel = rumpkit::builder()
         .config(move |config| {
             config.verbose |= verbose;
             config.ncpu = ncpu.unwrap_or(config.ncpu);
             config.memlimit = memlimit.or(config.memlimit);
         })
         .boot()
-        .map_err(|errno| anyhow!("the kernel does not boot: {errno}"))
+        .map_err(|errno| anyhow!("the kernel does not boot: {errno}"))?;
+    see_oneself_as_programs_do(&kernel)?;
+    Ok(kernel)
+}
+
+/// Programs call the kernel's root /rump, also in the symbolic links that they make: there the kernel must find itself under
+/// that name.
+fn see_oneself_as_programs_do(kernel: &Arc<Kernel>) -> Result<()> {
+    let made = Process::new(kernel)?.sys().symlink(c"/", c"/rump");
+    made.map_err(|errno| anyhow!("/rump cannot be made in the kernel: {errno}"))?;
+    Ok(())
 }
 
 fn cpus(text: &str) -> Result<usize> {
