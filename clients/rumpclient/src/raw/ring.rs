@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use abi::Errno;
 use abi::ring::{
@@ -111,14 +111,14 @@ impl Ring {
     fn write(&self, at: usize, from: &[u8]) {
         debug_assert!(self.is_open() && at + from.len() <= SIZE);
         // SAFETY: inside the mapping; apart from the slice.
-        unsafe { mem::copy_out(from.as_ptr(), self.base.get().add(at), from.len()) };
+        unsafe { mem::copy(from.as_ptr(), self.base.get().add(at), from.len()) };
     }
 
     #[inline]
     fn read(&self, at: usize, to: &mut [u8]) {
         debug_assert!(self.is_open() && at + to.len() <= SIZE);
         // SAFETY: inside the mapping; apart from the slice.
-        unsafe { mem::copy_in(self.base.get().add(at), to.as_mut_ptr(), to.len()) };
+        unsafe { mem::copy(self.base.get().add(at), to.as_mut_ptr(), to.len()) };
     }
 
     /// Makes a call. `Closed` when the server has given the ring up before it was answered.
@@ -169,7 +169,7 @@ impl Ring {
             self.write(at, &SegmentHead { addr, len }.encode());
             at += SegmentHead::SIZE;
             // SAFETY: found readable by `collect`; the window has room for all that it collected.
-            unsafe { mem::copy_out(addr as *const u8, self.base.get().add(at), len as usize) };
+            unsafe { mem::copy(addr as *const u8, self.base.get().add(at), len as usize) };
             at += padded(len as usize);
         }
         (count as u32, len as u32)
@@ -199,7 +199,7 @@ impl Ring {
             let from = self.base.get().wrapping_add(OUT + place.at);
             // SAFETY: the source lies in the window, by `step`; the destination is writable and is what the call names
             // as its buffer.
-            unsafe { mem::copy_in(from, place.addr as *mut u8, place.len) };
+            unsafe { mem::copy(from, place.addr as *mut u8, place.len) };
         }
         true
     }
@@ -216,7 +216,7 @@ impl Ring {
             Some(len) => {
                 let to = self.base.get().wrapping_add(IN + ASKED);
                 // SAFETY: found readable; the window's second half has room for it.
-                unsafe { mem::copy_out(reply.addr as *const u8, to, len) };
+                unsafe { mem::copy(reply.addr as *const u8, to, len) };
                 self.answer(0, len as u32);
             }
             None => self.answer(Errno::EFAULT.0 as u32, 0),
@@ -234,9 +234,21 @@ impl Ring {
 
     #[inline]
     fn submit(&self, head: &RequestHead) {
-        self.write(REQUEST_HEAD, &head.to_bytes()[..RequestHead::used(head.nr)]);
+        // Plain stores one right after the other: the server, which looks at this cache line again and again, gets no
+        // chance to take it away in between.
+        let bytes = head.to_bytes();
+        let used = &bytes[..RequestHead::used(head.nr)];
+        for (i, field) in used.chunks_exact(8).enumerate() {
+            let field = field.try_into().map_or(0, u64::from_le_bytes);
+            // SAFETY: an aligned place of the layout in the mapping.
+            let place = unsafe { self.base.get().add(REQUEST_HEAD + 8 * i) };
+            // SAFETY: as above; both sides treat it as an atomic or copy it out.
+            unsafe { AtomicU64::from_ptr(place.cast()) }.store(field, Ordering::Relaxed);
+        }
         let word = self.word(REQUEST);
-        word.fetch_add(1, Ordering::SeqCst);
+        let count = word.load(Ordering::Relaxed).wrapping_add(1);
+        word.store(count, Ordering::Release);
+        fence(Ordering::SeqCst);
         if self.word(SERVER_ASLEEP).load(Ordering::SeqCst) != 0 {
             sys::futex_wake(word, 1, true);
         }

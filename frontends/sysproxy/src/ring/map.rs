@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::ring::{AT_MAGIC, MAGIC, OWNER_DIED, SERVER, SIZE};
 use rustix::fs::SealFlags;
@@ -71,7 +71,7 @@ impl Map {
     pub(crate) fn read(&self, at: usize, to: &mut [u8]) {
         if at <= SIZE && to.len() <= SIZE - at {
             // SAFETY: the source lies inside the mapping, the destination is a slice of that length; they are apart.
-            unsafe { copy_in(self.base.as_ptr().add(at), to.as_mut_ptr(), to.len()) };
+            unsafe { copy(self.base.as_ptr().add(at), to.as_mut_ptr(), to.len()) };
         }
     }
 
@@ -79,7 +79,25 @@ impl Map {
     pub(crate) fn write(&self, at: usize, from: &[u8]) {
         if at <= SIZE && from.len() <= SIZE - at {
             // SAFETY: the destination lies inside the mapping, the source is a slice of that length; they are apart.
-            unsafe { copy_out(from.as_ptr(), self.base.as_ptr().add(at), from.len()) };
+            unsafe { copy(from.as_ptr(), self.base.as_ptr().add(at), from.len()) };
+        }
+    }
+
+    /// [`write`](Self::write), past the caches.
+    pub(crate) fn write_past(&self, at: usize, from: &[u8]) {
+        if at <= SIZE && from.len() <= SIZE - at {
+            // SAFETY: as in `write`.
+            unsafe { copy_past(from.as_ptr(), self.base.as_ptr().add(at), from.len()) };
+        }
+    }
+
+    /// Writes a head, which is a few whole words at an aligned place.
+    pub(crate) fn write_words(&self, at: usize, from: &[u8]) {
+        assert!(at.is_multiple_of(8) && at <= SIZE && from.len() <= SIZE - at);
+        for (i, field) in from.as_chunks::<8>().0.iter().enumerate() {
+            // SAFETY: inside the mapping and aligned, by the condition; both sides treat it as an atomic or copy it out.
+            let place = unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(at + 8 * i).cast()) };
+            place.store(u64::from_le_bytes(*field), Ordering::Relaxed);
         }
     }
 }
@@ -115,69 +133,32 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Copies from memory that another processor had last: asks for its cache lines, so many as the processor will have room for, before it waits for the
-/// first, which is what takes the time.
+/// [`copy`] with stores that go to memory and not into a cache.
 ///
 /// # Safety
 /// As for [`copy`].
-#[inline]
-unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
+unsafe fn copy_past(from: *const u8, to: *mut u8, len: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in (0..len.min(8192)).step_by(64) {
-        // SAFETY: a hint, which cannot fault and changes nothing.
-        unsafe {
-            std::arch::asm!(
-                "prefetcht0 [{}]",
-                in(reg) from.wrapping_add(line),
-                options(nostack, preserves_flags, readonly),
-            );
+    let done = {
+        use std::arch::x86_64::{_mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+        const STEP: usize = 16;
+        let head = to.align_offset(STEP).min(len);
+        // SAFETY: the caller's promise, for the first part.
+        unsafe { copy(from, to, head) };
+        let mut at = head;
+        while len - at >= STEP {
+            // SAFETY: inside both ranges, by the condition; the destination is aligned, by `head`.
+            unsafe { _mm_stream_si128(to.add(at).cast(), _mm_loadu_si128(from.add(at).cast())) };
+            at += STEP;
         }
-    }
-    // SAFETY: the caller's promise.
-    unsafe { copy(from, to, len) };
-}
-
-/// Copies to memory that another processor had last and will have next. A longer stretch goes past the caches: fetching
-/// each line from the other processor's cache only to overwrite it, and having it fetched back, would take twice as long.
-///
-/// # Safety
-/// As for [`copy`].
-#[inline]
-#[cfg(target_arch = "x86_64")]
-unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
-    use std::arch::x86_64::{_mm_loadu_si128, _mm_sfence, _mm_stream_si128};
-    const LONG: usize = 512;
-    const STEP: usize = 16;
-    let head = if len < LONG {
-        len
-    } else {
-        to.align_offset(STEP).min(len)
+        // SAFETY: every x86-64 has it. It makes the stores above visible before any later one.
+        unsafe { _mm_sfence() };
+        at
     };
-    // SAFETY: the caller's promise, for the first part.
-    unsafe { copy(from, to, head) };
-    let mut at = head;
-    while len - at >= STEP {
-        // SAFETY: inside both ranges, by the condition; the destination is aligned, by `head`.
-        unsafe { _mm_stream_si128(to.add(at).cast(), _mm_loadu_si128(from.add(at).cast())) };
-        at += STEP;
-    }
-    if head < len {
-        // SAFETY: the caller's promise, for what is left; and the stores above are made visible before any later one.
-        unsafe {
-            copy(from.add(at), to.add(at), len - at);
-            _mm_sfence();
-        }
-    }
-}
-
-/// See above.
-///
-/// # Safety
-/// As for [`copy`].
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { copy(from, to, len) };
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = 0;
+    // SAFETY: the caller's promise, for what is left.
+    unsafe { copy(from.add(done), to.add(done), len - done) };
 }
 
 /// Has the host tell a client when this thread dies, however that comes: the ring's [`SERVER`] word is the one entry

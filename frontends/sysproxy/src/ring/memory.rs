@@ -155,7 +155,7 @@ impl UserMemory for RingMemory<'_> {
             let addr = to.add(done).0;
             let n = {
                 let mut written = self.written.borrow_mut();
-                written.append(self.ring.borrow().map(), addr, &from[done..])
+                written.append(&self.ring.borrow(), addr, &from[done..])
             };
             if n == 0 {
                 let (count, len) = self.written();
@@ -203,7 +203,7 @@ impl UserMemory for RingMemory<'_> {
 
 impl Written {
     /// Puts as much of `data` into the window as fits; how much.
-    fn append(&mut self, map: &super::map::Map, addr: u64, data: &[u8]) -> usize {
+    fn append(&mut self, ring: &Ring, addr: u64, data: &[u8]) -> usize {
         let (head, start, len) = self.last;
         let continues = self.count != 0 && start.wrapping_add(len as u64) == addr;
         if !continues {
@@ -220,12 +220,12 @@ impl Written {
         };
         let begin = head + SegmentHead::SIZE;
         let n = data.len().min(WINDOW - begin - len);
-        map.write(OUT + begin + len, &data[..n]);
+        ring.write(OUT + begin + len, &data[..n]);
         let raw = SegmentHead {
             addr: start,
             len: (len + n) as u32,
         };
-        map.write(OUT + head, &raw.encode());
+        ring.write(OUT + head, &raw.encode());
         self.last.2 = len + n;
         self.len = begin + padded(len + n);
         n

@@ -2,9 +2,10 @@
 
 mod map;
 mod memory;
+mod pace;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ use crate::core::Core;
 use crate::worker::Next;
 use map::{Map, Testament};
 use memory::RingMemory;
+use pace::Pace;
 
 /// How often an idle ring's thread looks whether its client's thread still lives.
 const LOOK: Timespec = Timespec {
@@ -123,6 +125,7 @@ impl Core {
             number,
             peer,
             spin: Spin::new(),
+            pace: Pace::default(),
             seen: 0,
             runner: Some(runner),
             _count: count,
@@ -156,6 +159,7 @@ pub(crate) struct Ring {
     number: u32,
     peer: Option<i32>,
     spin: Spin,
+    pace: Pace,
     /// The client's word as it was when we last looked.
     seen: u32,
     runner: Option<Runner>,
@@ -224,10 +228,14 @@ impl Ring {
     /// Publishes a reply and wakes the client if it sleeps.
     pub(crate) fn reply(&self, head: &ReplyHead) {
         let map = &self.control.map;
-        map.write(REPLY_HEAD, &head.to_bytes());
         let may_spin = u32::from(self.may_spin());
+        // Plain stores one right after the other: the client, which looks at this cache line again and again, gets no
+        // chance to take it away in between.
+        let count = map.word(REPLY).load(Ordering::Relaxed).wrapping_add(1);
+        map.write_words(REPLY_HEAD, &head.to_bytes());
         map.word(MAY_SPIN).store(may_spin, Ordering::Relaxed);
-        map.word(REPLY).fetch_add(1, Ordering::SeqCst);
+        map.word(REPLY).store(count, Ordering::Release);
+        fence(Ordering::SeqCst);
         if map.word(CLIENT_ASLEEP).load(Ordering::SeqCst) != 0 {
             let _ = futex::wake(map.word(REPLY), futex::Flags::empty(), 1);
         }
@@ -316,6 +324,11 @@ impl Ring {
 
     pub(crate) fn map(&self) -> &Map {
         &self.control.map
+    }
+
+    /// Writes data to the client's window.
+    pub(crate) fn write(&self, at: usize, data: &[u8]) {
+        self.pace.write(self.map(), at, data);
     }
 }
 
