@@ -113,15 +113,10 @@ fn open_fifo(cx: &Curlwp<'_>, vp: &Vnode, flags: i32) -> Result<Arc<dyn File>, E
     if side == Side::Write && flags & O_NONBLOCK != 0 && pipe.ends(cx).0 == 0 {
         return Err(Errno::ENXIO);
     }
-    let end = pipe.end(cx, side);
-    if flags & O_NONBLOCK == 0
-        && let Err(error) = pipe.wait_for_peer(cx, side)
-    {
-        let end: Arc<dyn File> = end;
-        end.close(cx, &OpenFile::new(end.clone(), flags));
-        return Err(error);
-    }
-    Ok(end)
+    Ok(match flags & O_NONBLOCK {
+        0 => pipe.open(cx, side)?,
+        _ => pipe.end(cx, side),
+    })
 }
 
 const BLKROGET: u32 = 0x125e;

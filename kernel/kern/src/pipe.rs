@@ -61,6 +61,14 @@ struct State {
     opened: [u64; 2],
 }
 
+/// What a new end found of the other side.
+struct Joined {
+    /// It is open.
+    met: bool,
+    /// How often it was opened so far.
+    opened: u64,
+}
+
 impl Pipe {
     /// A pipe without ends.
     pub fn new(cx: &Curlwp<'_>) -> Arc<Pipe> {
@@ -81,28 +89,68 @@ impl Pipe {
 
     /// A new end, to be opened as a file at once: it counts from here on and until [`File::close`].
     pub fn end(self: &Arc<Self>, cx: &Curlwp<'_>, side: Side) -> Arc<PipeEnd> {
-        let mut state = self.state.lock(cx.cpu());
-        state.readers += usize::from(side.reads());
-        state.writers += usize::from(side.writes());
-        state.opened[0] += u64::from(side.reads());
-        state.opened[1] += u64::from(side.writes());
-        drop(state);
-        self.peers.broadcast(cx.cpu());
+        self.join(cx, side);
         Arc::new(PipeEnd {
             pipe: self.clone(),
             side,
         })
     }
 
-    /// Waits, as opening a named pipe does, until the other side has been opened too. `EINTR`.
-    pub fn wait_for_peer(&self, cx: &Curlwp<'_>, side: Side) -> Result<(), Errno> {
+    /// The same as opening a named pipe does it: waits until the other side is open too. Whoever that is may be gone
+    /// again when this returns. `EINTR`: then there is no end.
+    pub fn open(self: &Arc<Self>, cx: &Curlwp<'_>, side: Side) -> Result<Arc<PipeEnd>, Errno> {
+        let joined = self.join(cx, side);
+        if side != Side::Both && !joined.met {
+            self.wait_for_peer(cx, side, joined.opened)
+                .inspect_err(|_| self.leave(cx, side))?;
+        }
+        Ok(Arc::new(PipeEnd {
+            pipe: self.clone(),
+            side,
+        }))
+    }
+
+    /// Counts one more end, and says what it found of the other side at that moment: it may open, write and go before
+    /// this one runs on.
+    fn join(&self, cx: &Curlwp<'_>, side: Side) -> Joined {
+        let mut state = self.state.lock(cx.cpu());
+        state.readers += usize::from(side.reads());
+        state.writers += usize::from(side.writes());
+        state.opened[0] += u64::from(side.reads());
+        state.opened[1] += u64::from(side.writes());
+        let other = usize::from(side == Side::Read);
+        let joined = Joined {
+            met: [state.readers, state.writers][other] != 0,
+            opened: state.opened[other],
+        };
+        drop(state);
+        self.peers.broadcast(cx.cpu());
+        joined
+    }
+
+    /// Counts one end less.
+    fn leave(&self, cx: &Curlwp<'_>, side: Side) {
+        let mut state = self.state.lock(cx.cpu());
+        state.readers -= usize::from(side.reads());
+        state.writers -= usize::from(side.writes());
+        if state.readers == 0 && state.writers == 0 {
+            // A named pipe forgets what nobody has read.
+            state.ring.clear();
+        }
+        drop(state);
+        self.readable.broadcast(cx.cpu());
+        self.writable.broadcast(cx.cpu());
+        self.poll.notify(
+            cx.cpu(),
+            Events::IN | Events::OUT | Events::HUP | Events::ERR,
+        );
+    }
+
+    /// Waits until the other side has been opened more often than `opened` times.
+    fn wait_for_peer(&self, cx: &Curlwp<'_>, side: Side, opened: u64) -> Result<(), Errno> {
         let other = usize::from(side == Side::Read);
         let mut state = self.state.lock(cx.cpu());
-        let before = state.opened[other];
-        while side != Side::Both
-            && [state.readers, state.writers][other] == 0
-            && state.opened[other] == before
-        {
+        while state.opened[other] == opened {
             state = sleep(cx, &self.peers, state)?;
         }
         Ok(())
@@ -294,20 +342,7 @@ impl File for PipeEnd {
     }
 
     fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {
-        let mut state = self.pipe.state.lock(cx.cpu());
-        state.readers -= usize::from(self.side.reads());
-        state.writers -= usize::from(self.side.writes());
-        if state.readers == 0 && state.writers == 0 {
-            // A named pipe forgets what nobody has read.
-            state.ring.clear();
-        }
-        drop(state);
-        self.pipe.readable.broadcast(cx.cpu());
-        self.pipe.writable.broadcast(cx.cpu());
-        self.pipe.poll.notify(
-            cx.cpu(),
-            Events::IN | Events::OUT | Events::HUP | Events::ERR,
-        );
+        self.pipe.leave(cx, self.side);
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,6 +1,7 @@
 //! Names: the corners of walking and changing them, and random sequences against a model.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Barrier};
 
 use abi::*;
 use kern::LwpHandle;
@@ -282,6 +283,37 @@ fn reading_a_directory_goes_on_while_it_changes() {
         lwp.getdents64(fd, &mut buf, 256).expect("entries") > 0,
         "the dots"
     );
+}
+
+#[test]
+fn who_opens_a_fifo_misses_no_writer_that_is_quickly_gone() {
+    let (_kernel, a) = boot();
+    // Several pairs, so that one that has woken another is not always the next to run.
+    std::thread::scope(|scope| {
+        for n in 0..3 {
+            let fork = || a.rfork(kern::RforkFds::Clear).expect("a process");
+            let (reader, writer, path) = (fork(), fork(), format!("/p{n}"));
+            a.mknod(&c(&path), 0o010644, 0).expect("a fifo");
+            let round = Arc::new(Barrier::new(2));
+            let (at, done) = (path.clone(), round.clone());
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    let fd = open(&writer, &at, O_WRONLY).expect("a writer");
+                    assert_eq!(writer.write(fd, b"x", 1), Ok(1));
+                    writer.close(fd).expect("closed");
+                    done.wait();
+                }
+            });
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    let fd = open(&reader, &path, O_RDONLY).expect("a reader");
+                    assert_eq!(reader.read(fd, &mut [0; 2], 2), Ok(1));
+                    reader.close(fd).expect("closed");
+                    round.wait();
+                }
+            });
+        }
+    });
 }
 
 #[test]
