@@ -74,6 +74,21 @@ pub(crate) fn of_host(buffer: &mut [u8; 4096]) -> Option<&[u8]> {
     buffer.get(..usize::try_from(len - 1).ok()?)
 }
 
+/// The directory that a host descriptor is.
+pub(crate) fn of_descriptor(fd: i32, buffer: &mut [u8; 4096]) -> Option<&[u8]> {
+    let mut name = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0";
+    let (_, digits) = name.split_at_mut(14);
+    let mut rest = u32::try_from(fd).ok()?;
+    let len = rest.checked_ilog10().unwrap_or(0) as usize + 1;
+    for digit in digits.get_mut(..len)?.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    // SAFETY: a NUL-terminated name, and a buffer of that length.
+    let len = unsafe { host!(readlink, name.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+    buffer.get(..usize::try_from(len).ok()?)
+}
+
 /// What of the prefix lies below `dir`, when something does.
 pub(crate) fn remainder<'p>(prefix: &'p [u8], dir: &[u8]) -> Option<&'p [u8]> {
     let dir = dir.strip_suffix(b"/").unwrap_or(dir);

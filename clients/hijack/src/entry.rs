@@ -84,7 +84,12 @@ pub fn set_classes(config: &Config<'_>) {
     let second =
         |byte: u8| SECOND[usize::from(byte / 32)].fetch_or(1 << (byte % 32), Ordering::Relaxed);
     if let Some(path) = config.path {
-        second(path[1]);
+        // Where the name begins, or one that is relative to a descriptor of a directory above.
+        for component in path.split(|&b| b == b'/') {
+            if let Some(&first) = component.first() {
+                second(first);
+            }
+        }
         second(b'/');
         second(b'.');
         // Names of descriptors: /dev/fd, /proc/self/fd.
@@ -214,11 +219,15 @@ unsafe extern "C" fn entry() {
         "shr r11, 47",
         "jnz 35f",
         "cmp byte ptr [rsi], 0x2f",
-        "jne 35f",
+        "jne 41f",
         "movzx r11d, byte ptr [rsi + 1]",
         "bt dword ptr [rip + {second}], r11d",
         "jc {seen}",
         "jmp rcx",
+        // The directory may be the host's and above the prefix.
+        "41: movzx r11d, byte ptr [rsi]",
+        "bt dword ptr [rip + {second}], r11d",
+        "jc {seen}",
         "35:",
         load_process!(),
         "cmp edi, -100",

@@ -47,8 +47,13 @@ pub(crate) unsafe fn place(
         return unsafe { absolute(config, path) };
     }
     if dir != AT_FDCWD {
-        return if process.is_kernel(dir) {
-            Place::Kernel(path)
+        if process.is_kernel(dir) {
+            return Place::Kernel(path);
+        }
+        // SAFETY: as this function's.
+        return if first != 0 && unsafe { may_lead_inside(config, path) } {
+            // SAFETY: as this function's.
+            unsafe { below_above(config, Some(dir), path) }
         } else {
             Place::Host
         };
@@ -57,18 +62,32 @@ pub(crate) unsafe fn place(
         cwd::HOST => Place::Host,
         cwd::INSIDE => Place::Kernel(path),
         // SAFETY: as this function's.
-        _ if first != 0 => unsafe { below_above(config, path) },
+        _ if first != 0 => unsafe { below_above(config, None, path) },
         _ => Place::Host,
     }
 }
 
-/// Whose a name relative to a directory above the prefix is.
+/// Whether a name begins with a component of the prefix: only then it is asked which directory a host descriptor is.
 ///
 /// # Safety
 /// `path` is a NUL-terminated string.
-unsafe fn below_above(config: &Config<'_>, path: *const u8) -> Place {
+unsafe fn may_lead_inside(config: &Config<'_>, path: *const u8) -> bool {
+    let prefix = config.path.unwrap_or(b"");
+    prefix
+        .split(|&b| b == b'/')
+        .any(|component| !component.is_empty() && Text(path).components(0, component).is_some())
+}
+
+/// Whose a name relative to a directory is that may be above the prefix: a host descriptor, or the working directory.
+///
+/// # Safety
+/// `path` is a NUL-terminated string.
+unsafe fn below_above(config: &Config<'_>, dir: Option<i32>, path: *const u8) -> Place {
     let mut buffer = [0u8; PATH_MAX];
-    let dir = cwd::of_host(&mut buffer);
+    let dir = match dir {
+        Some(fd) => cwd::of_descriptor(fd, &mut buffer),
+        None => cwd::of_host(&mut buffer),
+    };
     let rest = config
         .path
         .zip(dir)

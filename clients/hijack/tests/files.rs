@@ -72,6 +72,30 @@ fn names_relative_to_the_root_and_names_of_descriptors_lead_inside() {
 }
 
 #[test]
+fn names_relative_to_a_descriptor_of_the_root_lead_inside() {
+    let rump = Rump::boot();
+    let script = r#"
+import os
+root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+os.mkdir("rump/tmp/d", dir_fd=root)
+fd = os.open("rump", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
+fd = os.open("tmp", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+os.fchdir(fd)
+print(os.getcwd(), os.listdir("."), os.stat("./rump", dir_fd=root).st_ino == os.stat("/rump").st_ino)
+tmp = os.open("/tmp", os.O_RDONLY | os.O_DIRECTORY)
+try: os.stat("rump", dir_fd=tmp)
+except FileNotFoundError: print("none")
+"#;
+    let output = rump
+        .command("python3")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    let got = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(got, "/rump/tmp ['d'] True\nnone\n", "{output:?}");
+}
+
+#[test]
 fn trees_are_copied_packed_and_compared() {
     let rump = Rump::boot();
     let got = rump.sh(
