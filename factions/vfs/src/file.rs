@@ -53,7 +53,10 @@ impl VnodeFile {
         };
         let mut device = None;
         if !path_only {
-            vp.opened()?;
+            match vp.is_removed() {
+                true => vp.opened_removed(),
+                false => vp.opened()?,
+            }
             device = crate::devsw::serve(cx, &vp, hold.mount(), flags).inspect_err(|_| {
                 vp.closed(cx);
             })?;

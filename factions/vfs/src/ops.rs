@@ -196,6 +196,13 @@ pub trait VnodeOps: Send + Sync + Any {
     /// [`reserve`](Self::reserve) set aside for them is free again. Of a resident file every page is such a page.
     fn unreserve(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, pages: u64) {}
 
+    /// What is set aside and not yet part of the file's blocks, in units of 512 bytes: `st_blocks` counts it, because
+    /// programs (tar among them) take a file without blocks for one without data. Asked on each stat(2) of a regular
+    /// file: without a lock.
+    fn pending_blocks(&self) -> u64 {
+        0
+    }
+
     /// Frees the space of a range inside the file, whose bytes read as zero from then on. Not asked of a resident file.
     fn punch(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP)

@@ -192,6 +192,12 @@ impl Vnode {
             .map_err(|_| Errno::ENOENT)
     }
 
+    /// Counts one more open file of a removed directory, which who stands in it may open still: its names are gone, and
+    /// the driver is not asked for them, so it matters not whether it is freed already.
+    pub(crate) fn opened_removed(&self) {
+        self.opens.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Counts one open file less.
     pub(crate) fn closed(self: &Arc<Self>, cx: &Curlwp<'_>) {
         self.opens.fetch_sub(1, Ordering::AcqRel);
@@ -334,8 +340,13 @@ impl Vnode {
     /// stat(2).
     #[inline]
     pub fn stat(&self, cx: &Curlwp<'_>) -> Stat {
-        self.attr(cx)
-            .stat(self.kind, self.dev, self.ino, self.rdev, self.blksize)
+        let pending = match self.kind {
+            VnodeKind::Regular => self.ops().pending_blocks(),
+            _ => 0,
+        };
+        let mut attr = self.attr(cx);
+        attr.blocks = attr.blocks.saturating_add(pending);
+        attr.stat(self.kind, self.dev, self.ino, self.rdev, self.blksize)
     }
 
     /// Whether its file system keeps directories in memory, so that names need no cache.

@@ -463,6 +463,10 @@ impl VnodeOps for Node {
         Node::unreserve(self, pages);
     }
 
+    fn pending_blocks(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed) * (self.fs.block_size() / 512)
+    }
+
     fn punch(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) -> Result<(), Errno> {
         Node::punch(self, cx, vp, offset, len)
     }

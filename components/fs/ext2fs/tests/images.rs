@@ -290,6 +290,27 @@ fn a_directory_whose_blocks_lie_scattered_is_counted_right() {
 }
 
 #[test]
+fn data_that_waits_to_be_written_has_blocks() {
+    let image = Image::make("-t ext4 -b 1024", "16M");
+    let m = Machine::with(&image.path);
+    let blocks = |path: &str| m.stat(path).expect("there").st_blocks;
+    m.write("/m/f", &pattern(1, 10_000)).expect("written");
+    m.write("/m/small", b"data").expect("written");
+    assert!(blocks("/m/f") >= 20, "{}", blocks("/m/f"));
+    assert!(blocks("/m/small") >= 2, "{}", blocks("/m/small"));
+    m.sync().expect("synced");
+    assert_eq!(blocks("/m/f"), 20);
+    assert_eq!(blocks("/m/small"), 2);
+    m.lwp.truncate(&c("/m/f"), 1 << 20).expect("longer");
+    assert_eq!(blocks("/m/f"), 20, "a hole has none");
+    m.write("/m/cut", &pattern(1, 10_000)).expect("written");
+    m.lwp.truncate(&c("/m/cut"), 0).expect("cut");
+    assert_eq!(blocks("/m/cut"), 0);
+    m.unmount().expect("unmounts");
+    image.assert_clean();
+}
+
+#[test]
 fn an_unlinked_open_file_keeps_its_data_and_is_freed_at_the_end() {
     let image = Image::make("-t ext4 -b 4096", "16M");
     let m = Machine::with(&image.path);

@@ -27,6 +27,28 @@ impl Dice {
     }
 }
 
+#[test]
+fn who_stands_in_a_removed_directory_may_open_it_and_finds_nothing() {
+    let image = Image::make("-t ext4", "8M");
+    let m = Machine::with(&image.path);
+    m.lwp.mkdir(&c("/m/d"), 0o755).expect("made");
+    m.lwp.chdir(&c("/m/d")).expect("there");
+    m.lwp.rmdir(&c("/m/d")).expect("removed");
+    for _ in 0..2 {
+        let fd = m.open(".", O_RDONLY | O_DIRECTORY).expect("opens");
+        let mut buf = [0; 256];
+        assert_eq!(m.lwp.getdents64(fd, &mut buf, 256), Ok(0));
+        m.lwp.fchdir(fd).expect("there still");
+        assert_eq!(m.lwp.fchmod(fd, 0o700), Err(abi::Errno::ENOENT));
+        m.close(fd);
+    }
+    m.lwp.chdir(&c("..")).expect("a way out");
+    assert_eq!(names(&m.lwp, "."), names(&m.lwp, "/m"));
+    m.lwp.chdir(&c("/")).expect("out");
+    m.unmount().expect("unmounts");
+    image.assert_clean();
+}
+
 /// One random change; what it answers depends on the others.
 fn change(lwp: &LwpHandle, dice: &mut Dice) {
     let (one, other) = (c(dice.path()), c(dice.path()));
