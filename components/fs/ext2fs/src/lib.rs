@@ -10,8 +10,9 @@
 //! Mount options: `ro`, `rw`. It may use `vfs`, `kern` and what is below them, and rsext4. Start reading at [`node`], the
 //! operations.
 //!
-//! Not there: inline_data, bigalloc (read-only), encryption, quotas, external journals; directories of ext2 and ext3
-//! that grow beyond twelve blocks (`ENOSPC`).
+//! Not there: inline_data, bigalloc (read-only), encryption, quotas, external journals. Directories without extents (ext2,
+//! ext3) grow as plain ones, without an index ([`grow`]); those that have one and cannot lose it, because the file system
+//! has checksums or extents too, stop at twelve blocks (`EOPNOTSUPP`).
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -22,6 +23,7 @@ mod filemap;
 mod fs;
 #[cfg(feature = "fuzz")]
 mod fuzz;
+mod grow;
 mod journal;
 mod layout;
 mod mount;

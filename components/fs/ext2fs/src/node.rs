@@ -270,7 +270,9 @@ impl VnodeOps for Node {
         let now = Vnode::timestamp(cx);
         let size = dir.attr(cx).size;
         let (info, of_dir) = self.fs.change(cx, now, |inner| {
-            let info = make(inner, self.ino, name, new, perm, device)?;
+            let info = inner.naming(&self.fs.sb, self.ino, |inner| {
+                make(inner, self.ino, name, new, perm, device)
+            })?;
             inner.touch(info.number);
             inner.touch(self.ino);
             // The directory grows seldom, and asking for it takes as long as looking a name up.
@@ -303,7 +305,9 @@ impl VnodeOps for Node {
         let target = number(vp)?;
         let now = Vnode::timestamp(cx);
         let (links, of_dir) = self.fs.change(cx, now, |inner| {
-            let info = inner.ext4.hard_link(target, self.ino, name)?;
+            let info = inner.naming(&self.fs.sb, self.ino, |inner| {
+                inner.ext4.hard_link(target, self.ino, name)
+            })?;
             inner.touch(target);
             inner.touch(self.ino);
             Ok((info.links, inner.ext4.inode(self.ino)?))
@@ -348,9 +352,11 @@ impl VnodeOps for Node {
         };
         let now = Vnode::timestamp(cx);
         let (of_from, of_to, left) = self.fs.change(cx, now, |inner| {
-            let outcome = inner
-                .ext4
-                .rename(from_dir, from_name, to_dir, to_name, options)?;
+            let outcome = inner.naming(&self.fs.sb, to_dir, |inner| {
+                inner
+                    .ext4
+                    .rename(from_dir, from_name, to_dir, to_name, options)
+            })?;
             let left = outcome.replaced.map(|gone| gone.remaining_links);
             if let Some(gone) = outcome.replaced.filter(|gone| gone.remaining_links == 0) {
                 inner.orphans.insert(gone.inode);

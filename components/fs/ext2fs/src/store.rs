@@ -231,14 +231,18 @@ impl Store {
                 self.dev.read_at(&mut out[to], at)?;
                 continue;
             }
-            out[to].copy_from_slice(&self.get(block)?.data[of]);
+            let out = &mut out[to];
+            out.copy_from_slice(&self.get(block)?.data[of]);
+            if self.hides_indexes() && self.layout.inodes_at(&self.sb, block).is_some() {
+                hide_indexes(out, usize::from(self.sb.inode_size));
+            }
         }
-        if self.hides_journal() {
+        if self.sb.is_masked() {
             let sb = offset.max(superblock::OFFSET)
                 ..(offset + out.len() as u64).min(superblock::OFFSET + 1024);
             if sb.start < sb.end {
                 let mut raw = self.raw_superblock()?;
-                superblock::hide_journal(&mut raw, self.writable);
+                self.sb.mask(&mut raw, self.writable);
                 let from = &raw[(sb.start - superblock::OFFSET) as usize
                     ..(sb.end - superblock::OFFSET) as usize];
                 out[(sb.start - offset) as usize..(sb.end - offset) as usize].copy_from_slice(from);
@@ -247,8 +251,10 @@ impl Store {
         Ok(())
     }
 
-    fn hides_journal(&self) -> bool {
-        self.sb.journal_ino.is_some() || self.sb.external_journal
+    /// Whether rsext4 sees indexed directories as plain ones, which they are too: it could not let them grow. Those it
+    /// changes lose their index. Checksums would have to be made again, also those of the index.
+    fn hides_indexes(&self) -> bool {
+        self.sb.block_mapped && self.writable && self.sb.checksum_seed.is_none()
     }
 
     fn superblock_place(&self) -> (u64, usize) {
@@ -277,7 +283,8 @@ impl Store {
             pieces.push((block, to, of))
         });
         for (block, to, of) in pieces {
-            if !self.data.contains(block) {
+            let same = |buf: &Buf| buf.data.get(to.clone()) == bytes.get(of.clone());
+            if !self.data.contains(block) && !self.blocks.get(&block).is_some_and(same) {
                 self.change(block, |data| data[to].copy_from_slice(&bytes[of]))?;
             }
         }
@@ -292,8 +299,8 @@ impl Store {
         let is_inode_bitmap = self.inode_bitmaps.contains(&block);
         let inodes = self.sb.inodes_per_group as usize;
         let (sb_block, sb_at) = self.superblock_place();
-        let translate = self.journal.is_some() && block == sb_block;
-        let errors = self.errors;
+        let (journaled, errors) = (self.journal.is_some(), self.errors);
+        let sb = (block == sb_block).then(|| self.sb.clone());
         self.revoked.remove(&block);
         let buf = match self.get(block) {
             Ok(buf) => buf,
@@ -315,12 +322,13 @@ impl Store {
                 padding.fill(0xff);
             }
         }
-        if block == sb_block
+        if let Some(sb) = sb
             && let Ok(raw) = <&mut [u8; superblock::SIZE]>::try_from(
                 &mut buf.data[sb_at..sb_at + superblock::SIZE],
             )
         {
-            if translate {
+            sb.unmask(raw);
+            if journaled {
                 superblock::show_journal(raw, true);
             }
             if errors {
@@ -579,6 +587,18 @@ fn read_block(dev: &BlockDev, block: u64, size: usize) -> Result<Box<[u8]>, Errn
     let at = block.checked_mul(size as u64).ok_or(Errno::EIO)?;
     dev.read_at(&mut data, at)?;
     Ok(data)
+}
+
+/// Takes the index flag off directories that are mapped by blocks, in a part of the inode table.
+fn hide_indexes(inodes: &mut [u8], size: usize) {
+    const EXTENTS: u32 = 0x8_0000;
+    const INDEX: u32 = 0x1000;
+    for inode in inodes.chunks_exact_mut(size) {
+        let flags = le32(inode, 0x20);
+        if inode[1] & 0xf0 == 0x40 && flags & (EXTENTS | INDEX) == INDEX {
+            inode[0x20..0x24].copy_from_slice(&(flags & !INDEX).to_le_bytes());
+        }
+    }
 }
 
 /// Sets the checksum of a raw inode.

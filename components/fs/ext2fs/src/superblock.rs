@@ -23,7 +23,9 @@ const LAST_ORPHAN: usize = 0xe8;
 const VALID_FS: u16 = 1;
 
 const HAS_JOURNAL: u32 = 0x4;
+const DIR_INDEX: u32 = 0x20;
 const FILETYPE: u32 = 0x2;
+const EXTENTS: u32 = 0x40;
 const RECOVER: u32 = 0x4;
 const BIT64: u32 = 0x80;
 const METADATA_CSUM: u32 = 0x400;
@@ -31,7 +33,7 @@ const CSUM_SEED: u32 = 0x2000;
 const GDT_CSUM: u32 = 0x10;
 
 /// Incompatible features that are understood.
-const INCOMPAT_KNOWN: u32 = FILETYPE | RECOVER | 0x40 | BIT64 | 0x200 | 0x2000;
+const INCOMPAT_KNOWN: u32 = FILETYPE | RECOVER | EXTENTS | BIT64 | 0x200 | 0x2000;
 /// Read-only-compatible features that can be written.
 const RO_COMPAT_KNOWN: u32 = 0x1 | 0x2 | 0x8 | GDT_CSUM | 0x20 | 0x40 | METADATA_CSUM | 0x2000;
 
@@ -179,6 +181,10 @@ pub(crate) struct Super {
     pub needs_recovery: bool,
     /// It has not been unmounted in order, or has errors.
     pub unclean: bool,
+    /// It has no extents (ext2, ext3).
+    pub block_mapped: bool,
+    /// Directories may be indexed.
+    pub dir_index: bool,
     /// Block numbers of the journal have 64 bits.
     pub bit64: bool,
     /// What inode checksums start with, where there are any.
@@ -297,6 +303,8 @@ impl Super {
             external_journal: has_journal && journal_ino.is_none(),
             needs_recovery: incompat & RECOVER != 0,
             unclean: le16(raw, STATE) & 3 != VALID_FS,
+            dir_index: compat & DIR_INDEX != 0,
+            block_mapped: incompat & EXTENTS == 0,
             bit64: incompat & BIT64 != 0,
             checksum_seed: (ro_compat & METADATA_CSUM != 0).then(|| match incompat & CSUM_SEED {
                 0 => ext4_metadata_csum32(!0, &[&raw[0x68..0x78]]),
@@ -307,19 +315,44 @@ impl Super {
     }
 }
 
-/// What rsext4 gets to see of a file system with a journal: one without. It writes in place then, and the journal is
-/// kept below it. `orphans`: whether it sees the list of unlinked open files.
-pub(crate) fn hide_journal(raw: &mut [u8; SIZE], orphans: bool) {
-    set32(raw, COMPAT, le32(raw, COMPAT) & !HAS_JOURNAL);
-    set32(raw, INCOMPAT, le32(raw, INCOMPAT) & !RECOVER);
-    if !orphans {
-        set32(raw, LAST_ORPHAN, 0);
+impl Super {
+    /// Whether rsext4 is shown another superblock than there is.
+    pub(crate) fn is_masked(&self) -> bool {
+        self.block_mapped || self.has_journal()
     }
-    seal(raw);
+
+    fn has_journal(&self) -> bool {
+        self.journal_ino.is_some() || self.external_journal
+    }
+
+    /// What rsext4 gets to see of a superblock. Without a journal it writes in place, and the journal is kept below it.
+    /// Without indexed directories it makes none where there are no extents, in which it could not let them grow.
+    /// `orphans`: whether it sees the list of unlinked open files.
+    pub(crate) fn mask(&self, raw: &mut [u8; SIZE], orphans: bool) {
+        if self.has_journal() {
+            set32(raw, COMPAT, le32(raw, COMPAT) & !HAS_JOURNAL);
+            set32(raw, INCOMPAT, le32(raw, INCOMPAT) & !RECOVER);
+            if !orphans {
+                set32(raw, LAST_ORPHAN, 0);
+            }
+        }
+        if self.block_mapped {
+            set32(raw, COMPAT, le32(raw, COMPAT) & !DIR_INDEX);
+        }
+        seal(raw);
+    }
+
+    /// What goes to the disk for a superblock that rsext4 has written.
+    pub(crate) fn unmask(&self, raw: &mut [u8; SIZE]) {
+        if self.dir_index {
+            set32(raw, COMPAT, le32(raw, COMPAT) | DIR_INDEX);
+            seal(raw);
+        }
+    }
 }
 
-/// What goes to the disk for a superblock that rsext4 has written, when there is a journal. As on Linux the file system
-/// counts as valid; `recover` says that the journal has to be replayed.
+/// The superblock of a file system whose journal is written. As on Linux it counts as valid; `recover` says that the
+/// journal has to be replayed.
 pub(crate) fn show_journal(raw: &mut [u8; SIZE], recover: bool) {
     set32(raw, COMPAT, le32(raw, COMPAT) | HAS_JOURNAL);
     let incompat = le32(raw, INCOMPAT) & !RECOVER;

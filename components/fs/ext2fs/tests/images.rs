@@ -264,6 +264,78 @@ fn a_large_directory_is_listed_whole_in_pieces_of_any_size() {
 }
 
 #[test]
+fn a_directory_without_extents_grows_through_indirect_blocks() {
+    let formats = [
+        ("-t ext2 -b 1024 -N 6000", 5000),
+        ("-t ext3 -b 1024 -N 6000", 5000),
+        ("-t ext2 -b 4096 -N 6000", 5000),
+        ("-t ext3 -b 4096 -N 6000", 5000),
+        ("-t ext3 -b 1024 -O metadata_csum -N 1500", 1200),
+        ("-t ext2 -b 1024 -O ^dir_index -N 1500", 1200),
+    ];
+    for (format, n) in formats {
+        let image = Image::make(format, "48M");
+        let m = Machine::with(&image.path);
+        m.lwp.mkdir(&c("/m/d"), 0o755).expect("made");
+        m.lwp.chmod(&c("/m/d"), 0o2755).expect("set");
+        let path = |i: i32| c(format!("/m/d/name-{i}"));
+        let make = |i: i32| {
+            let made = match i % 50 {
+                0 => m.lwp.mkdir(&path(i), 0o700),
+                1 => m.lwp.symlink(&c("elsewhere"), &path(i)),
+                2 => m.lwp.mknod(&path(i), 0o100644, 0),
+                _ => m.lwp.link(&path(i - i % 50 + 2), &path(i)),
+            };
+            made.unwrap_or_else(|error| panic!("{format}, {i}: {error}"));
+        };
+        (0..n).for_each(make);
+        assert_eq!(m.stat("/m/d").expect("there").st_mode & 0o7777, 0o2755);
+        let all = m.list("/m/d").expect("listed").len();
+        assert_eq!(all, n as usize);
+        m.sync().expect("synced");
+        let gone = |i: &i32| i % 2 == 0 && i % 50 > 2;
+        for i in (0..n).filter(gone) {
+            m.lwp.unlink(&path(i)).expect("unlinked");
+        }
+        m.unmount().expect("unmounts");
+        image.assert_clean();
+        m.mount(&image.path, "").expect("mounts");
+        (0..n).filter(gone).for_each(make);
+        assert_eq!(m.list("/m/d").expect("listed").len(), all);
+        let blocks = m.stat("/m/d").expect("there").st_blocks;
+        m.unmount().expect("unmounts");
+        image.assert_clean();
+        assert!(blocks > 24, "{format}: {blocks}");
+    }
+}
+
+#[test]
+fn an_indexed_directory_without_extents_becomes_a_plain_one_that_grows() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("d")).expect("made");
+    for i in 0..400 {
+        std::fs::write(dir.path().join(format!("d/a-rather-long-name-{i}")), b"").expect("written");
+    }
+    let source = dir.path().to_str().expect("text");
+    let image = Image::make(&format!("-t ext3 -b 1024 -N 3000 -d {source}"), "32M");
+    // e2fsck makes the index.
+    std::process::Command::new("e2fsck")
+        .args(["-fyD"])
+        .arg(&image.path)
+        .output()
+        .expect("runs");
+    let m = Machine::with(&image.path);
+    assert_eq!(m.list("/m/d").expect("listed").len(), 400);
+    for i in 400..2000 {
+        m.write(&format!("/m/d/a-rather-long-name-{i}"), b"")
+            .expect("written");
+    }
+    assert_eq!(m.list("/m/d").expect("listed").len(), 2000);
+    m.unmount().expect("unmounts");
+    image.assert_clean();
+}
+
+#[test]
 fn a_directory_whose_blocks_lie_scattered_is_counted_right() {
     let image = Image::make("-t ext4 -b 1024 -N 4000", "32M");
     let m = Machine::with(&image.path);

@@ -1,0 +1,91 @@
+//! Directories without extents that grow beyond their direct blocks.
+//!
+//! rsext4 appends to a directory by itself as long as it has fewer than twelve blocks, or extents. It maps data beyond
+//! that for any inode, though, and puts a name where there is room: so a directory that is full gets an empty block as
+//! if by a write, and the operation that found no room is made again.
+
+use rsext4::{
+    Ext4Error, Ext4ErrorKind, Ext4Result, FilePermissions, InodeFlags, InodeMetadataUpdate,
+    InodeNumber,
+};
+
+use crate::fs::Inner;
+use crate::layout::crc32c;
+use crate::superblock::Super;
+
+/// Blocks that an inode points at itself.
+const DIRECT: u64 = 12;
+/// Bytes of the pseudo entry that keeps a directory block's checksum, and its type.
+const TAIL: usize = 12;
+const TAIL_TYPE: u8 = 0xde;
+
+impl Inner {
+    /// An operation that puts a name into a directory, which grows if it has to. `f` may run twice; rsext4 takes back
+    /// what it has done when it fails.
+    pub(crate) fn naming<R>(
+        &mut self,
+        sb: &Super,
+        dir: InodeNumber,
+        mut f: impl FnMut(&mut Inner) -> Ext4Result<R>,
+    ) -> Ext4Result<R> {
+        match f(self) {
+            Err(error) if error.kind() == Ext4ErrorKind::Unsupported => {
+                if !self.append_block(sb, dir)? {
+                    return Err(error);
+                }
+                f(self)
+            }
+            result => result,
+        }
+    }
+
+    /// Appends an empty block to a directory. False when it is not one that rsext4 would not let grow.
+    fn append_block(&mut self, sb: &Super, dir: InodeNumber) -> Ext4Result<bool> {
+        let info = self.ext4.inode(dir)?;
+        let size = u64::from(sb.block_size);
+        if info
+            .flags
+            .intersects(InodeFlags::EXTENTS | InodeFlags::DIRECTORY_INDEX)
+            || info.size / size < DIRECT
+        {
+            return Ok(false);
+        }
+        self.touch(dir);
+        let block = self.empty_block(sb, dir)?;
+        self.ext4.write_inode(dir, info.size, &block)?;
+        // Writing takes set-id bits away, which mean something else in a directory.
+        if info.mode & 0o6000 != 0 {
+            let update = InodeMetadataUpdate {
+                permissions: Some(FilePermissions::new(info.mode & 0o7777)?),
+                ..InodeMetadataUpdate::default()
+            };
+            self.ext4.update_inode_metadata(dir, update)?;
+        }
+        Ok(true)
+    }
+
+    /// A directory block with nothing but one unused entry.
+    fn empty_block(&mut self, sb: &Super, dir: InodeNumber) -> Ext4Result<Vec<u8>> {
+        let mut block = vec![0; sb.block_size as usize];
+        let Some(seed) = sb.checksum_seed else {
+            set_length(&mut block, sb.block_size as usize);
+            return Ok(block);
+        };
+        self.settle()?;
+        let raw = self
+            .store(|store| store.raw_inode(dir.raw()))
+            .map_err(|_| Ext4Error::io())?;
+        let seed = crc32c(seed, &[&dir.raw().to_le_bytes(), &raw[0x64..0x68]]);
+        let (entry, tail) = block.split_at_mut(sb.block_size as usize - TAIL);
+        set_length(entry, entry.len());
+        set_length(tail, TAIL);
+        tail[7] = TAIL_TYPE;
+        tail[8..].copy_from_slice(&crc32c(seed, &[entry]).to_le_bytes());
+        Ok(block)
+    }
+}
+
+/// Sets the length of a directory entry; blocks are no larger than fits.
+fn set_length(entry: &mut [u8], len: usize) {
+    entry[4..6].copy_from_slice(&(len as u16).to_le_bytes());
+}
