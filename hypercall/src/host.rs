@@ -117,6 +117,28 @@ pub trait BackingFile: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// Writes all of the buffer at an offset, extending the file.
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Errno>;
+    /// Fills buffers one after the other from an offset on; fewer bytes than they have only at the end of the file.
+    fn read_vectored_at(&self, bufs: &mut [&mut [u8]], offset: u64) -> Result<usize, Errno> {
+        let mut done = 0;
+        for buf in bufs {
+            let mut here = 0;
+            while here < buf.len() {
+                match self.read_at(&mut buf[here..], offset + done as u64)? {
+                    0 => return Ok(done),
+                    n => (here, done) = (here + n, done + n),
+                }
+            }
+        }
+        Ok(done)
+    }
+    /// Writes all of the buffers, one after the other, at an offset.
+    fn write_vectored_at(&self, bufs: &[&[u8]], mut offset: u64) -> Result<(), Errno> {
+        for buf in bufs {
+            self.write_at(buf, offset)?;
+            offset += buf.len() as u64;
+        }
+        Ok(())
+    }
     /// Makes everything written so far durable. An error means that it may be lost.
     fn sync(&self) -> Result<(), Errno>;
     /// Present size in bytes.

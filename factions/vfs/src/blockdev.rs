@@ -78,6 +78,32 @@ impl BlockDev {
         self.file.write_at(buf, at)
     }
 
+    /// Fills buffers one after the other, as [`read_at`](Self::read_at) fills one.
+    pub fn read_vectored_at(&self, bufs: &mut [&mut [u8]], offset: u64) -> Result<(), Errno> {
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let at = self.place(offset, len, Errno::EIO)?;
+        self.fault()?;
+        // What the host's file lacks is zero.
+        let mut there = self.file.read_vectored_at(bufs, at)?;
+        for buf in bufs {
+            let here = there.min(buf.len());
+            buf[here..].fill(0);
+            there -= here;
+        }
+        Ok(())
+    }
+
+    /// Writes buffers one after the other, as [`write_at`](Self::write_at) writes one.
+    pub fn write_vectored_at(&self, bufs: &[&[u8]], offset: u64) -> Result<(), Errno> {
+        if !self.writable {
+            return Err(Errno::EROFS);
+        }
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let at = self.place(offset, len, Errno::ENOSPC)?;
+        self.fault()?;
+        self.file.write_vectored_at(bufs, at)
+    }
+
     /// Makes everything written durable.
     pub fn sync(&self) -> Result<(), Errno> {
         self.file.sync()

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::sync::Arc;
 
 use abi::Errno;
+use smallvec::SmallVec;
 
 use super::block::Engine;
 use super::{errno_of, host_path};
@@ -62,6 +63,27 @@ impl PosixFile {
     }
 }
 
+impl PosixFile {
+    /// Fills a buffer as far as the file goes.
+    fn read_whole(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.read_at(&mut buf[done..], offset + done as u64)? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// Buffers that preadv(2) takes in one call.
+const AT_ONCE: usize = 1024;
+
+fn off(n: u64) -> Result<libc::off_t, Errno> {
+    libc::off_t::try_from(n).map_err(|_| Errno::EFBIG)
+}
+
 /// The size of a block device: the end that lseek(2) finds.
 pub(super) fn device_size(path: &[u8]) -> Result<u64, Errno> {
     let file = File::open(host_path(path)).map_err(|e| errno_of(&e))?;
@@ -90,6 +112,75 @@ impl BackingFile for PosixFile {
             .map_err(|e| errno_of(&e))
     }
 
+    fn read_vectored_at(&self, bufs: &mut [&mut [u8]], offset: u64) -> Result<usize, Errno> {
+        let mut done = 0;
+        for bufs in bufs.chunks_mut(AT_ONCE) {
+            let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+            let slices: SmallVec<[libc::iovec; 32]> = bufs
+                .iter_mut()
+                .map(|buf| libc::iovec {
+                    iov_base: buf.as_mut_ptr().cast(),
+                    iov_len: buf.len(),
+                })
+                .collect();
+            let at = off(offset + done as u64)?;
+            // SAFETY: the vector names buffers that are borrowed for writing during the call.
+            let n = unsafe {
+                libc::preadv(
+                    self.file.as_raw_fd(),
+                    slices.as_ptr(),
+                    slices.len() as i32,
+                    at,
+                )
+            };
+            if usize::try_from(n) == Ok(len) {
+                done += len;
+                continue;
+            }
+            // The end of the file, an interruption or an error: one by one they tell which.
+            for buf in bufs {
+                let n = self.read_whole(buf, offset + done as u64)?;
+                done += n;
+                if n < buf.len() {
+                    return Ok(done);
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_vectored_at(&self, bufs: &[&[u8]], mut offset: u64) -> Result<(), Errno> {
+        for bufs in bufs.chunks(AT_ONCE) {
+            let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+            let slices: SmallVec<[libc::iovec; 32]> = bufs
+                .iter()
+                .map(|buf| libc::iovec {
+                    iov_base: buf.as_ptr().cast_mut().cast(),
+                    iov_len: buf.len(),
+                })
+                .collect();
+            let at = off(offset)?;
+            // SAFETY: the vector names buffers that are borrowed during the call, in which they are only read.
+            let n = unsafe {
+                libc::pwritev(
+                    self.file.as_raw_fd(),
+                    slices.as_ptr(),
+                    slices.len() as i32,
+                    at,
+                )
+            };
+            if usize::try_from(n) != Ok(len) {
+                for buf in bufs {
+                    self.write_at(buf, offset)?;
+                    offset += buf.len() as u64;
+                }
+                continue;
+            }
+            offset += len as u64;
+        }
+        Ok(())
+    }
+
     fn sync(&self) -> Result<(), Errno> {
         match self.file.sync_data() {
             // A character device has nothing to make durable.
@@ -113,7 +204,6 @@ impl BackingFile for PosixFile {
     }
 
     fn claim(&self, start: u64, size: Option<u64>, alone: bool) -> Result<(), Errno> {
-        let off = |n: u64| libc::off_t::try_from(n).map_err(|_| Errno::EFBIG);
         // An open-file-description lock: it goes with this open file, not with the process, and two windows of one file do not meet.
         let lock = libc::flock {
             l_type: if alone { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short,
@@ -187,6 +277,19 @@ mod tests {
             PosixFile::open(dir, OpenMode::default(), Engine::new()).err(),
             Some(Errno::EISDIR)
         );
+    }
+
+    #[test]
+    fn many_buffers_go_and_come_as_one() {
+        let mem = PosixFile::memfd("m", 0, Engine::new()).expect("memory");
+        let data: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
+        let parts: Vec<&[u8]> = data.chunks(13).collect();
+        mem.write_vectored_at(&parts, 5).expect("written");
+        let mut back = vec![0; 40_010];
+        let mut parts: Vec<&mut [u8]> = back.chunks_mut(17).collect();
+        assert_eq!(mem.read_vectored_at(&mut parts, 5), Ok(40_000));
+        assert_eq!(back[..40_000], data);
+        assert_eq!(mem.read_vectored_at(&mut [&mut [0; 4][..]], 50_000), Ok(0));
     }
 
     #[test]

@@ -1,12 +1,39 @@
-//! A set of block numbers that come in runs.
+//! Maps and sets of block numbers, those that come in runs too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
+
+/// A map by block number.
+pub(crate) type BlockMap<V> = HashMap<u64, V, BuildHasherDefault<BlockHasher>>;
+/// A set of block numbers.
+pub(crate) type Blocks = HashSet<u64, BuildHasherDefault<BlockHasher>>;
+
+/// Spreads block numbers over a table. A file system has too few of them for anybody to make many collide.
+#[derive(Debug, Default)]
+pub(crate) struct BlockHasher(u64);
+
+impl Hasher for BlockHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        let wide = u128::from(self.0 ^ n) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (wide >> 64) as u64 ^ wide as u64;
+    }
+}
 
 /// Bits in pieces of 512 blocks; a piece without a bit takes no memory.
 #[derive(Debug, Default)]
 pub(crate) struct BlockSet {
-    pieces: HashMap<u64, [u64; 8]>,
+    pieces: BlockMap<[u64; 8]>,
 }
 
 /// Calls `f` with each piece that a range touches, and the bits of each word of it that are in the range.

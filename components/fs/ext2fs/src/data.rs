@@ -31,9 +31,6 @@ const SMALL: u64 = 64 << 10;
 /// What rsext4 is given for data that it is not to see. It is never written anywhere.
 static NOTHING: [u8; 1 << 20] = [0; 1 << 20];
 
-/// Bytes that are put together for one transfer.
-const CHUNK: usize = 1 << 20;
-
 /// The data of a regular file, as far as the driver keeps anything about it.
 #[derive(Default)]
 pub(crate) struct Data {
@@ -594,139 +591,84 @@ impl Write<'_> {
 
 /// Takes bytes out of pages that lie one behind the other.
 struct Gather<'a> {
-    pages: &'a [&'a [u8]],
-    within: usize,
-    buf: Vec<u8>,
+    pages: std::slice::Iter<'a, &'a [u8]>,
+    /// What is left of the page that was begun.
+    rest: &'a [u8],
 }
 
 impl<'a> Gather<'a> {
     fn new(pages: &'a [&'a [u8]]) -> Gather<'a> {
         Gather {
-            pages,
-            within: 0,
-            buf: Vec::new(),
+            pages: pages.iter(),
+            rest: &[],
         }
     }
 
     /// Writes the next `len` bytes; those behind `real` as zero.
-    fn write(&mut self, dev: &BlockDev, mut at: u64, len: u64, real: u64) -> Result<(), Errno> {
-        let mut done = 0;
-        while done < len {
-            let n = (len - done).min(CHUNK as u64);
-            let real = real.saturating_sub(done).min(n) as usize;
-            if real as u64 == n && self.pages[0].len() - self.within >= real {
-                dev.write_at(&self.pages[0][self.within..self.within + real], at)?;
-                self.skip(real);
-            } else {
-                self.fill(real, n as usize);
-                dev.write_at(&self.buf, at)?;
+    fn write(&mut self, dev: &BlockDev, at: u64, len: u64, real: u64) -> Result<(), Errno> {
+        let mut slices = Vec::new();
+        let mut left = real.min(len);
+        while left > 0 {
+            if self.rest.is_empty() {
+                let Some(page) = self.pages.next() else { break };
+                self.rest = page;
             }
-            done += n;
-            at += n;
+            let n = left.min(self.rest.len() as u64);
+            let (now, rest) = self.rest.split_at(n as usize);
+            slices.push(now);
+            self.rest = rest;
+            left -= n;
         }
-        Ok(())
-    }
-
-    fn fill(&mut self, real: usize, len: usize) {
-        self.buf.clear();
-        self.buf.reserve(len);
-        while self.buf.len() < real {
-            let Some(page) = self.pages.first() else {
-                break;
-            };
-            let n = (page.len() - self.within).min(real - self.buf.len());
-            self.buf
-                .extend_from_slice(&page[self.within..self.within + n]);
-            self.skip(n);
+        let mut zeroes = len - (real.min(len) - left);
+        while zeroes > 0 {
+            let n = zeroes.min(NOTHING.len() as u64);
+            slices.push(&NOTHING[..n as usize]);
+            zeroes -= n;
         }
-        self.buf.resize(len, 0);
-    }
-
-    fn skip(&mut self, n: usize) {
-        self.within += n;
-        if self
-            .pages
-            .first()
-            .is_some_and(|page| page.len() == self.within)
-        {
-            self.pages = &self.pages[1..];
-            self.within = 0;
-        }
+        dev.write_vectored_at(&slices, at)
     }
 }
 
 /// Puts bytes into pages that lie one behind the other.
 struct Scatter<'a, 'p> {
-    pages: &'a mut [&'p mut [u8]],
-    page: usize,
-    within: usize,
-    buf: Vec<u8>,
+    pages: std::slice::IterMut<'a, &'p mut [u8]>,
+    /// What is left of the page that was begun.
+    rest: &'a mut [u8],
 }
 
 impl<'a, 'p> Scatter<'a, 'p> {
     fn new(pages: &'a mut [&'p mut [u8]]) -> Scatter<'a, 'p> {
         Scatter {
-            pages,
-            page: 0,
-            within: 0,
-            buf: Vec::new(),
+            pages: pages.iter_mut(),
+            rest: &mut [],
         }
     }
 
-    /// Calls `f` with the next `len` bytes, page by page, as far as there are pages.
-    fn each(
-        &mut self,
-        len: u64,
-        mut f: impl FnMut(&mut [u8], usize) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
-        let mut done = 0;
-        while (done as u64) < len && self.page < self.pages.len() {
-            let page = &mut self.pages[self.page];
-            let n = (page.len() - self.within)
-                .min(usize::try_from(len - done as u64).unwrap_or(usize::MAX));
-            f(&mut page[self.within..self.within + n], done)?;
-            done += n;
-            self.within += n;
-            if self.within == page.len() {
-                self.page += 1;
-                self.within = 0;
+    /// The next `len` bytes of the pages, as far as there are pages.
+    fn next(&mut self, mut len: u64) -> Vec<&'a mut [u8]> {
+        let mut slices = Vec::new();
+        while len > 0 {
+            if self.rest.is_empty() {
+                let Some(page) = self.pages.next() else { break };
+                self.rest = page;
             }
+            let n = len.min(self.rest.len() as u64);
+            let (now, rest) = std::mem::take(&mut self.rest).split_at_mut(n as usize);
+            slices.push(now);
+            self.rest = rest;
+            len -= n;
         }
-        Ok(())
+        slices
     }
 
     fn zero(&mut self, len: u64) {
-        let _ = self.each(len, |page, _| {
-            page.fill(0);
-            Ok(())
-        });
+        for slice in self.next(len) {
+            slice.fill(0);
+        }
     }
 
-    fn read(&mut self, dev: &BlockDev, mut at: u64, len: u64) -> Result<(), Errno> {
-        let room: usize = self.pages[self.page..]
-            .iter()
-            .map(|p| p.len())
-            .sum::<usize>()
-            - self.within;
-        let mut left = len.min(room as u64);
-        while left > 0 {
-            let n = left.min(CHUNK as u64);
-            if self.pages[self.page].len() - self.within >= n as usize {
-                self.each(n, |page, _| dev.read_at(page, at))?;
-            } else {
-                let mut buf = std::mem::take(&mut self.buf);
-                buf.resize(n as usize, 0);
-                dev.read_at(&mut buf[..n as usize], at)?;
-                self.each(n, |page, done| {
-                    page.copy_from_slice(&buf[done..done + page.len()]);
-                    Ok(())
-                })?;
-                self.buf = buf;
-            }
-            left -= n;
-            at += n;
-        }
-        Ok(())
+    fn read(&mut self, dev: &BlockDev, at: u64, len: u64) -> Result<(), Errno> {
+        dev.read_vectored_at(&mut self.next(len), at)
     }
 }
 

@@ -27,6 +27,7 @@ mod grow;
 mod journal;
 mod layout;
 mod mount;
+mod names;
 mod node;
 mod store;
 mod superblock;

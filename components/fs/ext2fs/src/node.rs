@@ -19,11 +19,12 @@ use crate::data::{Data, Stored};
 use crate::dir;
 use crate::fs::{Fs, Inner, timestamp};
 use crate::layout::Times;
+use crate::names::Names;
 use crate::xattr;
 
 /// What the driver keeps of a file in memory.
 ///
-/// `data` is a leaf; it is taken inside the mount-wide lock too.
+/// `data` and `names` are leaves; `data` is taken inside the mount-wide lock too.
 pub(crate) struct Node {
     pub(crate) fs: Arc<Fs>,
     pub(crate) ino: InodeNumber,
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) data: Mutex<Data>,
     /// Blocks set aside for dirty pages.
     pub(crate) reserved: AtomicU64,
+    /// Of a directory that was made on this mount: the names that it may have.
+    names: Mutex<Option<Names>>,
     /// Where a symbolic link points, once it was asked.
     target: OnceLock<PathBytes>,
 }
@@ -103,6 +106,7 @@ fn new_vnode(
         uses_extents: info.flags.contains(InodeFlags::EXTENTS),
         data: Mutex::new(Data::new(&attr, fresh)),
         reserved: AtomicU64::new(0),
+        names: Mutex::new((fresh && kind == VnodeKind::Directory).then(Names::default)),
         target: OnceLock::new(),
     };
     Ok(Vnode::new(
@@ -159,6 +163,17 @@ impl Node {
             attr.mtime = now;
             attr.ctime = now;
         });
+    }
+
+    /// Says that a directory is about to get a name.
+    fn learn_name(&self, cx: &Curlwp<'_>, name: FileName<'_>) {
+        let mut names = self.names.lock(cx.cpu());
+        if names
+            .as_mut()
+            .is_some_and(|names| !names.learn(name.as_bytes()))
+        {
+            *names = None;
+        }
     }
 
     /// Writing takes set-id bits away in rsext4; whether it does is the vfs's to say.
@@ -243,6 +258,11 @@ impl VnodeOps for Node {
         dir: &Arc<Vnode>,
         name: &[u8],
     ) -> Result<Option<Arc<Vnode>>, Errno> {
+        if let Some(names) = &*self.names.lock(cx.cpu())
+            && !names.may_have(name)
+        {
+            return Ok(None);
+        }
         let name = file_name(name)?;
         match self
             .fs
@@ -267,6 +287,7 @@ impl VnodeOps for Node {
         if new.kind == VnodeKind::Symlink && new.target.len() as u64 >= self.fs.block_size() {
             return Err(Errno::ENAMETOOLONG);
         }
+        self.learn_name(cx, name);
         let now = Vnode::timestamp(cx);
         let size = dir.attr(cx).size;
         let (info, of_dir) = self.fs.change(cx, now, |inner| {
@@ -302,6 +323,7 @@ impl VnodeOps for Node {
         vp: &Arc<Vnode>,
     ) -> Result<(), Errno> {
         let name = file_name(name)?;
+        self.learn_name(cx, name);
         let target = number(vp)?;
         let now = Vnode::timestamp(cx);
         let (links, of_dir) = self.fs.change(cx, now, |inner| {
@@ -345,6 +367,9 @@ impl VnodeOps for Node {
         let (from_dir, to_dir) = (number(rename.from_dir)?, number(rename.to_dir)?);
         let from = number(rename.from)?;
         let to = rename.to.map(|to| number(to)).transpose()?;
+        if let Some(to_dir) = rename.to_dir.node::<Node>() {
+            to_dir.learn_name(cx, to_name);
+        }
         let options = if rename.exchange {
             RenameOptions::EXCHANGE
         } else {

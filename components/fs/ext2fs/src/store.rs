@@ -14,7 +14,7 @@
 //! - in `running`: it differs from what is committed. If the block is in `logged` too, `frozen` is the image in the log.
 //! - in `logged`: the log has it and its home has not; [`Store::checkpoint`] writes it home.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 use sync::{Mutex, OffCpu};
 use vfs::BlockDev;
 
-use crate::blockset::BlockSet;
+use crate::blockset::{BlockMap, BlockSet, Blocks};
 use crate::journal::{Journal, Replay};
 use crate::layout::{Layout, crc32c, tree_blocks};
 use crate::superblock::{self, Refusal, Super, le16, le32};
@@ -53,17 +53,17 @@ pub(crate) struct Store {
     dev: Arc<BlockDev>,
     pub(crate) sb: Super,
     pub(crate) layout: Layout,
-    blocks: HashMap<u64, Buf>,
+    blocks: BlockMap<Buf>,
     running: BTreeSet<u64>,
-    logged: HashSet<u64>,
+    logged: Blocks,
     revoked: BTreeSet<u64>,
     journal: Option<Journal>,
     /// The log of an image that is not written: where the newest images are.
     replay: Replay,
     /// Blocks that hold data of regular files.
     data: BlockSet,
-    block_bitmaps: HashSet<u64>,
-    inode_bitmaps: HashSet<u64>,
+    block_bitmaps: Blocks,
+    inode_bitmaps: Blocks,
     writable: bool,
     errors: bool,
     /// Reads that the operation under way may still make.
@@ -78,9 +78,9 @@ impl Store {
             dev,
             sb,
             layout,
-            blocks: HashMap::new(),
+            blocks: BlockMap::default(),
             running: BTreeSet::new(),
-            logged: HashSet::new(),
+            logged: Blocks::default(),
             revoked: BTreeSet::new(),
             journal: None,
             replay: Replay::new(),
@@ -283,8 +283,10 @@ impl Store {
             pieces.push((block, to, of))
         });
         for (block, to, of) in pieces {
+            // Looking for room in a plain directory rsext4 believes that it changes all of it.
             let same = |buf: &Buf| buf.data.get(to.clone()) == bytes.get(of.clone());
-            if !self.data.contains(block) && !self.blocks.get(&block).is_some_and(same) {
+            let unchanged = self.sb.block_mapped && self.blocks.get(&block).is_some_and(same);
+            if !unchanged && !self.data.contains(block) {
                 self.change(block, |data| data[to].copy_from_slice(&bytes[of]))?;
             }
         }

@@ -344,7 +344,7 @@ impl Super {
 
     /// What goes to the disk for a superblock that rsext4 has written.
     pub(crate) fn unmask(&self, raw: &mut [u8; SIZE]) {
-        if self.dir_index {
+        if self.block_mapped && self.dir_index {
             set32(raw, COMPAT, le32(raw, COMPAT) | DIR_INDEX);
             seal(raw);
         }

@@ -137,7 +137,8 @@ fn a_crash_at_any_write_loses_nothing_that_was_synced() {
             });
             let m = Machine::boot();
             for options in ["ro", ""] {
-                m.mount(&scratch.path, options).expect("replays");
+                m.mount(&scratch.path, options)
+                    .unwrap_or_else(|error| panic!("{kind}, {options}, {n}: {error}; {}", m.log()));
                 for (_, path, content) in synced.iter().filter(|(at, ..)| *at <= n) {
                     assert!(
                         &m.read(path).expect("still there") == content,
