@@ -319,11 +319,7 @@ fn an_indexed_directory_without_extents_becomes_a_plain_one_that_grows() {
     let source = dir.path().to_str().expect("text");
     let image = Image::make(&format!("-t ext3 -b 1024 -N 3000 -d {source}"), "32M");
     // e2fsck makes the index.
-    std::process::Command::new("e2fsck")
-        .args(["-fyD"])
-        .arg(&image.path)
-        .output()
-        .expect("runs");
+    common::run("e2fsck", &["-fyD", image.path.to_str().expect("text")]);
     let m = Machine::with(&image.path);
     assert_eq!(m.list("/m/d").expect("listed").len(), 400);
     for i in 400..2000 {

@@ -4,8 +4,8 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use abi::{AT_FDCWD, Errno, Stat, Syscalls};
 use hypercall::{Host, PosixHost};
@@ -52,6 +52,7 @@ impl Machine {
         let (key, path) = (c("/dev/disk0"), c(image.as_os_str().as_bytes()));
         let read_only = if options == "ro" { abi::ETFS_RDONLY } else { 0 };
         let kind = abi::ETFS_BLK | read_only;
+        let _none = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         self.lwp
             .etfs_register(&key, &path, kind, 0, abi::ETFS_SIZE_ENDOFF)?;
         let _ = self.lwp.mkdir(&c("/m"), 0o755);
@@ -173,12 +174,23 @@ impl Machine {
     }
 }
 
-fn run(program: &str, args: &[&str]) -> (i32, String) {
-    let out = Command::new(program)
+/// A program that is being started has the files of all kernels of this process open until it is executed, and with them
+/// their claims on images. So no image is opened while one is.
+static STARTING: Mutex<()> = Mutex::new(());
+
+pub fn run(program: &str, args: &[&str]) -> (i32, String) {
+    let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let child = Command::new(program)
         .args(args)
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .env("LC_ALL", "C")
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    drop(starting);
+    let out = child
+        .and_then(|child| child.wait_with_output())
         .unwrap_or_else(|e| {
             panic!("{program}: {e}; these tests need the Debian package e2fsprogs")
         });
