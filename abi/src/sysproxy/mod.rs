@@ -1,6 +1,6 @@
 //! The sysproxy wire: system calls over a stream socket, in the framing of RUMPSP 0.4.
 //!
-//! The server speaks first, a [banner] line. Then both sides send frames: a [`Header`] of 24 bytes and a body. A
+//! The server speaks first, a banner line. Then both sides send frames: a [`Header`] of 24 bytes and a body. A
 //! client's first frame is a handshake, which makes it a process of the kernel. After that it sends [`Kind::Syscall`]
 //! requests, as many at a time as it likes; the server answers each under its request number, in any order.
 //!

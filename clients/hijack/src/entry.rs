@@ -2,11 +2,11 @@
 //!
 //! A trampoline jumps here with the registers of the call and in rcx the address of its own `syscall`. For nearly every
 //! call a few integer instructions find that the host serves it: the entry jumps back to that `syscall`, having used
-//! r11 and no memory of the program's. The flags are not kept; [`crate::scan`] leaves sites alone that need them.
+//! r11 and no memory of the program's. The flags are not kept; `crate::scan` leaves sites alone that need them.
 //!
-//! What may be the kernel's goes on in [`crate::dispatch`]: below the red zone of the caller's stack, with the
+//! What may be the kernel's goes on in `crate::dispatch`: below the red zone of the caller's stack, with the
 //! registers that compiled code may change saved in a [`Frame`], xmm0-15 among them. This object is compiled for
-//! x86-64 as such and has its own memory functions ([`crate::mem`]), so nothing touches the wider registers.
+//! x86-64 as such and has its own memory functions (`crate::mem`), so nothing touches the wider registers.
 //!
 //! The caller's stack is used because a signal handler that interrupts a waiting call must find what it would find
 //! without the shim: the stack of its thread, with the room that the program gave it.

@@ -115,7 +115,8 @@ pub(crate) struct Server {
     #[command(flatten)]
     pub(crate) mounts: Mounts,
 
-    /// Make a host file appear in the kernel: key=PATH,hostpath=FILE,size=BYTES|host[,offset=BYTES][,type=blk|chr|reg]
+    /// Make a host file appear in the kernel: key=PATH,hostpath=FILE,size=BYTES|host, if wanted with
+    /// offset=BYTES and type=blk|chr|reg
     ///
     /// With size=host all of it (after the offset); of type reg the size may be left out. A file that is missing or too short for a size in
     /// bytes is made or extended. The type is blk where none is given.

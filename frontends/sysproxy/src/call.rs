@@ -116,7 +116,12 @@ impl Core {
             })
         };
         // A bug in one call must not take the server's thread, and with it other clients, along.
-        catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(Errno::EIO))
+        let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(Errno::EIO));
+        if number == nr::reboot && self.kernel.phase() == Phase::Halted {
+            // Before the caller is answered: who halted a server finds its name gone.
+            self.leave_name();
+        }
+        result
     }
 
     /// What some calls mean for the server.

@@ -300,11 +300,18 @@ impl Core {
         }
     }
 
+    /// Takes the socket's name away.
+    pub(crate) fn leave_name(&self) {
+        if let Some(listener) = &self.listener {
+            listener.unlink();
+        }
+    }
+
     /// Disconnects everybody and waits for every thread to leave.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.leave_name();
         if let Some(listener) = &self.listener {
-            listener.unlink();
             let _ = epoll::delete(&*self.epoll, listener);
         }
         for conn in self.all_conns() {

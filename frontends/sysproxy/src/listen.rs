@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use abi::sysproxy::Url;
 
@@ -16,7 +17,8 @@ use crate::Error;
 
 /// A listening socket; a path that it made goes when it is dropped.
 pub(crate) enum Listener {
-    Unix(UnixListener, Option<PathBuf>),
+    /// With the path, where it has one, and whether that was taken away already.
+    Unix(UnixListener, Option<(PathBuf, AtomicBool)>),
     Tcp(TcpListener),
 }
 
@@ -29,7 +31,10 @@ impl Listener {
         let listener = match url {
             Url::Unix(path) => {
                 let path = Path::new(std::ffi::OsStr::from_bytes(path));
-                Listener::Unix(bind_path(path, text)?, Some(path.to_owned()))
+                Listener::Unix(
+                    bind_path(path, text)?,
+                    Some((path.to_owned(), AtomicBool::new(false))),
+                )
             }
             Url::Abstract(name) => {
                 let addr = SocketAddr::from_abstract_name(name).map_err(io)?;
@@ -63,10 +68,12 @@ impl Listener {
         }
     }
 
-    /// Takes the socket's path away, so that nobody new finds it.
+    /// Takes the socket's path away, so that nobody new finds it; once, because the name may be another server's then.
     pub(crate) fn unlink(&self) {
-        if let Listener::Unix(_, Some(path)) = self {
-            let _ = fs::remove_file(path);
+        if let Listener::Unix(_, Some(path)) = self
+            && !path.1.swap(true, Ordering::SeqCst)
+        {
+            let _ = fs::remove_file(&path.0);
         }
     }
 }

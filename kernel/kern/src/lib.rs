@@ -9,7 +9,7 @@
 //! through traits and hooks here: [`File`] for what a descriptor stands for, [`Component`] for starting,
 //! [`sysent`] for system calls, [`ProcHooks`] for per-process state, shutdown hooks for the end.
 //!
-//! Start reading at [`boot`], the table of contents; then [`curlwp`], [`lwproc`] and [`file`].
+//! Start reading at [`boot`], the table of contents; then [`curlwp`], [`lwproc`] and [`mod@file`].
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 

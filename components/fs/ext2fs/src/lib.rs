@@ -1,13 +1,13 @@
 //! ext2fs: ext2, ext3 and ext4 disk images, read and written.
 //!
 //! The format is rsext4's affair: it knows inodes, directories, extents and bitmaps. Around it stands what a kernel
-//! needs and it has not: file data moves between the vfs's page cache and the device past it ([`data`]), and below it
-//! lies a buffer cache that keeps the journal ([`store`], [`journal`]). A superblock is checked here first
-//! ([`superblock`]), so that what is not supported is refused by name. rsext4 takes everything by exclusive reference, so
-//! there is one lock a mount ([`fs`]); cached reads and writes, and page I/O on files whose blocks are known, do without
+//! needs and it has not: file data moves between the vfs's page cache and the device past it (`data`), and below it
+//! lies a buffer cache that keeps the journal (`store`, `journal`). A superblock is checked here first
+//! (`superblock`), so that what is not supported is refused by name. rsext4 takes everything by exclusive reference, so
+//! there is one lock a mount (`fs`); cached reads and writes, and page I/O on files whose blocks are known, do without
 //! it.
 //!
-//! Mount options: `ro`, `rw`. It may use `vfs`, `kern` and what is below them, and rsext4. Start reading at [`node`], the
+//! Mount options: `ro`, `rw`. It may use `vfs`, `kern` and what is below them, and rsext4. Start reading at `node`, the
 //! operations.
 //!
 //! Not there: inline_data, bigalloc (read-only), encryption, quotas, external journals. Directories without extents (ext2,

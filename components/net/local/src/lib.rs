@@ -1,11 +1,11 @@
 //! The local domain, unix(7): stream, datagram and sequenced-packet sockets within one kernel, with names in the file
 //! system, abstract names, descriptor passing and credentials.
 //!
-//! An [`End`](end::End) is one socket's side: what others have sent it waits in its inbox, as reference-counted
+//! An `End` is one socket's side: what others have sent it waits in its inbox, as reference-counted
 //! pieces that are never copied between the sender's memory and the receiver's. Connected ends refer to each other
 //! weakly, so closing one frees it whatever the other does.
 //!
-//! It may use the net faction and what is below it. Start reading at [`end`].
+//! It may use the net faction and what is below it. Start reading at `end`.
 #![forbid(unsafe_code)]
 
 mod connect;

@@ -20,15 +20,15 @@
 //! Between `io` and what a driver locks come no other locks of the vfs.
 //!
 //! # Write-back
-//! Pages on their way to the driver are shared, not locked: a writer that changes one gets a copy ([`page`]). A page
+//! Pages on their way to the driver are shared, not locked: a writer that changes one gets a copy (`page`). A page
 //! that could not be written stays dirty and is tried again at the next occasion; the error is told once to each open
-//! file that calls fsync(2) ([`error`]). Pages of a discarded file are never written.
+//! file that calls fsync(2) (`error`). Pages of a discarded file are never written.
 //!
 //! A file of which pages are cached, or dirty, is kept in memory: its vnode is in the clock's ring or in the list of
 //! dirty files. Vnodes whose driver says [`resident`](crate::VnodeOps::resident) are in neither: their pages live and
 //! die with them.
 //!
-//! Start reading at [`read`](mod@read), [`write`](mod@write), then [`writeback`] and [`memory`].
+//! Start reading at `read`, `write`, then `writeback` and `memory`.
 
 mod ahead;
 mod backing;
