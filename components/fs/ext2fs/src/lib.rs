@@ -11,7 +11,7 @@
 //! operations.
 //!
 //! Not there: inline_data, bigalloc (read-only), encryption, quotas, external journals. Directories without extents (ext2,
-//! ext3) grow as plain ones, without an index ([`grow`]); those that have one and cannot lose it, because the file system
+//! ext3) grow as plain ones, without an index (`grow`); those that have one and cannot lose it, because the file system
 //! has checksums or extents too, stop at twelve blocks (`EOPNOTSUPP`).
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
