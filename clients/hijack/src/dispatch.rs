@@ -17,6 +17,7 @@ use crate::entry::{Frame, Outcome};
 use crate::fds::{self, err, kernel_call};
 use crate::names::{Place, descriptor, place};
 use crate::state::{Process, process, raw_thread};
+use crate::sys::host;
 use crate::{cwd, epoll, exec, memory, poll, process as children, transfer};
 
 /// Decides on a call that the entry could not pass by itself.
@@ -217,7 +218,21 @@ fn kernel(call: &SyscallDesc, args: &[u64; 6]) -> i64 {
     if call.ret == RetKind::Fd {
         return fds::open(call.nr, args, opens_cloexec(call, args));
     }
-    kernel_call(call.nr, args)
+    let answer = kernel_call(call.nr, args);
+    if answer == err(Errno::EPIPE) && matches!(call.nr, nr::write | nr::writev) {
+        broken_pipe();
+    }
+    answer
+}
+
+/// The signal of a thread that has written to a pipe that nobody reads, pipe(7): the kernel has no way to its threads.
+fn broken_pipe() {
+    const SIGPIPE: i32 = 13;
+    // SAFETY: a signal to this thread; what handles it runs as at any other moment of the program's.
+    unsafe {
+        let (pid, tid) = (host!(getpid), host!(gettid));
+        host!(tgkill, pid, tid, SIGPIPE);
+    }
 }
 
 /// Whether the descriptor that a call opens closes on exec.

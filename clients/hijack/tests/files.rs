@@ -96,6 +96,15 @@ except FileNotFoundError: print("none")
 }
 
 #[test]
+fn writing_to_a_named_pipe_that_nobody_reads_is_a_signal() {
+    let rump = Rump::boot();
+    let got = rump.sh("cd /rump/tmp; mkfifo p; exec 3<> p 4> p 3>&-
+         (echo x >&4) || echo $?; (trap '' PIPE; echo x >&4) 2> /dev/null || echo $?
+         cat /etc/passwd >&4 || echo $?");
+    assert_eq!(got, "141\n1\n141\n");
+}
+
+#[test]
 fn trees_are_copied_packed_and_compared() {
     let rump = Rump::boot();
     let got = rump.sh(
