@@ -130,6 +130,31 @@ impl<'a> Curlwp<'a> {
         self.kernel.host().now(clock)
     }
 
+    /// tsleep: sleeps until [`wakeup`](Self::wakeup) of the identity. `EWOULDBLOCK` after `timeout` nanoseconds, `EINTR`.
+    pub fn tsleep(
+        &self,
+        ident: usize,
+        wmesg: &'static str,
+        timeout: Option<Nanos>,
+    ) -> Result<(), Errno> {
+        let now = self.now(Clock::Monotonic);
+        let deadline = timeout.map(|span| now.saturating_add(span));
+        match self
+            .kernel
+            .sleepq()
+            .tsleep(&self.cpu, ident, wmesg, deadline)
+        {
+            Wake::Woken => Ok(()),
+            Wake::TimedOut => Err(Errno::EWOULDBLOCK),
+            Wake::Interrupted => Err(Errno::EINTR),
+        }
+    }
+
+    /// Wakes everybody who sleeps on the identity; answers how many.
+    pub fn wakeup(&self, ident: usize) -> usize {
+        self.kernel.sleepq().wakeup(&self.cpu, ident)
+    }
+
     /// Sleeps without a condition: until the deadline on the monotonic clock, or an interrupt (`EINTR`).
     pub fn sleep_until(&self, deadline: Nanos) -> Result<(), Errno> {
         let sleeper = self.cpu.sleeper();

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
 use hypercall::{Host, Nanos};
-use sync::{Cpus, Mutex, MutexGuard, OffCpu, RwLock};
+use sync::{Cpus, Mutex, MutexGuard, OffCpu, RwLock, SleepQueues};
 
 use crate::callout::Timers;
 use crate::evcnt::Evcnts;
@@ -68,6 +68,7 @@ pub struct Kernel {
     socket_names: OnceLock<&'static dyn SocketNames>,
     components: OnceLock<Vec<&'static Component>>,
     msgbuf: Mutex<MsgBuf>,
+    sleepq: SleepQueues,
     timers: Arc<Timers>,
     services: Mutex<Vec<Weak<Service>>>,
     threads: Threads,
@@ -87,6 +88,7 @@ impl Kernel {
     pub(crate) fn bare(host: Arc<dyn Host>, config: Config, me: Weak<Kernel>) -> Kernel {
         let cpus = Cpus::new(host.clone(), config.ncpu);
         Kernel {
+            sleepq: SleepQueues::default(),
             timers: Timers::new(me, host.clone()),
             services: Mutex::default(),
             threads: Threads::default(),
@@ -221,6 +223,11 @@ impl Kernel {
         if self.config.verbose {
             self.host.console_write(text.as_bytes());
         }
+    }
+
+    /// Where lwps sleep on an identity: tsleep and wakeup.
+    pub fn sleepq(&self) -> &SleepQueues {
+        &self.sleepq
     }
 
     /// What is in the message buffer.

@@ -522,3 +522,37 @@ fn a_deadlock_is_reported_with_what_each_lwp_waits_for() {
         ["main", "user0 (mutex)", "user1 (mutex)"]
     );
 }
+
+#[test]
+fn sleepers_on_an_identity_are_woken_by_it_alone() {
+    over_seeds(|seed| {
+        with_kernel(seed, 1 + seed as usize % 2, |host, kernel| {
+            // Tokens of two kinds; each kind has its own identity, which may share a queue.
+            let tokens = Arc::new(Mutex::new([0u32; 2]));
+            on_threads(host, kernel, 6, move |i, lwp| {
+                lwp.enter(&KernelMemory, |cx| {
+                    let (kind, sleepq) = (i % 2, cx.kernel().sleepq());
+                    let ident = 0x1000 + (kind << 16);
+                    let mut held = tokens.lock(cx.cpu());
+                    if i < 4 {
+                        while held[kind] == 0 {
+                            let (back, wake) = sleepq.mtsleep(cx.cpu(), ident, "token", held, None);
+                            assert_eq!(wake, Wake::Woken);
+                            held = back;
+                        }
+                        held[kind] -= 1;
+                    } else {
+                        held[kind] += 2;
+                        drop(held);
+                        cx.wakeup(ident);
+                    }
+                });
+            });
+            kernel.implicit(&KernelMemory, |cx| {
+                assert_eq!(cx.tsleep(7, "nothing", Some(1000)), Err(Errno::EWOULDBLOCK));
+                assert_eq!(cx.wakeup(7), 0);
+                assert!(!cx.kernel().sleepq().wakeup_one(cx.cpu(), 7));
+            });
+        })
+    });
+}

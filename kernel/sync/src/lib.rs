@@ -27,6 +27,7 @@ mod parker;
 mod percpu;
 mod rwlock;
 mod sleeper;
+mod sleepq;
 
 pub use condvar::Condvar;
 pub use cpu::{Cpu, Cpus, MAX_CPUS, PendingHook};
@@ -35,3 +36,4 @@ pub use parker::{OffCpu, Parker};
 pub use percpu::PerCpu;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use sleeper::{Sleeper, Wake};
+pub use sleepq::SleepQueues;
