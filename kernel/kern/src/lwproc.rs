@@ -165,7 +165,7 @@ impl Kernel {
     /// wait at once with `EINTR`. What they hold is given back as they leave; nothing is freed under them.
     pub fn proc_exit(&self, cx: &Curlwp<'_>, proc: &Proc) {
         let lwps = proc.lwps.lock(cx.cpu());
-        proc.exiting.store(true, Ordering::SeqCst);
+        proc.set_exiting();
         dismiss(cx, lwps.values());
     }
 }
@@ -259,7 +259,7 @@ fn release_current(cx: &Curlwp<'_>) {
         lwps.remove(&cx.lwp().lid);
         let last = lwps.is_empty();
         if last {
-            proc.exiting.store(true, Ordering::SeqCst);
+            proc.set_exiting();
         }
         last
     };

@@ -27,8 +27,9 @@ pub struct Proc {
     pub pid: Pid,
     /// What getpid(2) says.
     shown_pid: AtomicI32,
-    /// Its parent; `None` for the first process.
-    parent: Option<Weak<Proc>>,
+    /// Its parent; `None` for the first process. Only looked at, never counted: children on different CPUs that ask for
+    /// their parent do not meet.
+    parent: Option<Arc<Life>>,
     comm: Mutex<String>,
     cred: ArcSwap<Cred>,
     fds: Arc<FdTable>,
@@ -39,9 +40,15 @@ pub struct Proc {
     pub(crate) lwp_left: Condvar,
     /// Set while one of its lwps has the others leave (exec): no new ones meanwhile.
     pub(crate) execing: AtomicBool,
-    /// Set when the process is going away: no new lwps, and those it has leave their waits.
-    pub(crate) exiting: AtomicBool,
+    life: Arc<Life>,
     state: [OnceLock<ProcState>; FactionId::COUNT],
+}
+
+/// What a process's children know of it, also after its end.
+struct Life {
+    pid: Pid,
+    /// Set when the process is going away: no new lwps, and those it has leave their waits.
+    exiting: AtomicBool,
 }
 
 /// Resource limits, getrlimit(2): soft and hard by Linux's number of the resource.
@@ -81,7 +88,7 @@ impl Proc {
         Proc {
             pid,
             shown_pid: AtomicI32::new(pid),
-            parent: parent.map(Arc::downgrade),
+            parent: parent.map(|p| p.life.clone()),
             comm: Mutex::new(comm.to_owned()),
             cred: ArcSwap::new(cred),
             fds,
@@ -89,7 +96,10 @@ impl Proc {
             lwps: Mutex::new(BTreeMap::new()),
             lwp_left: Condvar::new("lwpexit"),
             execing: AtomicBool::new(false),
-            exiting: AtomicBool::new(false),
+            life: Arc::new(Life {
+                pid,
+                exiting: AtomicBool::new(false),
+            }),
             state: [const { OnceLock::new() }; FactionId::COUNT],
         }
     }
@@ -110,10 +120,8 @@ impl Proc {
     pub fn ppid(&self) -> Pid {
         match &self.parent {
             None => 0,
-            Some(parent) => parent
-                .upgrade()
-                .filter(|parent| !parent.is_exiting())
-                .map_or(1, |parent| parent.pid),
+            Some(parent) if parent.exiting.load(Ordering::SeqCst) => 1,
+            Some(parent) => parent.pid,
         }
     }
 
@@ -170,7 +178,12 @@ impl Proc {
 
     /// Whether it is going away.
     pub fn is_exiting(&self) -> bool {
-        self.exiting.load(Ordering::SeqCst)
+        self.life.exiting.load(Ordering::SeqCst)
+    }
+
+    /// Says that it is going away.
+    pub(crate) fn set_exiting(&self) {
+        self.life.exiting.store(true, Ordering::SeqCst);
     }
 
     /// What a faction keeps for this process.
