@@ -30,8 +30,8 @@ main(void)
 	int fd, pair[2];
 
 	rump_init();
-	if (mkdir("/work", 0755) == -1 || chdir("/work") == -1)
-		err(1, "/work");
+	if (mkdir("/desk", 0755) == -1 || chdir("/work") == -1)
+		err(1, "/desk");
 	if ((fd = open("note", O_RDWR | O_CREAT | O_EXCL, 0640)) == -1)
 		err(1, "note");
 	if (write(fd, "not on the host", 15) != 15)
@@ -41,7 +41,7 @@ main(void)
 	printf("%.2s\n", buf);
 	if (fcntl(fd, F_GETFL) == -1 || close(fd) == -1)
 		err(1, "close");
-	if (stat("/work/note", &sb) == -1)
+	if (stat("/desk/note", &sb) == -1)
 		err(1, "stat");
 	printf("%lld bytes, owner %d, process %d\n", (long long)sb.st_size, sb.st_uid, getpid());
 
