@@ -30,7 +30,7 @@ main(void)
 	int fd, pair[2];
 
 	rump_init();
-	if (mkdir("/desk", 0755) == -1 || chdir("/work") == -1)
+	if (mkdir("/desk", 0755) == -1 || chdir("/desk") == -1)
 		err(1, "/desk");
 	if ((fd = open("note", O_RDWR | O_CREAT | O_EXCL, 0640)) == -1)
 		err(1, "note");
