@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rumpkit::{COMPONENTS, Kernel, MountSpec, Process, Syscalls};
+use rumpkit::{MountSpec, Process, Syscalls};
 use support::faulty::FaultyHost;
 use support::{Image, Seeded, Server, rump, run, script};
 
@@ -183,10 +183,7 @@ fn an_unknown_component_ends_the_boot_with_its_name() {
 fn a_disk_that_fails_is_told_and_what_was_synced_stays() {
     let image = Image::ext4(32);
     let (host, faults) = FaultyHost::new();
-    let boot = COMPONENTS
-        .iter()
-        .fold(Kernel::builder(host), |b, c| b.component(c));
-    let kernel = boot.boot().unwrap();
+    let kernel = rumpkit::builder_on(host).boot().unwrap();
     let process = Process::new(&kernel).unwrap();
     process.mount(&image.at("/m").parse().unwrap()).unwrap();
     let file = process.create("/m/synced").unwrap();
@@ -224,10 +221,7 @@ fn a_disk_that_cannot_be_read_is_eio_until_it_can() {
     )
     .ok();
     let (host, faults) = FaultyHost::new();
-    let boot = COMPONENTS
-        .iter()
-        .fold(Kernel::builder(host), |b, c| b.component(c));
-    let kernel = boot.boot().unwrap();
+    let kernel = rumpkit::builder_on(host).boot().unwrap();
     let process = Process::new(&kernel).unwrap();
     process.mount(&image.at("/m").parse().unwrap()).unwrap();
     let file = process.open("/m/f").unwrap();

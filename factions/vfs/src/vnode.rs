@@ -160,6 +160,19 @@ impl Vnode {
         f(&mut self.attr.lock(cx.cpu()))
     }
 
+    /// Notes in memory that a name of it is gone; a removed directory has no `.` left either.
+    pub fn unlinked(&self, cx: &Curlwp<'_>) {
+        let now = Vnode::timestamp(cx);
+        self.update(cx, |attr| {
+            attr.nlink = if self.is_dir() {
+                0
+            } else {
+                attr.nlink.saturating_sub(1)
+            };
+            attr.ctime = now;
+        });
+    }
+
     /// Changes its attributes in memory and leaves it to write-back to tell the driver (`write_attr`).
     #[inline]
     pub fn update_later<R>(self: &Arc<Self>, cx: &Curlwp<'_>, f: impl FnOnce(&mut Attr) -> R) -> R {

@@ -26,6 +26,10 @@ mod process;
 pub mod sim;
 mod sysctl;
 
+use std::sync::Arc;
+
+use hypercall::Host;
+
 pub use abi;
 pub use hypercall;
 pub use kern;
@@ -50,7 +54,12 @@ pub static COMPONENTS: &[&Component] = &[
 /// Describes a kernel on this Linux process, with every component and the settings that the environment gives (`RUMP_NCPU` and so on,
 /// see [`Config`]); `boot` makes it.
 pub fn builder() -> Builder {
+    builder_on(PosixHost::new())
+}
+
+/// The same on another host: a simulated one, or one with parameters of its own.
+pub fn builder_on(host: Arc<dyn Host>) -> Builder {
     COMPONENTS
         .iter()
-        .fold(Kernel::builder(PosixHost::new()), |b, c| b.component(c))
+        .fold(Kernel::builder(host), |b, c| b.component(c))
 }

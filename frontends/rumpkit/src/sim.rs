@@ -31,7 +31,7 @@ use kern::Kernel;
 pub use hypercall::sim;
 pub use hypercall::sim::{Faults, LinkConfig, LinkEnd, SimFile};
 
-use crate::{COMPONENTS, Process};
+use crate::{Process, builder_on};
 
 /// A simulated host with its kernels and programs, in one run.
 pub struct World {
@@ -47,11 +47,7 @@ impl World {
 
     /// Boots a kernel with every component.
     pub fn kernel(&self) -> io::Result<Arc<Kernel>> {
-        let host: Arc<dyn Host> = self.host.clone();
-        let builder = COMPONENTS
-            .iter()
-            .fold(Kernel::builder(host), |b, c| b.component(c));
-        builder
+        builder_on(self.host.clone())
             .boot()
             .map_err(|errno| io::Error::from_raw_os_error(errno.0))
     }

@@ -7,7 +7,7 @@ use abi::{Errno, Syscalls, UserAddr, nr};
 use rumpkit::hypercall::Host;
 use rumpkit::hypercall::sim::{SimConfig, SimHost};
 use rumpkit::kern::{PathBytes, UserMemory};
-use rumpkit::{COMPONENTS, Kernel, LwpHandle, RforkFds};
+use rumpkit::{Kernel, LwpHandle, RforkFds};
 
 const UNIX: i32 = 1;
 const STREAM: i32 = 1;
@@ -319,12 +319,7 @@ fn a_descriptor_that_never_arrives_is_closed() {
 fn connections_come_and_go_in_any_order() {
     for seed in 0..300 {
         let run = SimHost::run(SimConfig::new(seed), |host| {
-            let as_host: Arc<dyn Host> = host.clone();
-            let kernel = COMPONENTS
-                .iter()
-                .fold(Kernel::builder(as_host), |b, c| b.component(c))
-                .boot()
-                .expect("boots");
+            let kernel = rumpkit::builder_on(host.clone()).boot().expect("boots");
             let server = kernel.rfork(RforkFds::Clear).expect("a process");
             let listener = server.socket(UNIX, STREAM, 0).expect("a socket") as i32;
             let name = addr(b"\0server");

@@ -7,7 +7,7 @@ use abi::Syscalls;
 use rumpkit::hypercall::Host;
 use rumpkit::hypercall::sim::{Run, SimConfig, SimHost};
 use rumpkit::sim::{self, World};
-use rumpkit::{COMPONENTS, Kernel, LwpHandle, RforkFds};
+use rumpkit::{Kernel, LwpHandle, RforkFds};
 
 const SEEDS: u64 = 200;
 const O_CREAT: i32 = 0o100;
@@ -15,11 +15,7 @@ const O_RDWR: i32 = 2;
 const O_APPEND: i32 = 0o2000;
 
 fn boot(host: &Arc<SimHost>) -> Arc<Kernel> {
-    let as_host: Arc<dyn Host> = host.clone();
-    let builder = COMPONENTS
-        .iter()
-        .fold(Kernel::builder(as_host), |b, c| b.component(c));
-    builder.boot().expect("boots")
+    rumpkit::builder_on(host.clone()).boot().expect("boots")
 }
 
 fn on_threads(

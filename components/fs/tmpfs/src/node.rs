@@ -79,19 +79,6 @@ fn names_changed(cx: &Curlwp<'_>, dir: &Vnode, names: i64, subdirs: i32) {
     });
 }
 
-/// Takes links from a file.
-fn unlinked(cx: &Curlwp<'_>, vp: &Vnode) {
-    let now = Vnode::timestamp(cx);
-    vp.update(cx, |attr| {
-        attr.nlink = if vp.is_dir() {
-            0
-        } else {
-            attr.nlink.saturating_sub(1)
-        };
-        attr.ctime = now;
-    });
-}
-
 fn subdir(vp: &Vnode) -> i32 {
     i32::from(vp.is_dir())
 }
@@ -174,7 +161,7 @@ impl VnodeOps for Node {
     ) -> Result<(), Errno> {
         self.dir()?.remove(cx.cpu(), name).ok_or(Errno::ENOENT)?;
         names_changed(cx, dir, -1, 0);
-        unlinked(cx, vp);
+        vp.unlinked(cx);
         Ok(())
     }
 
@@ -190,7 +177,7 @@ impl VnodeOps for Node {
         }
         self.dir()?.remove(cx.cpu(), name).ok_or(Errno::ENOENT)?;
         names_changed(cx, dir, -1, -1);
-        unlinked(cx, vp);
+        vp.unlinked(cx);
         Ok(())
     }
 
@@ -215,7 +202,7 @@ impl VnodeOps for Node {
                 to_dir.replace(cx.cpu(), r.to_name, r.from);
                 names_changed(cx, r.from_dir, -1, -subdir(r.from));
                 names_changed(cx, r.to_dir, 0, subdir(r.from) - subdir(to));
-                unlinked(cx, to);
+                to.unlinked(cx);
             }
             None => {
                 to_dir.insert(cx.cpu(), r.to_name, r.from)?;

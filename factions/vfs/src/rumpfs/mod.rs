@@ -205,19 +205,6 @@ fn changed(cx: &Curlwp<'_>, dir: &Vnode, dirs: i32) {
     });
 }
 
-/// A name of a file is gone; a removed directory has no `.` left either.
-fn unlinked(cx: &Curlwp<'_>, vp: &Vnode) {
-    let now = Vnode::timestamp(cx);
-    vp.update(cx, |attr| {
-        attr.nlink = if vp.is_dir() {
-            0
-        } else {
-            attr.nlink.saturating_sub(1)
-        };
-        attr.ctime = now;
-    });
-}
-
 impl VnodeOps for Node {
     fn resident(&self) -> bool {
         true
@@ -276,7 +263,7 @@ impl VnodeOps for Node {
         vp: &Arc<Vnode>,
     ) -> Result<(), Errno> {
         let _name = self.names.write(cx.cpu()).remove(name);
-        unlinked(cx, vp);
+        vp.unlinked(cx);
         changed(cx, dir, 0);
         Ok(())
     }
@@ -292,7 +279,7 @@ impl VnodeOps for Node {
             return Err(Errno::ENOTEMPTY);
         }
         let _name = self.names.write(cx.cpu()).remove(name);
-        unlinked(cx, vp);
+        vp.unlinked(cx);
         changed(cx, dir, -1);
         Ok(())
     }
@@ -313,7 +300,7 @@ impl VnodeOps for Node {
             let _to = to_dir.names.write(cx.cpu()).remove(r.to_name);
             to_dir.names.write(cx.cpu()).insert(r.to_name, r.from);
             if let Some(to) = r.to {
-                unlinked(cx, to);
+                to.unlinked(cx);
             }
             changed(cx, r.from_dir, -from_is);
             changed(cx, r.to_dir, from_is - to_is);
