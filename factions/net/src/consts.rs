@@ -66,3 +66,18 @@ pub const SCM_CREDENTIALS: i32 = 2;
 
 pub const SIOCOUTQ: u32 = 0x5411;
 pub const SIOCINQ: u32 = 0x541b;
+
+pub const IFF_UP: u32 = 1;
+pub const IFF_BROADCAST: u32 = 2;
+pub const IFF_LOOPBACK: u32 = 8;
+pub const IFF_POINTOPOINT: u32 = 0x10;
+pub const IFF_RUNNING: u32 = 0x40;
+pub const IFF_NOARP: u32 = 0x80;
+pub const IFF_PROMISC: u32 = 0x100;
+pub const IFF_ALLMULTI: u32 = 0x200;
+pub const IFF_MULTICAST: u32 = 0x1000;
+
+pub const ETHERTYPE_IP: u16 = 0x0800;
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;

@@ -6,7 +6,7 @@ use abi::Errno;
 use kern::{Curlwp, FactionId};
 use sync::RwLock;
 
-use crate::{Common, Kind, Protocol};
+use crate::{Common, Interfaces, Kind, Protocol};
 
 /// An address family and the protocols in it.
 pub trait Domain: Send + Sync {
@@ -21,10 +21,11 @@ pub trait Domain: Send + Sync {
     ) -> Result<Arc<dyn Protocol>, Errno>;
 }
 
-/// The faction's state: the domains there are. `domains` is a leaf.
+/// The faction's state: the domains and the interfaces there are. `domains` is a leaf.
 #[derive(Default)]
 pub struct Net {
     domains: RwLock<Vec<(u16, Arc<dyn Domain>)>>,
+    interfaces: Arc<Interfaces>,
 }
 
 impl Net {
@@ -59,6 +60,11 @@ impl Net {
             .find(|(f, _)| i32::from(*f) == family)
             .map(|(_, domain)| domain.clone())
             .ok_or(Errno::EAFNOSUPPORT)
+    }
+
+    /// The interfaces of this kernel.
+    pub fn interfaces(&self) -> &Arc<Interfaces> {
+        &self.interfaces
     }
 
     /// Makes the state for a kernel that boots.

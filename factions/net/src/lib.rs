@@ -4,6 +4,9 @@
 //! work. Protocols come from a [`Domain`] (the address family), which a component registers with [`Net::register`].
 //! The system calls on sockets are here; what they mean for TCP or for a local socket is in components/net.
 //!
+//! An [`Ifnet`] is an interface: a [`Driver`] (components/netif) is below it, a [`NetworkLayer`] above, and [`Packet`]s go
+//! through it both ways.
+//!
 //! It may use kern and what is below it, and knows neither the vfs (names in the file system come through
 //! [`kern::hooks::SocketNames`]) nor any domain. Start reading at [`Protocol`], then [`Socket`].
 #![forbid(unsafe_code)]
@@ -13,7 +16,10 @@ mod common;
 pub mod consts;
 mod control;
 mod domain;
+mod ifnet;
+mod interfaces;
 mod message;
+mod packet;
 mod protocol;
 mod socket;
 mod sockopt;
@@ -23,6 +29,11 @@ pub use addr::{ADDR_MAX, Addr};
 pub use common::{Common, DEFAULT_BUF, MAX_BUF, Wait};
 pub use control::{Control, Credentials};
 pub use domain::{Domain, Net};
+pub use ifnet::{
+    Config, Direction, Driver, EtherAddr, Features, Ifnet, LinkType, Master, Stats, Tap,
+};
+pub use interfaces::{Interfaces, LinkEvent, LinkListener, NAME_MAX, NetworkLayer};
+pub use packet::{Checksum, Cut, Gso, Packet};
 pub use protocol::{Accepted, Incoming, Kind, Outgoing, Protocol, Received, Shutdown};
 pub use socket::Socket;
 pub use sockopt::{OptValue, int_option};

@@ -1,0 +1,349 @@
+//! Interfaces: what packets come in and go out by, whatever is below them.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use abi::Errno;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use kern::Curlwp;
+use sync::{Cpu, Mutex, Parker};
+
+use crate::consts::{
+    IFF_BROADCAST, IFF_LOOPBACK, IFF_MULTICAST, IFF_POINTOPOINT, IFF_RUNNING, IFF_UP,
+};
+use crate::{Interfaces, Packet};
+
+/// An Ethernet address.
+pub type EtherAddr = [u8; 6];
+
+/// What stands in front of the network layer's header on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkType {
+    /// An Ethernet header.
+    Ethernet,
+    /// An Ethernet header whose addresses are all zero: this kernel itself.
+    Loopback,
+    /// Nothing, packets of IPv4 and IPv6 as they are.
+    Ip,
+}
+
+/// What a driver takes off the stack's hands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// It takes packets with [`Checksum::Partial`](crate::Checksum::Partial).
+    pub checksum: bool,
+    /// The longest packet to be cut ([`Gso`](crate::Gso)) that it takes, in bytes with the IP header; 0 when it takes none.
+    pub gso_max: u32,
+}
+
+/// What is below an interface.
+///
+/// Methods that are given a [`Cpu`] may be called from a software interrupt: they may take leaf locks and make host calls that
+/// do not block, and nothing else. Those that are given a [`Curlwp`] may wait.
+pub trait Driver: Send + Sync {
+    /// Sends a frame with its link-layer header. `ENOBUFS` when there is no room: the packet is gone, as on a wire.
+    fn transmit(&self, cpu: &Cpu<'_>, packet: Packet) -> Result<(), Errno>;
+
+    /// The interface goes up or down.
+    fn set_up(&self, cx: &Curlwp<'_>, up: bool) -> Result<(), Errno> {
+        let _ = (cx, up);
+        Ok(())
+    }
+
+    /// Whether it can have this MTU, in bytes. `EINVAL` if not.
+    fn set_mtu(&self, cx: &Curlwp<'_>, mtu: u32) -> Result<(), Errno> {
+        let _ = (cx, mtu);
+        Ok(())
+    }
+
+    /// What kind of interface it is, for those who list them: "veth", "bridge"; empty for an ordinary one.
+    fn kind(&self) -> &'static str {
+        ""
+    }
+
+    /// The interface is being taken away: nothing is sent or received after this.
+    fn detach(&self, cx: &Curlwp<'_>) {
+        let _ = cx;
+    }
+}
+
+/// Which way a packet that a tap sees went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// It came in.
+    In,
+    /// It goes out.
+    Out,
+}
+
+/// Somebody who sees every packet of an interface: a capture, a packet socket.
+pub trait Tap: Send + Sync {
+    /// A frame as it is on the link. May be called from a software interrupt.
+    fn packet(&self, cpu: &Cpu<'_>, interface: &Ifnet, direction: Direction, packet: &Packet);
+}
+
+/// Who takes the frames of an interface before the network layer sees them: the bridge that it is a port of.
+pub trait Master: Send + Sync {
+    /// Takes a frame, with its link-layer header; gives it back when the network layer shall have it.
+    fn frame(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>, packet: Packet) -> Option<Packet>;
+
+    /// The index of the interface that is the master.
+    fn index(&self) -> u32;
+}
+
+/// Counts of an interface since it was made.
+#[derive(Default, Debug)]
+#[allow(missing_docs)]
+pub struct Stats {
+    pub rx_packets: AtomicU64,
+    pub rx_bytes: AtomicU64,
+    pub rx_dropped: AtomicU64,
+    pub rx_errors: AtomicU64,
+    pub tx_packets: AtomicU64,
+    pub tx_bytes: AtomicU64,
+    pub tx_dropped: AtomicU64,
+    pub tx_errors: AtomicU64,
+    pub multicast: AtomicU64,
+}
+
+/// What is asked for when an interface is made.
+pub struct Config {
+    /// Its name, at most 15 bytes; one that ends in `%d` gets the first number that is free.
+    pub name: String,
+    /// What its frames look like.
+    pub link: LinkType,
+    /// The longest packet without the link-layer header, in bytes.
+    pub mtu: u32,
+    /// Its address; zero where there is none.
+    pub address: EtherAddr,
+    /// What the driver can.
+    pub features: Features,
+    /// One peer only, no broadcast.
+    pub point_to_point: bool,
+}
+
+/// An interface.
+///
+/// `address`, `name` are leaf locks; taps and the master are swapped whole; everything else is atomic. No lock is held over a
+/// call of the driver, a tap, a master or the network layer.
+pub struct Ifnet {
+    index: u32,
+    name: Mutex<String>,
+    link: LinkType,
+    features: Features,
+    flags: AtomicU32,
+    mtu: AtomicU32,
+    address: Mutex<EtherAddr>,
+    driver: Arc<dyn Driver>,
+    taps: ArcSwap<Vec<Arc<dyn Tap>>>,
+    master: ArcSwapOption<Box<dyn Master>>,
+    uplink: OnceLock<Weak<Interfaces>>,
+    /// Since it was made.
+    pub stats: Stats,
+}
+
+impl Ifnet {
+    /// One that is down, and that nobody knows yet: see [`Interfaces::attach`].
+    pub(crate) fn new(
+        index: u32,
+        config: Config,
+        driver: Arc<dyn Driver>,
+        uplink: Weak<Interfaces>,
+    ) -> Arc<Ifnet> {
+        let kind = match config.link {
+            LinkType::Loopback => IFF_LOOPBACK,
+            _ if config.point_to_point => IFF_POINTOPOINT | IFF_MULTICAST,
+            LinkType::Ethernet | LinkType::Ip => IFF_BROADCAST | IFF_MULTICAST,
+        };
+        Arc::new(Ifnet {
+            index,
+            name: Mutex::new(config.name),
+            link: config.link,
+            features: config.features,
+            flags: AtomicU32::new(kind),
+            mtu: AtomicU32::new(config.mtu),
+            address: Mutex::new(config.address),
+            driver,
+            taps: ArcSwap::default(),
+            master: ArcSwapOption::empty(),
+            uplink: uplink.into(),
+            stats: Stats::default(),
+        })
+    }
+
+    /// Its number, from 1 on.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Its name.
+    pub fn name(&self, parker: &dyn Parker) -> String {
+        self.name.lock(parker).clone()
+    }
+
+    /// Gives it another name, for [`Interfaces::rename`], which looks whether it is free.
+    pub(crate) fn set_name(&self, parker: &dyn Parker, name: &str) {
+        *self.name.lock(parker) = name.into();
+    }
+
+    /// What its frames look like.
+    pub fn link(&self) -> LinkType {
+        self.link
+    }
+
+    /// What its driver can.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// What is below it.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
+    }
+
+    /// `IFF_*`.
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is up.
+    pub fn is_up(&self) -> bool {
+        self.flags() & IFF_UP != 0
+    }
+
+    /// Sets flags and clears others, but not [`IFF_UP`], for which there is [`set_up`](Self::set_up).
+    pub fn change_flags(&self, cpu: &Cpu<'_>, set: u32, clear: u32) {
+        self.flags.fetch_or(set & !IFF_UP, Ordering::Relaxed);
+        self.flags.fetch_and(!(clear & !IFF_UP), Ordering::Relaxed);
+        self.changed(cpu);
+    }
+
+    /// Brings it up or down, and tells those who listen.
+    pub fn set_up(self: &Arc<Self>, cx: &Curlwp<'_>, up: bool) -> Result<(), Errno> {
+        if up == self.is_up() {
+            return Ok(());
+        }
+        self.driver.set_up(cx, up)?;
+        let bits = IFF_UP | IFF_RUNNING;
+        match up {
+            true => self.flags.fetch_or(bits, Ordering::Relaxed),
+            false => self.flags.fetch_and(!bits, Ordering::Relaxed),
+        };
+        self.changed(cx.cpu());
+        Ok(())
+    }
+
+    /// The longest packet without the link-layer header, in bytes.
+    pub fn mtu(&self) -> u32 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Sets the MTU. `EINVAL` when the driver cannot.
+    pub fn set_mtu(&self, cx: &Curlwp<'_>, mtu: u32) -> Result<(), Errno> {
+        if !(68..=65_536).contains(&mtu) {
+            return Err(Errno::EINVAL);
+        }
+        self.driver.set_mtu(cx, mtu)?;
+        self.mtu.store(mtu, Ordering::Relaxed);
+        self.changed(cx.cpu());
+        Ok(())
+    }
+
+    /// Its link-layer address.
+    pub fn address(&self, parker: &dyn Parker) -> EtherAddr {
+        *self.address.lock(parker)
+    }
+
+    /// Gives it another address.
+    pub fn set_address(&self, cpu: &Cpu<'_>, address: EtherAddr) {
+        *self.address.lock(cpu) = address;
+        self.changed(cpu);
+    }
+
+    /// Has somebody see every packet from now on.
+    pub fn add_tap(&self, tap: Arc<dyn Tap>) {
+        self.taps.rcu(|taps| {
+            let mut taps = Vec::clone(taps);
+            taps.push(tap.clone());
+            taps
+        });
+    }
+
+    /// Ends what [`add_tap`](Self::add_tap) began.
+    pub fn remove_tap(&self, tap: &Arc<dyn Tap>) {
+        self.taps.rcu(|taps| {
+            let mut taps = Vec::clone(taps);
+            taps.retain(|t| !Arc::ptr_eq(t, tap));
+            taps
+        });
+    }
+
+    /// Gives its frames to a master, or to nobody.
+    pub fn set_master(&self, cpu: &Cpu<'_>, master: Option<Box<dyn Master>>) {
+        self.master.store(master.map(Arc::new));
+        self.changed(cpu);
+    }
+
+    /// The index of its master; 0 for none.
+    pub fn master(&self) -> u32 {
+        self.master
+            .load()
+            .as_ref()
+            .map_or(0, |master| master.index())
+    }
+
+    /// Sends a frame with its link-layer header. `ENETDOWN` when the interface is down, `ENOBUFS` when there is no room below.
+    pub fn output(&self, cpu: &Cpu<'_>, packet: Packet) -> Result<(), Errno> {
+        if !self.is_up() {
+            return Err(Errno::ENETDOWN);
+        }
+        self.show(cpu, Direction::Out, &packet);
+        let len = packet.len() as u64;
+        let sent = self.driver.transmit(cpu, packet);
+        match sent {
+            Ok(()) => {
+                self.stats.tx_packets.fetch_add(1, Ordering::Relaxed);
+                self.stats.tx_bytes.fetch_add(len, Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.stats.tx_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        sent
+    }
+
+    /// A frame came in, with its link-layer header: the driver calls this, with no lock held. May be a software interrupt.
+    pub fn input(self: &Arc<Self>, cpu: &Cpu<'_>, mut packet: Packet) {
+        if !self.is_up() {
+            self.stats.rx_dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        packet.received_on = self.index;
+        self.stats.rx_packets.fetch_add(1, Ordering::Relaxed);
+        self.stats
+            .rx_bytes
+            .fetch_add(packet.len() as u64, Ordering::Relaxed);
+        self.show(cpu, Direction::In, &packet);
+        let packet = match &*self.master.load() {
+            Some(master) => master.frame(cpu, self, packet),
+            None => Some(packet),
+        };
+        if let Some(packet) = packet
+            && let Some(interfaces) = self.uplink.get().and_then(Weak::upgrade)
+        {
+            interfaces.network_input(cpu, self, packet);
+        }
+    }
+
+    fn show(&self, cpu: &Cpu<'_>, direction: Direction, packet: &Packet) {
+        for tap in self.taps.load().iter() {
+            tap.packet(cpu, self, direction, packet);
+        }
+    }
+
+    fn changed(&self, cpu: &Cpu<'_>) {
+        if let Some(interfaces) = self.uplink.get().and_then(Weak::upgrade) {
+            interfaces.tell(cpu, &crate::LinkEvent::Changed(self.index));
+        }
+    }
+}
