@@ -1,6 +1,6 @@
 //! `rump run` is to the program what a shell is: its status, its signals, its terminal.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 use support::{finish, rump, run, script, signal};
@@ -131,4 +131,21 @@ fn help_and_wrong_usage_tell_what_to_do() {
 fn a_missing_shim_is_named_with_where_it_was_looked_for() {
     let ended = finish(rump(["run", "--", "true"]).env("RUMP_LIBDIR", "/nowhere"));
     ended.fails(125, &["/nowhere", "librump_hijack.so"]);
+}
+
+#[test]
+fn programs_do_not_outlive_a_rump_that_is_killed() {
+    // One in a session of its own, as an orphan, and asleep on the host: nothing but the pipe says that it is gone.
+    let script = "(setsid sh -c 'echo ready; sleep 60; echo late' &); exec sleep 60";
+    let mut run = rump(["run", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(run.stdout.take().unwrap());
+    let mut text = String::new();
+    out.read_line(&mut text).unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    out.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "ready\n");
 }

@@ -45,6 +45,11 @@ pub(crate) enum Word {
     Mount(Mount),
     Umount(Umount),
     Df(Df),
+    /// Looks after the programs of a run
+    #[command(name = crate::guard::WORD, hide = true)]
+    Guard {
+        url: String,
+    },
 }
 
 /// Boot a kernel and run a program on it

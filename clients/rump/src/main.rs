@@ -8,6 +8,7 @@ mod child;
 mod cli;
 mod drive;
 mod failure;
+mod guard;
 mod kernel;
 mod leftovers;
 mod program;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Word::Mount(options) => remote::mount(&options),
         Word::Umount(options) => remote::umount(&options),
         Word::Df(options) => remote::df(&options),
+        Word::Guard { url } => guard::watch(&url),
     };
     match result {
         Ok(status) => ExitCode::from(status),

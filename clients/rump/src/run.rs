@@ -11,6 +11,7 @@ use rumpkit::Kernel;
 
 use crate::cli::{Exec, Run, Trace};
 use crate::failure::{CANNOT_RUN, Failure, Outcome};
+use crate::guard::Guard;
 use crate::serve::Served;
 use crate::signals::Forwarder;
 use crate::trace::Tracing;
@@ -69,8 +70,10 @@ fn serve_to(
 ) -> Result<ExitStatus, Failure> {
     leftovers::adopt()?;
     let served = Served::privately(kernel)?;
+    let guard = Guard::start(&served.url)?;
     shim::prepare(&mut command, shim, &served.url);
     let status = child::run(command, signals);
+    drop(guard);
     leftovers::end();
     drop(served);
     status

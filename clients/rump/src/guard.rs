@@ -1,0 +1,96 @@
+//! What is left when `rump run` is killed: programs whose kernel is gone, and its socket's directory. A small process of our own looks
+//! after them, for who is killed with SIGKILL cannot, and a signal at the parent's death (`PR_SET_PDEATHSIG`) would reach its children only.
+//!
+//! The guard waits at one end of a pipe. A byte says that all went well; the end of file without one, that we were killed. Then it ends
+//! every process that has our socket's URL in its environment: nobody else knows that URL.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+
+use crate::failure::Outcome;
+
+/// The word by which this command starts itself as a guard.
+pub(crate) const WORD: &str = "guard-of-a-run";
+
+/// Between two looks for processes, as one that forks may have escaped the first.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// The guard of a run, seen from the run.
+pub(crate) struct Guard(Child);
+
+impl Guard {
+    /// Starts the guard of the programs that are clients of the kernel at `url`.
+    pub(crate) fn start(url: &str) -> Result<Guard> {
+        let own = std::env::current_exe().context("where this executable is")?;
+        let guard = Command::new(own)
+            .args([WORD, url])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("the guard of the run cannot be started")?;
+        Ok(Guard(guard))
+    }
+}
+
+impl Drop for Guard {
+    /// All went well: it has nothing to do.
+    fn drop(&mut self) {
+        if let Some(mut pipe) = self.0.stdin.take() {
+            let _ = pipe.write_all(b"\n");
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// The guard itself.
+pub(crate) fn watch(url: &str) -> Outcome {
+    // The terminal's signals are not for it.
+    rustix::process::setsid().context("setsid")?;
+    let mut word = [0];
+    if std::io::stdin().read(&mut word)? != 0 {
+        return Ok(0);
+    }
+    let mark = [b"RUMP_SERVER=", url.as_bytes()].concat();
+    while end_marked(&mark) {
+        thread::sleep(AGAIN);
+    }
+    if let Some(socket) = url.strip_prefix("unix://").map(Path::new) {
+        let _ = fs::remove_file(socket);
+        let _ = socket.parent().map(fs::remove_dir);
+    }
+    Ok(0)
+}
+
+/// Kills every process with `mark` in its environment; whether there was one.
+fn end_marked(mark: &[u8]) -> bool {
+    let mut found = false;
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = number(&entry.file_name()).filter(|&pid| pid != getpid()) else {
+            continue;
+        };
+        // The descriptor first: what is read afterwards is then the environment of the process that it stands for.
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+            continue;
+        };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|&b| b == 0).any(|v| v == mark) {
+            found |= pidfd_send_signal(&process, Signal::KILL).is_ok();
+        }
+    }
+    found
+}
+
+fn number(name: &OsStr) -> Option<Pid> {
+    let name = std::str::from_utf8(name.as_bytes()).ok()?;
+    Pid::from_raw(name.parse().ok()?)
+}
