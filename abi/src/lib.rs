@@ -12,6 +12,7 @@ pub mod consts;
 mod errno;
 mod layout;
 pub mod ring;
+mod signal;
 pub mod stubs;
 pub mod sysproxy;
 pub mod table;
@@ -20,6 +21,7 @@ mod vfsstat;
 
 pub use consts::*;
 pub use errno::Errno;
+pub use signal::sends_sigpipe;
 pub use stubs::{Arg, Invoke, Syscalls};
 pub use table::{ArgKind, Faction, Len, RetKind, Support, SyscallDesc, args, nr};
 pub use types::*;

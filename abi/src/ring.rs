@@ -24,6 +24,9 @@ pub const SIZE: usize = OUT + WINDOW;
 pub const AT_MAGIC: usize = 0;
 /// `u32`: the host's number of the client thread.
 pub const AT_TID: usize = 4;
+/// `u32`: counted up by the server when it has sent the client a signal, which lies in the socket: with the next reply, or when it is
+/// woken without one, the client looks there.
+pub const MAIL: usize = 8;
 // One cache line for each direction, so that a call moves as few as can be from processor to processor.
 
 /// `u32` futex: counted up by the client.

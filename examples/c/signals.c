@@ -30,6 +30,23 @@ write_to_nobody(int model)
 	_exit(0);
 }
 
+/* A call that asks for no signal gets none. */
+static void
+send_to_nobody(void)
+{
+	int fds[2];
+
+	close(2);
+	if (rump_init() != 0 || rump_sys_socketpair(RUMP_PF_LOCAL, RUMP_SOCK_STREAM, 0, fds) == -1)
+		_exit(1);
+	rump_sys_close(fds[0]);
+	if (rump_sys_sendto(fds[1], "x", 1, RUMP_MSG_NOSIGNAL, NULL, 0) == -1)
+		printf("%s\n", rump_strerror(errno));
+	fflush(stdout);
+	rump_sys_sendto(fds[1], "x", 1, 0, NULL, 0);
+	_exit(0);
+}
+
 int
 main(void)
 {
@@ -55,6 +72,16 @@ main(void)
 		if (WIFSIGNALED(status))
 			printf("%s\n", WTERMSIG(status) == SIGPIPE ? "SIGPIPE" :
 			    WTERMSIG(status) == SIGABRT ? "SIGABRT" : "another signal");
+	}
+	printf("send, told not to and not: ");
+	fflush(stdout);
+	if (fork() == 0)
+		send_to_nobody();
+	else {
+		int status;
+
+		wait(&status);
+		printf("%s\n", WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE ? "SIGPIPE" : "no signal");
 	}
 	return 0;
 }

@@ -219,13 +219,13 @@ fn kernel(call: &SyscallDesc, args: &[u64; 6]) -> i64 {
         return fds::open(call.nr, args, opens_cloexec(call, args));
     }
     let answer = kernel_call(call.nr, args);
-    if answer == err(Errno::EPIPE) && matches!(call.nr, nr::write | nr::writev) {
+    if answer == err(Errno::EPIPE) && abi::sends_sigpipe(call.nr, args) {
         broken_pipe();
     }
     answer
 }
 
-/// The signal of a thread that has written to a pipe that nobody reads, pipe(7): the kernel has no way to its threads.
+/// The signal of a thread that has written to a pipe or a socket that nobody reads: the kernel has no way to its threads.
 fn broken_pipe() {
     const SIGPIPE: i32 = 13;
     // SAFETY: a signal to this thread; what handles it runs as at any other moment of the program's.

@@ -50,7 +50,7 @@ pub unsafe extern "C" fn rumpclient_syscall(
     let Ok(nr) = u32::try_from(num) else {
         return Errno::ENOSYS.0;
     };
-    match syscall(nr, &registers) {
+    match crate::sys::syscall(nr, &registers) {
         Ok(value) => {
             // SAFETY: C gives null or the place of a value.
             if let Some(to) = unsafe { retval.as_mut() } {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use kern::boot::Phase;
 use kern::{Errno, Howto, Kernel};
 
-use crate::{boot, etfs, serve};
+use crate::{boot, etfs, serve, signal};
 
 static KERNEL: OnceLock<Arc<Kernel>> = OnceLock::new();
 
@@ -49,6 +49,7 @@ pub extern "C" fn rump_init() -> c_int {
             if kernel.config().verbose {
                 boot::set_verbose();
             }
+            signal::attach(&kernel);
             let _ = KERNEL.set(kernel);
             etfs::register_queued();
             0

@@ -1,8 +1,13 @@
 //! Signals: what becomes of one that the kernel sends to a process of this one.
 
 use std::ffi::c_int;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use kern::signal::SignalSink;
+use kern::{Kernel, Pid};
+
+use crate::context;
 use crate::kernel::complain;
 
 /// `enum rump_sigmodel`: the process aborts.
@@ -22,18 +27,46 @@ pub extern "C" fn rump_boot_setsigmodel(model: c_int) {
     MODEL.store(model, Ordering::Relaxed);
 }
 
-/// The kernel sends SIGPIPE with `EPIPE`. A recorded signal stays pending, which no call of the interface shows.
-#[cold]
-pub(crate) fn sigpipe() {
+/// Delivers the kernel's signals for processes of this one.
+pub(crate) fn attach(kernel: &Kernel) {
+    kernel.set_signal_sink(Arc::new(Model));
+}
+
+struct Model;
+
+impl SignalSink for Model {
+    fn raise(&self, _: Pid, signo: u32) -> bool {
+        deliver(signo as c_int, |signo| {
+            // SAFETY: what the signal does is what the program has arranged for it. Not raise(3): this may be a thread of the
+            // kernel's, which is no thread of the program.
+            unsafe { libc::kill(libc::getpid(), signo) };
+        })
+    }
+}
+
+/// Does with a signal what the model says; false when it is to stay pending.
+fn deliver(signo: c_int, raise: impl FnOnce(c_int)) -> bool {
     match MODEL.load(Ordering::Relaxed) {
         RUMP_SIGMODEL_PANIC => {
-            complain(format_args!("panic: a signal for this process: SIGPIPE"));
+            complain(format_args!("panic: signal {signo} for this process"));
             std::process::abort()
         }
-        RUMP_SIGMODEL_IGNORE | RUMP_SIGMODEL_RECORD => {}
+        RUMP_SIGMODEL_IGNORE => {}
+        RUMP_SIGMODEL_RECORD => return false,
+        _ => raise(signo),
+    }
+    true
+}
+
+/// The signal of the thread whose call has failed with `EPIPE`.
+#[cold]
+pub(crate) fn sigpipe() {
+    let delivered = deliver(libc::SIGPIPE, |signo| {
         // SAFETY: what the signal does is what the program has arranged for it.
-        _ => unsafe {
-            libc::raise(libc::SIGPIPE);
-        },
+        unsafe { libc::raise(signo) };
+    });
+    if !delivered {
+        // The sink has the same model, so it stays pending. Without a kernel nobody has made the call.
+        let _ = context::enter(|cx| cx.kernel().psignal(cx.proc(), libc::SIGPIPE as u32));
     }
 }

@@ -91,14 +91,15 @@ impl Core {
         Ok(client)
     }
 
-    fn new_client(&self, handle: LwpHandle) -> Arc<Client> {
+    fn new_client(self: &Arc<Self>, handle: LwpHandle) -> Arc<Client> {
         let client = Arc::new(Client::new(handle, self.cookie()));
+        self.deliver_signals(&client);
         lock(&self.sessions).insert(client.session, Arc::downgrade(&client));
         client
     }
 
     /// The process that a cookie names; `None` when the client takes the fork back.
-    fn forked(&self, body: &[u8]) -> Result<Option<Arc<Client>>, ErrorWord> {
+    fn forked(self: &Arc<Self>, body: &[u8]) -> Result<Option<Arc<Client>>, ErrorWord> {
         let body = ForkBody::decode(body).map_err(|_| ErrorWord::MalformedRequest)?;
         let prefork = lock(&self.preforks)
             .remove(&body.cookie)

@@ -26,6 +26,7 @@ mod handshake;
 mod listen;
 mod memory;
 mod ring;
+mod signal;
 mod watch;
 mod worker;
 

@@ -18,6 +18,7 @@ use crate::lwproc::ImplicitPool;
 use crate::msgbuf::MsgBuf;
 use crate::proc::Limits;
 use crate::service::Service;
+use crate::signal::SignalSink;
 use crate::softint::Softints;
 use crate::sysctl::Sysctl;
 use crate::sysent::{EXPLORED, Sysent, THREADLESS};
@@ -66,6 +67,7 @@ pub struct Kernel {
     hooks: Mutex<Vec<ProcHooks>>,
     shutdown: Mutex<Vec<(&'static str, ShutdownHook)>>,
     socket_names: OnceLock<&'static dyn SocketNames>,
+    pub(crate) signal_sink: OnceLock<Arc<dyn SignalSink>>,
     components: OnceLock<Vec<&'static Component>>,
     msgbuf: Mutex<MsgBuf>,
     sleepq: SleepQueues,
@@ -113,6 +115,7 @@ impl Kernel {
             hooks: Mutex::default(),
             shutdown: Mutex::default(),
             socket_names: OnceLock::new(),
+            signal_sink: OnceLock::new(),
             components: OnceLock::new(),
             msgbuf: Mutex::default(),
             phase: AtomicU32::new(0),

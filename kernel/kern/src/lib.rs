@@ -34,6 +34,7 @@ pub mod pipe;
 pub mod poll;
 pub mod proc;
 mod service;
+pub mod signal;
 pub mod softint;
 mod syscalls;
 pub mod sysctl;

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use hypercall::Host;
 use sync::{Condvar, Mutex, Sleeper};
 
+use crate::signal::SignalSink;
 use crate::{Cred, Curlwp, FactionId, FdTable};
 
 /// A process number.
@@ -42,6 +43,10 @@ pub struct Proc {
     pub(crate) execing: AtomicBool,
     life: Arc<Life>,
     state: [OnceLock<ProcState>; FactionId::COUNT],
+    /// Delivers its signals; the kernel's where there is none.
+    pub(crate) signal_sink: OnceLock<Arc<dyn SignalSink>>,
+    /// Signals that nobody has delivered, a bit each.
+    pub(crate) pending: AtomicU64,
 }
 
 /// What a process's children know of it, also after its end.
@@ -101,6 +106,8 @@ impl Proc {
                 exiting: AtomicBool::new(false),
             }),
             state: [const { OnceLock::new() }; FactionId::COUNT],
+            signal_sink: OnceLock::new(),
+            pending: AtomicU64::new(0),
         }
     }
 

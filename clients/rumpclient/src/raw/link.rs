@@ -59,6 +59,8 @@ pub(super) struct Link {
     freed: AtomicU32,
     full: AtomicU32,
     next: AtomicU64,
+    /// Signals that the server has sent, a bit each; raised by whoever has received them when the role is laid down.
+    raised: AtomicU64,
     slots: [Slot; SLOTS],
     received: UnsafeCell<Received>,
 }
@@ -107,6 +109,7 @@ impl Link {
             freed: AtomicU32::new(0),
             full: AtomicU32::new(0),
             next: AtomicU64::new(0),
+            raised: AtomicU64::new(0),
             slots: [const {
                 Slot {
                     state: AtomicU32::new(FREE),
@@ -141,6 +144,7 @@ impl Link {
         // SAFETY: nobody has the receiver's role, by the condition above.
         let received = unsafe { &mut *self.received.get() };
         (received.start, received.end) = (0, 0);
+        self.raised.store(0, Ordering::Relaxed);
         self.dead.store(false, Ordering::Relaxed);
         self.socket.store(socket + 1, Ordering::Release);
     }
@@ -399,7 +403,7 @@ impl Link {
                 if self.is_dead() {
                     return;
                 }
-                signal
+                signal | self.raise(never_restarts)
             } else {
                 let _ =
                     slot.state
@@ -440,6 +444,9 @@ impl Link {
             let Some(fd) = self.socket() else {
                 return false;
             };
+            if self.raised.load(Ordering::Relaxed) != 0 {
+                return false;
+            }
             if received.start == received.end {
                 if never_restarts && sys::poll_in(fd) == Err(Errno::EINTR) {
                     return true;
@@ -464,6 +471,59 @@ impl Link {
         false
     }
 
+    /// Receives what lies in the socket, without waiting: for a thread with a ring, which does not look there otherwise.
+    pub(super) fn drain(&self, block: &Block) {
+        if self.receiving.swap(1, Ordering::AcqRel) != 0 {
+            // Whoever receives finds it.
+            return;
+        }
+        block.holds.set(block.holds.get() | HOLDS_ROLE);
+        self.receive_there(block);
+        self.receiving.store(0, Ordering::Release);
+        block.holds.set(block.holds.get() & !HOLDS_ROLE);
+        self.pass_role();
+    }
+
+    fn receive_there(&self, block: &Block) {
+        // SAFETY: the caller has the receiver's role.
+        let received = unsafe { &mut *self.received.get() };
+        while let Some(fd) = self.socket().filter(|_| !self.is_dead()) {
+            if received.start == received.end {
+                (received.start, received.end) = (0, 0);
+                let to = received.bytes.as_mut_ptr();
+                // SAFETY: our own buffer.
+                match unsafe { sys::recv(fd, to, RECEIVE, sys::MSG_DONTWAIT) } {
+                    Ok(n @ 1..) => received.end = n,
+                    Err(Errno::EINTR) => continue,
+                    Err(Errno::EAGAIN) => return,
+                    _ => return self.die(),
+                }
+            }
+            self.mid_receive.store(true, Ordering::Relaxed);
+            if self.receive_frame(block, fd, received).is_err() {
+                self.die();
+            }
+            self.mid_receive.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Raises the signals that the server has sent; nothing is held that a handler could want or leave behind by a jump. True when
+    /// one of them interrupts a call, as the program has arranged it.
+    pub(super) fn raise(&self, never_restarts: bool) -> bool {
+        if self.raised.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mut signals = self.raised.swap(0, Ordering::AcqRel);
+        let mut interrupts = false;
+        while signals != 0 {
+            let signo = signals.trailing_zeros() + 1;
+            signals &= signals - 1;
+            interrupts |= sys::interrupts(signo, never_restarts);
+            sys::kill(sys::getpid(), signo);
+        }
+        interrupts
+    }
+
     fn receive_frame(&self, block: &Block, fd: i32, received: &mut Received) -> Result<(), Dead> {
         let mut raw = [0; HEADER];
         received.take(fd, &mut raw)?;
@@ -474,7 +534,8 @@ impl Link {
             && matches!(state, WAITING | LEAD | LEFT);
         if header.kind == Kind::Raise && header.class == Class::Request {
             if (1..=64).contains(&header.word) {
-                sys::kill(sys::getpid(), header.word);
+                self.raised
+                    .fetch_or(1 << (header.word - 1), Ordering::Release);
             }
             return received.skip(fd, header.body);
         }

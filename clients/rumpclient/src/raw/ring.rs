@@ -6,9 +6,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use abi::Errno;
 use abi::ring::{
-    ANSWER, ASKED, AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, IN, MAGIC, MAY_SPIN, OUT, OWNER_DIED,
-    PART, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SERVER, SERVER_ASLEEP,
-    SIZE, Spin, WANT, WANT_STR, WINDOW, step,
+    ANSWER, ASKED, AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, IN, MAGIC, MAIL, MAY_SPIN, OUT,
+    OWNER_DIED, PART, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SERVER,
+    SERVER_ASLEEP, SIZE, Spin, WANT, WANT_STR, WINDOW, step,
 };
 use abi::sysproxy::{Kind, RingReply, SegmentHead, Use, padded};
 
@@ -24,6 +24,8 @@ pub(super) struct Ring {
     number: Cell<u32>,
     /// The server's word as it was when we last looked.
     seen: Cell<u32>,
+    /// The same of its count of what it has sent to the socket meanwhile.
+    mail: Cell<u32>,
     calls: Cell<u32>,
     spin: Cell<Spin>,
     /// The server did not want one.
@@ -62,6 +64,7 @@ impl Ring {
                 Ok(Ok(RingReply { error: 0, ring })) => {
                     self.number.set(ring);
                     self.seen.set(0);
+                    self.mail.set(0);
                     self.calls.set(0);
                     self.spin.set(Spin::new());
                     self.refused.set(false);
@@ -143,6 +146,7 @@ impl Ring {
             match head.kind {
                 DONE => {
                     faults |= !self.take_written(memory, call, &head);
+                    self.look_for_mail(link, block, true);
                     return Ok(match head.error {
                         _ if faults => -i64::from(Errno::EFAULT.0),
                         0 => head.retval,
@@ -285,12 +289,19 @@ impl Ring {
                 self.unmap();
                 return Err(Closed);
             }
+            if self.look_for_mail(link, block, never_restarts) && !*interrupted {
+                *interrupted = true;
+                let call = u64::from(self.calls.get());
+                link.post(block, Kind::RingInterrupt, self.number.get(), call);
+                continue;
+            }
             let seen = self.seen.get();
             // A wait with a time is what any signal handler ends; it looks at the server now and then.
             let end = if never_restarts {
                 sys::futex_wait(word, seen, true, Some(1))
             } else {
-                match sys::futex_wait_both([(word, seen), (server, owner)]) {
+                let mail = (self.word(MAIL), self.mail.get());
+                match sys::futex_wait_all([(word, seen), (server, owner), mail]) {
                     Err(Errno::ENOSYS) => sys::futex_wait(word, seen, true, None),
                     end => end,
                 }
@@ -303,6 +314,17 @@ impl Ring {
         }
         asleep.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Takes what the server has sent to the socket, which is signals. True when one interrupts the call.
+    #[inline]
+    fn look_for_mail(&self, link: &Link, block: &Block, never_restarts: bool) -> bool {
+        let mail = self.word(MAIL).load(Ordering::Acquire);
+        if self.mail.replace(mail) == mail {
+            return false;
+        }
+        link.drain(block);
+        link.raise(never_restarts)
     }
 
     /// Whether the server has counted up to `value`.

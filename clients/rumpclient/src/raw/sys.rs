@@ -45,6 +45,7 @@ mod nr {
     pub(super) const GETPID: u32 = 39;
     pub(super) const SOCKET: u32 = 41;
     pub(super) const CONNECT: u32 = 42;
+    pub(super) const RT_SIGACTION: u32 = 13;
     pub(super) const RECVFROM: u32 = 45;
     pub(super) const SENDMSG: u32 = 46;
     pub(super) const SHUTDOWN: u32 = 48;
@@ -112,6 +113,18 @@ pub(super) fn gettid() -> u32 {
 pub(super) fn kill(pid: i32, signal: u32) {
     // SAFETY: touches no memory.
     let _ = unsafe { call(nr::KILL, [pid as u64, u64::from(signal), 0, 0, 0, 0]) };
+}
+
+/// Whether a signal ends a call that it arrives in: one with a handler, unless that asks for calls to be restarted and this one can be.
+pub(super) fn interrupts(signal: u32, never_restarts: bool) -> bool {
+    const SA_RESTART: u64 = 0x1000_0000;
+    // The host's own layout: handler, flags, restorer, mask.
+    let mut action = [0u64; 4];
+    let at = action.as_mut_ptr() as u64;
+    // SAFETY: the host writes an action to ours.
+    let known = unsafe { call(nr::RT_SIGACTION, [u64::from(signal), 0, at, 8, 0, 0]) };
+    // 0 and 1 are the default and to ignore.
+    known.is_ok() && action[0] > 1 && (action[1] & SA_RESTART == 0 || never_restarts)
 }
 
 /// A stream socket of an address family, close-on-exec.
@@ -338,9 +351,9 @@ pub(super) fn futex_wake(word: &AtomicU32, count: u32, shared: bool) {
     };
 }
 
-/// Sleeps while both shared words are as expected. Ends with `EINTR` when a signal handler without `SA_RESTART` has run.
+/// Sleeps while all shared words are as expected. Ends with `EINTR` when a signal handler without `SA_RESTART` has run.
 /// `ENOSYS` on a host before 5.16.
-pub(super) fn futex_wait_both(words: [(&AtomicU32, u32); 2]) -> Answer {
+pub(super) fn futex_wait_all<const N: usize>(words: [(&AtomicU32, u32); N]) -> Answer {
     #[repr(C)]
     struct Waiter {
         expected: u64,
@@ -357,5 +370,5 @@ pub(super) fn futex_wait_both(words: [(&AtomicU32, u32); 2]) -> Answer {
     });
     let at = waiters.as_ptr() as u64;
     // SAFETY: the words live for the whole call.
-    unsafe { call(nr::FUTEX_WAITV, [at, 2, 0, 0, 0, 0]) }
+    unsafe { call(nr::FUTEX_WAITV, [at, N as u64, 0, 0, 0, 0]) }
 }

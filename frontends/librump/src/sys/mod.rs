@@ -30,7 +30,15 @@ pub use mount::*;
 pub use sysctl::*;
 pub use wait::*;
 
-pub(crate) use crate::context::syscall;
+/// Makes a call, and raises the signal that comes with its error.
+#[inline]
+pub(crate) fn syscall(nr: u32, args: &[u64; 6]) -> SysResult {
+    let result = crate::context::syscall(nr, args);
+    if result == Err(Errno::EPIPE) && abi::sends_sigpipe(nr, args) {
+        signal::sigpipe();
+    }
+    result
+}
 
 /// An argument as a register.
 trait Register {
@@ -69,9 +77,6 @@ fn answer(result: SysResult) -> i64 {
 /// Sets errno. Answers -1.
 #[cold]
 pub(crate) fn fail(errno: Errno) -> i64 {
-    if errno == Errno::EPIPE {
-        signal::sigpipe();
-    }
     // SAFETY: the thread's own errno.
     unsafe { *libc::__errno_location() = errno.0 };
     -1

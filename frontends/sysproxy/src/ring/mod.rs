@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use abi::ring::{
-    AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, MAY_SPIN, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD,
-    ReplyHead, RequestHead, SERVER_ASLEEP, Spin,
+    AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, MAIL, MAY_SPIN, REPLY, REPLY_HEAD, REQUEST,
+    REQUEST_HEAD, ReplyHead, RequestHead, SERVER_ASLEEP, Spin,
 };
 use abi::sysproxy::{ErrorWord, Header, RingReply};
 use abi::{Errno, SysResult};
@@ -67,6 +67,13 @@ impl RingControl {
             let _ = futex::wake(word, futex::Flags::empty(), u32::MAX >> 1);
         }
         self.slot.interrupt();
+    }
+
+    /// Tells the client's thread that there is something for it in the socket.
+    pub(crate) fn tell_of_mail(&self) {
+        let word = self.map.word(MAIL);
+        word.fetch_add(1, Ordering::SeqCst);
+        let _ = futex::wake(word, futex::Flags::empty(), 1);
     }
 
     fn begin(&self, call: u32) {
