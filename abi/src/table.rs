@@ -61,8 +61,8 @@ pub const fn ioctl_size(op: u32) -> usize {
         // BLKROGET, BLKSSZGET; BLKGETSIZE.
         0x125e | 0x1268 => 4,
         0x1260 => 8,
-        // SIOC*: struct ifreq; SIOCGIFCONF: struct ifconf.
-        0x8912 => 16,
+        // SIOC*: struct ifreq; SIOCGIFCONF: struct ifconf; SIOCGSTAMP, SIOCGSTAMPNS: a time.
+        0x8906 | 0x8907 | 0x8912 => 16,
         0x8900..=0x89ff => 40,
         _ if op >> 30 == 0 => 0,
         _ => (op >> 16 & 0x3fff) as usize,

@@ -1,12 +1,16 @@
 //! What every socket has, whatever its protocol: the options of socket(7), the pending error, readiness.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use abi::Errno;
+use arc_swap::ArcSwapOption;
 use hypercall::{Clock, Nanos};
 use kern::Curlwp;
 use kern::poll::{Events, PollHead};
 use sync::{Condvar, Mutex, MutexGuard, Parker, Wake};
+
+use crate::filter::{Filter, View};
 
 /// What SO_SNDBUF and SO_RCVBUF start with, in bytes; Linux's default.
 pub const DEFAULT_BUF: usize = 212_992;
@@ -16,7 +20,7 @@ const MIN_BUF: usize = 4608;
 
 /// The options and the state that every socket has. Shared between the socket and its protocol.
 ///
-/// Everything is atomic but the interface's name; there is no order among options.
+/// Everything is atomic but the interface's name, a leaf lock; there is no order among options.
 pub struct Common {
     /// `SO_SNDBUF`, in bytes.
     pub sndbuf: AtomicUsize,
@@ -56,6 +60,8 @@ pub struct Common {
     pub mark: AtomicU32,
     /// `SO_BINDTODEVICE`: the interface's name, empty for any.
     pub device: Mutex<String>,
+    /// `SO_ATTACH_FILTER`.
+    filter: ArcSwapOption<Filter>,
     /// `SO_ERROR`: an error that nobody has been told of yet; 0 for none.
     error: AtomicI32,
     /// Who waits for readiness.
@@ -84,6 +90,7 @@ impl Default for Common {
             priority: AtomicI32::new(0),
             mark: AtomicU32::new(0),
             device: Mutex::default(),
+            filter: ArcSwapOption::empty(),
             error: AtomicI32::new(0),
             poll: PollHead::new(),
         }
@@ -99,8 +106,27 @@ impl Common {
         }
         copy!(sndbuf rcvbuf rcvbuf_fixed sndbuf_fixed rcvtimeo sndtimeo rcvlowat linger reuseaddr reuseport);
         copy!(keepalive broadcast dontroute oobinline passcred timestamp priority mark);
+        new.filter.store(self.filter.load_full());
         *new.device.lock(parker) = self.device.lock(parker).clone();
         new
+    }
+
+    /// How many bytes of a packet the socket's filter lets through; all of it where there is none.
+    pub fn filter(&self, view: &View<'_>) -> usize {
+        match &*self.filter.load() {
+            Some(filter) => filter.run(view) as usize,
+            None => usize::MAX,
+        }
+    }
+
+    /// Sets the filter or takes it away.
+    pub(crate) fn set_filter(&self, filter: Option<Filter>) {
+        self.filter.store(filter.map(Arc::new));
+    }
+
+    /// Whether there is a filter.
+    pub(crate) fn has_filter(&self) -> bool {
+        self.filter.load().is_some()
     }
 
     /// Sets a buffer's size as setsockopt(2) does: Linux doubles it, for its own overhead.

@@ -51,6 +51,8 @@ pub const SO_SNDLOWAT: i32 = 19;
 pub const SO_RCVTIMEO: i32 = 20;
 pub const SO_SNDTIMEO: i32 = 21;
 pub const SO_BINDTODEVICE: i32 = 25;
+pub const SO_ATTACH_FILTER: i32 = 26;
+pub const SO_DETACH_FILTER: i32 = 27;
 pub const SO_TIMESTAMP: i32 = 29;
 pub const SO_ACCEPTCONN: i32 = 30;
 pub const SO_SNDBUFFORCE: i32 = 32;
@@ -59,13 +61,34 @@ pub const SO_MARK: i32 = 36;
 pub const SO_PROTOCOL: i32 = 38;
 pub const SO_DOMAIN: i32 = 39;
 pub const SO_INCOMING_CPU: i32 = 49;
+pub const SO_LOCK_FILTER: i32 = 44;
 pub const SO_ZEROCOPY: i32 = 60;
+
+pub const SOL_PACKET: i32 = 263;
 
 pub const SCM_RIGHTS: i32 = 1;
 pub const SCM_CREDENTIALS: i32 = 2;
 
 pub const SIOCOUTQ: u32 = 0x5411;
 pub const SIOCINQ: u32 = 0x541b;
+pub const SIOCGSTAMP: u32 = 0x8906;
+pub const SIOCGIFNAME: u32 = 0x8910;
+pub const SIOCGIFFLAGS: u32 = 0x8913;
+pub const SIOCSIFFLAGS: u32 = 0x8914;
+pub const SIOCGIFMETRIC: u32 = 0x891d;
+pub const SIOCGIFMTU: u32 = 0x8921;
+pub const SIOCSIFMTU: u32 = 0x8922;
+pub const SIOCSIFNAME: u32 = 0x8923;
+pub const SIOCSIFHWADDR: u32 = 0x8924;
+pub const SIOCGIFHWADDR: u32 = 0x8927;
+pub const SIOCGIFINDEX: u32 = 0x8933;
+pub const SIOCGIFTXQLEN: u32 = 0x8942;
+pub const SIOCETHTOOL: u32 = 0x8946;
+pub const SIOCGIFMAP: u32 = 0x8970;
+
+pub const ARPHRD_ETHER: u16 = 1;
+pub const ARPHRD_LOOPBACK: u16 = 772;
+pub const ARPHRD_NONE: u16 = 0xfffe;
 
 pub const IFF_UP: u32 = 1;
 pub const IFF_BROADCAST: u32 = 2;

@@ -9,7 +9,8 @@ use kern::Curlwp;
 use sync::{Cpu, Mutex, Parker};
 
 use crate::consts::{
-    IFF_BROADCAST, IFF_LOOPBACK, IFF_MULTICAST, IFF_POINTOPOINT, IFF_RUNNING, IFF_UP,
+    ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, IFF_BROADCAST, IFF_LOOPBACK, IFF_MULTICAST,
+    IFF_POINTOPOINT, IFF_PROMISC, IFF_RUNNING, IFF_UP,
 };
 use crate::{Interfaces, Packet};
 
@@ -25,6 +26,17 @@ pub enum LinkType {
     Loopback,
     /// Nothing, packets of IPv4 and IPv6 as they are.
     Ip,
+}
+
+impl LinkType {
+    /// `ARPHRD_*`, what Linux calls it.
+    pub fn hardware(self) -> u16 {
+        match self {
+            LinkType::Ethernet => ARPHRD_ETHER,
+            LinkType::Loopback => ARPHRD_LOOPBACK,
+            LinkType::Ip => ARPHRD_NONE,
+        }
+    }
 }
 
 /// What a driver takes off the stack's hands.
@@ -124,7 +136,7 @@ pub struct Config {
 
 /// An interface.
 ///
-/// `address`, `name` are leaf locks; taps and the master are swapped whole; everything else is atomic. No lock is held over a
+/// `address`, `name`, `requests` are leaf locks; taps and the master are swapped whole; everything else is atomic. No lock is held over a
 /// call of the driver, a tap, a master or the network layer.
 pub struct Ifnet {
     index: u32,
@@ -134,6 +146,8 @@ pub struct Ifnet {
     flags: AtomicU32,
     mtu: AtomicU32,
     address: Mutex<EtherAddr>,
+    /// How many ask for `IFF_PROMISC` and for `IFF_ALLMULTI`.
+    requests: Mutex<[u32; 2]>,
     driver: Arc<dyn Driver>,
     taps: ArcSwap<Vec<Arc<dyn Tap>>>,
     master: ArcSwapOption<Box<dyn Master>>,
@@ -163,6 +177,7 @@ impl Ifnet {
             flags: AtomicU32::new(kind),
             mtu: AtomicU32::new(config.mtu),
             address: Mutex::new(config.address),
+            requests: Mutex::default(),
             driver,
             taps: ArcSwap::default(),
             master: ArcSwapOption::empty(),
@@ -216,6 +231,22 @@ impl Ifnet {
         self.flags.fetch_or(set & !IFF_UP, Ordering::Relaxed);
         self.flags.fetch_and(!(clear & !IFF_UP), Ordering::Relaxed);
         self.changed(cpu);
+    }
+
+    /// Asks for `IFF_PROMISC` or `IFF_ALLMULTI`, or takes that back: the flag is set as long as anybody asks for it.
+    pub fn request(&self, cpu: &Cpu<'_>, flag: u32, on: bool) {
+        let mut requests = self.requests.lock(cpu);
+        let count = &mut requests[usize::from(flag != IFF_PROMISC)];
+        *count = match on {
+            true => count.saturating_add(1),
+            false => count.saturating_sub(1),
+        };
+        let wanted = *count > 0;
+        drop(requests);
+        match wanted {
+            true => self.change_flags(cpu, flag, 0),
+            false => self.change_flags(cpu, 0, flag),
+        }
     }
 
     /// Brings it up or down, and tells those who listen.

@@ -16,6 +16,8 @@ mod common;
 pub mod consts;
 mod control;
 mod domain;
+pub mod filter;
+mod ifioctl;
 mod ifnet;
 mod interfaces;
 mod message;
@@ -29,6 +31,7 @@ pub use addr::{ADDR_MAX, Addr};
 pub use common::{Common, DEFAULT_BUF, MAX_BUF, Wait};
 pub use control::{Control, Credentials};
 pub use domain::{Domain, Net};
+pub use ifioctl::named as interface_of_request;
 pub use ifnet::{
     Config, Direction, Driver, EtherAddr, Features, Ifnet, LinkType, Master, Stats, Tap,
 };

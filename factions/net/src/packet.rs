@@ -213,6 +213,20 @@ impl Packet {
         &self.payload
     }
 
+    /// Copies bytes from an offset on. `None` when the packet ends before.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> Option<()> {
+        let mut skip = offset;
+        let mut done = 0;
+        for piece in self.pieces() {
+            let here = skip.min(piece.len());
+            skip -= here;
+            let n = (piece.len() - here).min(to.len() - done);
+            to[done..done + n].copy_from_slice(&piece[here..here + n]);
+            done += n;
+        }
+        (done == to.len()).then_some(())
+    }
+
     /// All bytes, piece by piece.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(self.head())
@@ -302,6 +316,9 @@ mod tests {
                 }
                 prop_assert_eq!(packet.len(), model.len());
                 prop_assert_eq!(packet.to_vec(), model.clone());
+                let mut part = [0; 5];
+                let there = packet.read(17, &mut part).is_some();
+                prop_assert_eq!(there.then_some(&part[..]), model.get(17..22));
             }
         }
     }

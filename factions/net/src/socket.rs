@@ -8,7 +8,7 @@ use kern::poll::{Events, Watcher};
 use kern::{Curlwp, File, OpenFile, Uio, anon};
 
 use crate::consts::SOL_SOCKET;
-use crate::{Common, Incoming, Kind, OptValue, Outgoing, Protocol, sockopt};
+use crate::{Common, Incoming, Kind, OptValue, Outgoing, Protocol, ifioctl, sockopt};
 
 const S_IFSOCK: u32 = 0o140000;
 
@@ -134,7 +134,10 @@ impl File for Socket {
     }
 
     fn ioctl(&self, cx: &Curlwp<'_>, _: &OpenFile, cmd: u32, arg: UserAddr) -> SysResult {
-        self.protocol.ioctl(cx, cmd, arg)
+        match ifioctl::ioctl(cx, cmd, arg) {
+            Some(result) => result,
+            None => self.protocol.ioctl(cx, cmd, arg),
+        }
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use abi::Errno;
+use abi::{Errno, UserAddr};
 use kern::Curlwp;
 use smallvec::SmallVec;
 
 use crate::common::MAX_BUF;
 use crate::consts::*;
+use crate::filter::{self, Filter, Insn};
 use crate::{Common, Socket};
 
 /// The value of an option, as bytes.
@@ -55,6 +56,22 @@ fn timeout(value: &[u8]) -> Result<u64, Errno> {
     Ok(sec
         .saturating_mul(1_000_000_000)
         .saturating_add(tv.tv_usec as u64 * 1000))
+}
+
+/// The program that a `struct sock_fprog` points to.
+fn copyin_filter(cx: &Curlwp<'_>, value: &[u8]) -> Result<Filter, Errno> {
+    let prog: &[u8; 16] = value.first_chunk().ok_or(Errno::EINVAL)?;
+    let len = usize::from(u16::from_le_bytes([prog[0], prog[1]]));
+    if len == 0 || len > filter::MAX_INSNS {
+        return Err(Errno::EINVAL);
+    }
+    let [.., a, b, c, d, e, f, g, h] = *prog;
+    let at = UserAddr(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    let mut bytes = vec![0; len * Insn::SIZE];
+    cx.copyin(at, &mut bytes)?;
+    let (insns, _) = bytes.as_chunks();
+    let insns: Vec<Insn> = insns.iter().map(|b| Insn::from_bytes(*b)).collect();
+    Filter::new(&insns)
 }
 
 fn timeval(nanos: u64) -> OptValue {
@@ -144,6 +161,9 @@ pub(crate) fn set(
                 name.clone_into(&mut common.device.lock(cx.cpu()));
                 return Ok(false);
             }
+            SO_ATTACH_FILTER => common.set_filter(Some(copyin_filter(cx, value)?)),
+            SO_DETACH_FILTER if common.has_filter() => common.set_filter(None),
+            SO_DETACH_FILTER => return Err(Errno::ENOENT),
             SO_TYPE | SO_DOMAIN | SO_PROTOCOL | SO_ERROR | SO_ACCEPTCONN | SO_PEERCRED
             | SO_SNDLOWAT => {
                 return Err(Errno::ENOPROTOOPT);

@@ -33,6 +33,7 @@ use hypercall::Host;
 pub use abi;
 pub use hypercall;
 pub use kern;
+pub use net;
 pub use vfs;
 
 pub use abi::{Errno, Invoke, Stat, Syscalls};
@@ -49,6 +50,7 @@ pub static COMPONENTS: &[&Component] = &[
     &ext2fs::EXT2FS,
     &net::NET,
     &local::LOCAL,
+    &packet::PACKET,
 ];
 
 /// Describes a kernel on this Linux process, with every component and the settings that the environment gives (`RUMP_NCPU` and so on,

@@ -1,12 +1,14 @@
 //! Local sockets (AF_UNIX) on a kernel in this process.
 
+mod flat;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use abi::{Errno, Syscalls, UserAddr, nr};
+use abi::{Errno, Syscalls, nr};
+use flat::{BASE, Flat};
 use rumpkit::hypercall::Host;
 use rumpkit::hypercall::sim::{SimConfig, SimHost};
-use rumpkit::kern::{PathBytes, UserMemory};
 use rumpkit::{Kernel, LwpHandle, RforkFds};
 
 const UNIX: i32 = 1;
@@ -191,45 +193,6 @@ fn a_full_peer_makes_senders_wait_or_say_so() {
     assert_eq!(write(&p, a, &[8; 300_000]), Ok(300_000));
     reader.join().expect("all came");
     drop(kernel);
-}
-
-/// Memory with addresses of its own, so that structures with pointers can be passed.
-struct Flat(RefCell<Vec<u8>>);
-
-const BASE: u64 = 0x1000;
-
-impl UserMemory for Flat {
-    fn copyin(&self, _: &sync::Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
-        let at = from.0.checked_sub(BASE).ok_or(Errno::EFAULT)? as usize;
-        to.copy_from_slice(
-            self.0
-                .borrow()
-                .get(at..at + to.len())
-                .ok_or(Errno::EFAULT)?,
-        );
-        Ok(())
-    }
-    fn copyout(&self, _: &sync::Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
-        if from.is_empty() {
-            return Ok(());
-        }
-        let at = to.0.checked_sub(BASE).ok_or(Errno::EFAULT)? as usize;
-        let mut memory = self.0.borrow_mut();
-        memory
-            .get_mut(at..at + from.len())
-            .ok_or(Errno::EFAULT)?
-            .copy_from_slice(from);
-        Ok(())
-    }
-    fn copyinstr(
-        &self,
-        _: &sync::Cpu<'_>,
-        _: UserAddr,
-        _: usize,
-        _: &mut PathBytes,
-    ) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
-    }
 }
 
 #[test]

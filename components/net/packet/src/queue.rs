@@ -1,0 +1,67 @@
+//! Frames that wait to be received.
+
+use std::collections::VecDeque;
+
+use net::Packet;
+
+use crate::addr::LinkAddr;
+
+/// What a frame takes besides its bytes, so that there cannot be endlessly many short ones.
+const OVERHEAD: usize = 512;
+
+/// A frame that a socket wants.
+#[derive(Clone)]
+pub(crate) struct Captured {
+    pub(crate) packet: Packet,
+    /// How much of it the filter lets through.
+    pub(crate) snap: usize,
+    /// How long it was on the link.
+    pub(crate) len: usize,
+    /// Bytes of link-layer header, which a datagram socket does not show.
+    pub(crate) link_header: usize,
+    pub(crate) from: LinkAddr,
+    /// When, nanoseconds since the epoch.
+    pub(crate) time: u64,
+}
+
+/// The queue, bounded by bytes, with the counts of `PACKET_STATISTICS`.
+#[derive(Default)]
+pub(crate) struct Queue {
+    frames: VecDeque<Captured>,
+    bytes: usize,
+    pub(crate) seen: u32,
+    pub(crate) dropped: u32,
+}
+
+impl Queue {
+    /// Takes a frame unless there is no room; answers whether it did.
+    pub(crate) fn push(&mut self, captured: Captured, limit: usize) -> bool {
+        self.seen = self.seen.wrapping_add(1);
+        let weight = captured.len + OVERHEAD;
+        if self.bytes + weight > limit {
+            self.dropped = self.dropped.wrapping_add(1);
+            return false;
+        }
+        self.bytes += weight;
+        self.frames.push_back(captured);
+        true
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Captured> {
+        let captured = self.frames.pop_front()?;
+        self.bytes -= captured.len + OVERHEAD;
+        Some(captured)
+    }
+
+    pub(crate) fn first(&self) -> Option<&Captured> {
+        self.frames.front()
+    }
+
+    /// Takes the counts, which begin anew.
+    pub(crate) fn take_counts(&mut self) -> (u32, u32) {
+        (
+            std::mem::take(&mut self.seen),
+            std::mem::take(&mut self.dropped),
+        )
+    }
+}
