@@ -71,6 +71,10 @@ impl Net {
     pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
         cx.kernel()
             .set_faction(FactionId::Net, Arc::new(Net::default()));
+        cx.kernel().at_shutdown(cx, "interfaces", |cx| {
+            Net::of(cx)?.interfaces().shut_down(cx);
+            Ok(())
+        });
         crate::syscalls::establish(cx)
     }
 }

@@ -8,11 +8,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use kern::Curlwp;
 use sync::{Cpu, Mutex, Parker};
 
+use crate::consts::ETHERTYPE_VLAN;
 use crate::consts::{
     ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, IFF_BROADCAST, IFF_LOOPBACK, IFF_MULTICAST,
     IFF_POINTOPOINT, IFF_PROMISC, IFF_RUNNING, IFF_UP,
 };
-use crate::{Interfaces, Packet};
+use crate::frame::ETHER_HEADER;
+use crate::{Checksum, Interfaces, Packet, complete_checksum, segment};
 
 /// An Ethernet address.
 pub type EtherAddr = [u8; 6];
@@ -37,6 +39,20 @@ impl LinkType {
             LinkType::Ip => ARPHRD_NONE,
         }
     }
+
+    /// Bytes of the link-layer header, without tags.
+    pub fn header_len(self) -> usize {
+        match self {
+            LinkType::Ethernet | LinkType::Loopback => ETHER_HEADER,
+            LinkType::Ip => 0,
+        }
+    }
+}
+
+fn is_tagged(packet: &mut Packet) -> bool {
+    packet
+        .front(ETHER_HEADER)
+        .is_some_and(|header| header[12..] == ETHERTYPE_VLAN.to_be_bytes())
 }
 
 /// What a driver takes off the stack's hands.
@@ -57,8 +73,8 @@ pub trait Driver: Send + Sync {
     fn transmit(&self, cpu: &Cpu<'_>, packet: Packet) -> Result<(), Errno>;
 
     /// The interface goes up or down.
-    fn set_up(&self, cx: &Curlwp<'_>, up: bool) -> Result<(), Errno> {
-        let _ = (cx, up);
+    fn set_up(&self, cx: &Curlwp<'_>, interface: &Arc<Ifnet>, up: bool) -> Result<(), Errno> {
+        let _ = (cx, interface, up);
         Ok(())
     }
 
@@ -103,6 +119,12 @@ pub trait Master: Send + Sync {
     fn index(&self) -> u32;
 }
 
+/// Who takes the tagged frames (802.1Q) of an interface: the VLANs on it.
+pub trait Trunk: Send + Sync {
+    /// Takes a frame whose Ethernet header has a tag; gives it back when it is for none of them.
+    fn tagged(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>, packet: Packet) -> Option<Packet>;
+}
+
 /// Counts of an interface since it was made.
 #[derive(Default, Debug)]
 #[allow(missing_docs)]
@@ -136,8 +158,8 @@ pub struct Config {
 
 /// An interface.
 ///
-/// `address`, `name`, `requests` are leaf locks; taps and the master are swapped whole; everything else is atomic. No lock is held over a
-/// call of the driver, a tap, a master or the network layer.
+/// `address`, `name`, `requests` are leaf locks; taps, the master and the trunk are swapped whole; everything else is atomic. No lock
+/// is held over a call of the driver, a tap, a master or the network layer.
 pub struct Ifnet {
     index: u32,
     name: Mutex<String>,
@@ -151,6 +173,7 @@ pub struct Ifnet {
     driver: Arc<dyn Driver>,
     taps: ArcSwap<Vec<Arc<dyn Tap>>>,
     master: ArcSwapOption<Box<dyn Master>>,
+    trunk: ArcSwapOption<Box<dyn Trunk>>,
     uplink: OnceLock<Weak<Interfaces>>,
     /// Since it was made.
     pub stats: Stats,
@@ -181,6 +204,7 @@ impl Ifnet {
             driver,
             taps: ArcSwap::default(),
             master: ArcSwapOption::empty(),
+            trunk: ArcSwapOption::empty(),
             uplink: uplink.into(),
             stats: Stats::default(),
         })
@@ -254,7 +278,7 @@ impl Ifnet {
         if up == self.is_up() {
             return Ok(());
         }
-        self.driver.set_up(cx, up)?;
+        self.driver.set_up(cx, self, up)?;
         let bits = IFF_UP | IFF_RUNNING;
         match up {
             true => self.flags.fetch_or(bits, Ordering::Relaxed),
@@ -323,12 +347,48 @@ impl Ifnet {
             .map_or(0, |master| master.index())
     }
 
-    /// Sends a frame with its link-layer header. `ENETDOWN` when the interface is down, `ENOBUFS` when there is no room below.
+    /// Gives its tagged frames to VLANs, or to nobody.
+    pub fn set_trunk(&self, trunk: Option<Box<dyn Trunk>>) {
+        self.trunk.store(trunk.map(Arc::new));
+    }
+
+    /// Sends a frame with its link-layer header. What the driver cannot do (cut it, complete its checksum) is done before. `ENETDOWN` when the interface is down, `ENOBUFS` when there is no room below.
     pub fn output(&self, cpu: &Cpu<'_>, packet: Packet) -> Result<(), Errno> {
         if !self.is_up() {
             return Err(Errno::ENETDOWN);
         }
         self.show(cpu, Direction::Out, &packet);
+        if self.takes(&packet) {
+            return self.transmit(cpu, packet);
+        }
+        self.transmit_prepared(cpu, packet)
+    }
+
+    /// Whether the driver takes a packet as it is.
+    fn takes(&self, packet: &Packet) -> bool {
+        let cut = packet.gso.is_none()
+            || packet.len() <= self.features.gso_max as usize + self.link.header_len();
+        cut && (self.features.checksum || !matches!(packet.checksum, Checksum::Partial { .. }))
+    }
+
+    /// Does what the driver does not, and sends the packets that come of it. One that is lost does not keep back the others.
+    #[cold]
+    fn transmit_prepared(&self, cpu: &Cpu<'_>, mut packet: Packet) -> Result<(), Errno> {
+        if packet.gso.is_none() {
+            complete_checksum(&mut packet)?;
+            return self.transmit(cpu, packet);
+        }
+        let mut sent = Ok(());
+        for mut segment in segment(self.link, packet)? {
+            if !self.features.checksum {
+                complete_checksum(&mut segment)?;
+            }
+            sent = self.transmit(cpu, segment).and(sent);
+        }
+        sent
+    }
+
+    fn transmit(&self, cpu: &Cpu<'_>, packet: Packet) -> Result<(), Errno> {
         let len = packet.len() as u64;
         let sent = self.driver.transmit(cpu, packet);
         match sent {
@@ -355,9 +415,13 @@ impl Ifnet {
             .rx_bytes
             .fetch_add(packet.len() as u64, Ordering::Relaxed);
         self.show(cpu, Direction::In, &packet);
-        let packet = match &*self.master.load() {
-            Some(master) => master.frame(cpu, self, packet),
-            None => Some(packet),
+        let packet = match &*self.trunk.load() {
+            Some(trunk) if is_tagged(&mut packet) => trunk.tagged(cpu, self, packet),
+            _ => Some(packet),
+        };
+        let packet = match (&*self.master.load(), packet) {
+            (Some(master), Some(packet)) => master.frame(cpu, self, packet),
+            (_, packet) => packet,
         };
         if let Some(packet) = packet
             && let Some(interfaces) = self.uplink.get().and_then(Weak::upgrade)

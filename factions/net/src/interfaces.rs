@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use kern::Curlwp;
 use sync::{Cpu, Mutex};
 
+use crate::Cloner;
 use crate::Packet;
 use crate::ifnet::{Config, Driver, Ifnet};
 
@@ -36,7 +37,7 @@ pub type LinkListener = Box<dyn Fn(&Cpu<'_>, &LinkEvent) + Send + Sync>;
 
 /// The interfaces of a kernel.
 ///
-/// `changing` is held while one is attached, renamed or detached, and is a leaf; the lists are swapped whole, so that a
+/// `changing` is held while one is attached, renamed or detached; it and `cloners` are leaves; the lists are swapped whole, so that a
 /// packet on its way takes no lock.
 #[derive(Default)]
 pub struct Interfaces {
@@ -45,6 +46,7 @@ pub struct Interfaces {
     listeners: ArcSwap<Vec<Arc<LinkListener>>>,
     last_index: AtomicU32,
     changing: Mutex<()>,
+    pub(crate) cloners: Mutex<Vec<(&'static str, Arc<dyn Cloner>)>>,
 }
 
 impl Interfaces {
@@ -109,6 +111,14 @@ impl Interfaces {
         interface.driver().detach(cx);
         self.tell(cx.cpu(), &LinkEvent::Detached(interface.index()));
         Ok(())
+    }
+
+    /// Brings every interface down, for the kernel's end: threads that serve them leave.
+    pub fn shut_down(&self, cx: &Curlwp<'_>) {
+        for interface in self.list().iter().rev() {
+            // One that cannot be brought down stays as it is: there is nobody left to be told.
+            let _ = interface.set_up(cx, false);
+        }
     }
 
     /// Gives an interface another name. `EEXIST`, `EINVAL`.

@@ -12,15 +12,20 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+mod checksum;
+mod cloner;
+mod coalesce;
 mod common;
 pub mod consts;
 mod control;
 mod domain;
 pub mod filter;
+mod frame;
 mod ifioctl;
 mod ifnet;
 mod interfaces;
 mod message;
+mod offload;
 mod packet;
 mod protocol;
 mod socket;
@@ -28,14 +33,19 @@ mod sockopt;
 mod syscalls;
 
 pub use addr::{ADDR_MAX, Addr};
+pub use checksum::InternetSum;
+pub use cloner::{Cloner, IfError, Params, parse_address, random_address};
+pub use coalesce::coalesce;
 pub use common::{Common, DEFAULT_BUF, MAX_BUF, Wait};
 pub use control::{Control, Credentials};
 pub use domain::{Domain, Net};
+pub use frame::ETHER_HEADER;
 pub use ifioctl::named as interface_of_request;
 pub use ifnet::{
-    Config, Direction, Driver, EtherAddr, Features, Ifnet, LinkType, Master, Stats, Tap,
+    Config, Direction, Driver, EtherAddr, Features, Ifnet, LinkType, Master, Stats, Tap, Trunk,
 };
 pub use interfaces::{Interfaces, LinkEvent, LinkListener, NAME_MAX, NetworkLayer};
+pub use offload::{Segments, checksum_holds, complete_checksum, segment};
 pub use packet::{Checksum, Cut, Gso, Packet};
 pub use protocol::{Accepted, Incoming, Kind, Outgoing, Protocol, Received, Shutdown};
 pub use socket::Socket;
