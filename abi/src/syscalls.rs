@@ -36,9 +36,9 @@ syscalls! {
     33 dup2 (oldfd: Fd, newfd: Fd) -> Fd, Kern, Full;
     34 pause () -> Int, Host, Absent;
     35 nanosleep (duration: In(Fixed(16)), rem: Out(Fixed(16))) -> Zero, Kern, Full;
-    36 getitimer (which: Int, curr_value: Out(Fixed(32))) -> Zero, Host, Absent;
+    36 getitimer (which: Int, curr_value: Out(Fixed(32))) -> Zero, Kern, Partial("ITIMER_REAL");
     37 alarm (seconds: Uint) -> Int, Host, Absent;
-    38 setitimer (which: Int, new_value: In(Fixed(32)), old_value: Out(Fixed(32))) -> Zero, Host, Absent;
+    38 setitimer (which: Int, new_value: In(Fixed(32)), old_value: Out(Fixed(32))) -> Zero, Kern, Partial("ITIMER_REAL");
     39 getpid () -> Int, Kern, Full;
     40 sendfile (out_fd: Fd, in_fd: Fd, offset: InOut(Fixed(8)), count: Size) -> Size, Kern, Partial("from files with offsets");
     41 socket (domain: Int, type_: Flags, protocol: Int) -> Fd, Net, Full;
@@ -101,10 +101,10 @@ syscalls! {
     106 setgid (gid: Uint) -> Zero, Kern, Full;
     107 geteuid () -> Int, Kern, Full;
     108 getegid () -> Int, Kern, Full;
-    109 setpgid (pid: Int, pgid: Int) -> Zero, Host, Absent;
+    109 setpgid (pid: Int, pgid: Int) -> Zero, Kern, Full;
     110 getppid () -> Int, Kern, Full;
-    111 getpgrp () -> Int, Host, Absent;
-    112 setsid () -> Int, Host, Absent;
+    111 getpgrp () -> Int, Kern, Full;
+    112 setsid () -> Int, Kern, Full;
     113 setreuid (ruid: Uint, euid: Uint) -> Zero, Kern, Full;
     114 setregid (rgid: Uint, egid: Uint) -> Zero, Kern, Full;
     115 getgroups (size: Int, list: Out(Times(0, 4))) -> Int, Kern, Full;
@@ -113,8 +113,8 @@ syscalls! {
     118 getresuid (ruid: Out(Fixed(4)), euid: Out(Fixed(4)), suid: Out(Fixed(4))) -> Zero, Kern, Full;
     119 setresgid (rgid: Uint, egid: Uint, sgid: Uint) -> Zero, Kern, Full;
     120 getresgid (rgid: Out(Fixed(4)), egid: Out(Fixed(4)), sgid: Out(Fixed(4))) -> Zero, Kern, Full;
-    121 getpgid (pid: Int) -> Int, Host, Absent;
-    124 getsid (pid: Int) -> Int, Host, Absent;
+    121 getpgid (pid: Int) -> Int, Kern, Full;
+    124 getsid (pid: Int) -> Int, Kern, Full;
     127 rt_sigpending (set: Addr, sigsetsize: Size) -> Zero, Host, Absent;
     128 rt_sigtimedwait (set: Addr, info: Addr, timeout: Addr, sigsetsize: Size) -> Int, Host, Absent;
     130 rt_sigsuspend (mask: Addr, sigsetsize: Size) -> Zero, Host, Absent;
@@ -155,6 +155,11 @@ syscalls! {
     217 getdents64 (fd: Fd, dirp: Out(Arg(2)), count: Size) -> Size, Vfs, Full;
     218 set_tid_address (tidptr: Addr) -> Int, Host, Absent;
     221 fadvise64 (fd: Fd, offset: Off, len: Off, advice: Int) -> Zero, Vfs, Partial("POSIX_FADV_WILLNEED reads ahead, other advice changes nothing");
+    222 timer_create (clockid: Int, sevp: In(Fixed(64)), timerid: Out(Fixed(4))) -> Zero, Kern, Partial("SIGEV_SIGNAL, without a value, and SIGEV_NONE; no CPU-time clocks");
+    223 timer_settime (timerid: Int, flags: Flags, new_value: In(Fixed(32)), old_value: Out(Fixed(32))) -> Zero, Kern, Full;
+    224 timer_gettime (timerid: Int, curr_value: Out(Fixed(32))) -> Zero, Kern, Full;
+    225 timer_getoverrun (timerid: Int) -> Int, Kern, Full;
+    226 timer_delete (timerid: Int) -> Zero, Kern, Full;
     227 clock_settime (clockid: Int, tp: In(Fixed(16))) -> Zero, Host, Absent;
     228 clock_gettime (clockid: Int, tp: Out(Fixed(16))) -> Zero, Kern, Partial("no CPU-time clocks");
     229 clock_getres (clockid: Int, res: Out(Fixed(16))) -> Zero, Kern, Partial("no CPU-time clocks");
@@ -237,4 +242,16 @@ syscalls! {
     502 etfs_register (key: Str, hostpath: Str, type_: Int, begin: Off, size: Off) -> Zero, Vfs, Full;
     503 etfs_remove (key: Str) -> Zero, Vfs, Full;
     504 getfdinfo (buf: Out(Arg(1)), bufsize: Size) -> Int, Kern, Full;
+    510 __getlogin (namebuf: Out(Arg(1)), namelen: Size) -> Zero, Kern, Full;
+    511 __setlogin (namebuf: Str) -> Zero, Kern, Full;
+    520 _ksem_init (value: Uint, idp: Out(Fixed(8))) -> Zero, Kern, Full;
+    521 _ksem_open (name: Str, oflag: OpenFlags, mode: Mode, value: Uint, idp: Out(Fixed(8))) -> Zero, Kern, Full;
+    522 _ksem_unlink (name: Str) -> Zero, Kern, Full;
+    523 _ksem_close (id: Off) -> Zero, Kern, Full;
+    524 _ksem_post (id: Off) -> Zero, Kern, Full;
+    525 _ksem_wait (id: Off) -> Zero, Kern, Full;
+    526 _ksem_trywait (id: Off) -> Zero, Kern, Full;
+    527 _ksem_timedwait (id: Off, abstime: In(Fixed(16))) -> Zero, Kern, Full;
+    528 _ksem_getvalue (id: Off, value: Out(Fixed(4))) -> Zero, Kern, Full;
+    529 _ksem_destroy (id: Off) -> Zero, Kern, Full;
 }

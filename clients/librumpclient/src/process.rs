@@ -3,7 +3,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use abi::{Errno, nr};
+use abi::nr;
 
 use crate::context;
 use crate::sys::fail;
@@ -27,14 +27,4 @@ pub unsafe extern "C" fn rump_sys_reboot(opt: c_int, _bootstr: *const c_char) ->
         Ok(_) => 0,
         Err(errno) => fail(errno) as c_int,
     }
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn rump_sys___getlogin(_namebuf: *mut c_char, _namelen: usize) -> c_int {
-    fail(Errno::ENOSYS) as c_int
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn rump_sys___setlogin(_namebuf: *const c_char) -> c_int {
-    fail(Errno::ENOSYS) as c_int
 }

@@ -67,6 +67,6 @@ pub(crate) fn sigpipe() {
     });
     if !delivered {
         // The sink has the same model, so it stays pending. Without a kernel nobody has made the call.
-        let _ = context::enter(|cx| cx.kernel().psignal(cx.proc(), libc::SIGPIPE as u32));
+        let _ = context::enter(|cx| cx.psignal(cx.proc(), libc::SIGPIPE as u32));
     }
 }

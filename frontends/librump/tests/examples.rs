@@ -260,6 +260,16 @@ fn signals() {
 }
 
 #[test]
+fn timers() {
+    example("timers");
+}
+
+#[test]
+fn semaphores() {
+    example("semaphores");
+}
+
+#[test]
 fn server_and_client() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("unix://{}/socket", dir.path().display());

@@ -8,7 +8,7 @@ use abi::sysproxy::{
     HandshakeReply, Header, Kind,
 };
 use abi::{Errno, O_RDWR, Syscalls};
-use kern::{Curlwp, KernelMemory, LwpHandle, RforkFds, fd};
+use kern::{KernelMemory, LwpHandle, RforkFds};
 
 use crate::client::Client;
 use crate::conn::{Conn, lock};
@@ -107,7 +107,7 @@ impl Core {
         Ok((!body.cancel).then(|| self.new_client(prefork.handle)))
     }
 
-    fn session(&self, session: Cookie) -> Option<Arc<Client>> {
+    pub(crate) fn session(&self, session: Cookie) -> Option<Arc<Client>> {
         lock(&self.sessions).get(&session)?.upgrade()
     }
 
@@ -171,8 +171,8 @@ impl Core {
             return conn.refuse(header, ErrorWord::InExec);
         }
         let done = client.with_main(|handle| {
-            set_comm(handle, comm);
-            handle.enter(&KernelMemory, close_on_exec);
+            let comm = String::from_utf8_lossy(comm);
+            handle.enter(&KernelMemory, |cx| kern::lwproc::exec_alone(cx, &comm));
         });
         let error = done.err().map_or(0, |Errno(e)| e);
         conn.respond(header, &reply(error, client.proc.pid, client.session, conn))
@@ -229,15 +229,4 @@ fn reply(error: i32, pid: i32, session: Cookie, conn: &Conn) -> [u8; HandshakeRe
 fn set_comm(handle: &LwpHandle, comm: &[u8]) {
     let comm = String::from_utf8_lossy(comm);
     handle.enter(&KernelMemory, |cx| cx.proc().set_comm(cx, &comm));
-}
-
-fn close_on_exec(cx: &Curlwp<'_>) {
-    let fds = cx.proc().fds();
-    for number in fds.numbers(cx, 0, fd::FD_MAX) {
-        if fds.close_on_exec(number) == Ok(true)
-            && let Ok(file) = fds.remove(cx, number)
-        {
-            fd::release(cx, &file);
-        }
-    }
 }

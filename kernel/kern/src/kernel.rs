@@ -17,6 +17,7 @@ use crate::kthread::Threads;
 use crate::lwproc::ImplicitPool;
 use crate::msgbuf::MsgBuf;
 use crate::proc::Limits;
+use crate::procnote::ProcEvent;
 use crate::service::Service;
 use crate::signal::SignalSink;
 use crate::softint::Softints;
@@ -24,7 +25,7 @@ use crate::sysctl::Sysctl;
 use crate::sysent::{EXPLORED, Sysent, THREADLESS};
 use crate::trace::Tracer;
 use crate::xcall::Xcalls;
-use crate::{Component, Config, Cred, Curlwp, FdTable, Pid, Proc, ProcHooks};
+use crate::{Component, Config, Cred, Curlwp, FdTable, Pid, Proc, ProcHooks, ksem};
 
 /// How many processes a kernel may have unless told otherwise: each client of a server has one.
 const MAXPROC: usize = 1 << 18;
@@ -47,7 +48,8 @@ impl FactionId {
 
 /// A kernel: everything that the reference keeps in globals.
 ///
-/// Locks: `procs` comes before a process's own locks; `hooks`, `shutdown`, `hostname` and `msgbuf` are leaves.
+/// Locks: `groups` comes before `procs`, and that before a process's own locks; `hooks`, `shutdown`, `hostname`, `semaphores`
+/// and `msgbuf` are leaves.
 pub struct Kernel {
     host: Arc<dyn Host>,
     config: Config,
@@ -63,6 +65,8 @@ pub struct Kernel {
     next_lid: AtomicU64,
     next_anon_ino: AtomicU64,
     epoll_topology: Mutex<()>,
+    groups: Mutex<()>,
+    semaphores: ksem::Names,
     factions: [OnceLock<Arc<dyn Any + Send + Sync>>; FactionId::COUNT],
     hooks: Mutex<Vec<ProcHooks>>,
     shutdown: Mutex<Vec<(&'static str, ShutdownHook)>>,
@@ -111,6 +115,8 @@ impl Kernel {
             next_lid: AtomicU64::new(1),
             next_anon_ino: AtomicU64::new(1),
             epoll_topology: Mutex::new(()),
+            groups: Mutex::new(()),
+            semaphores: ksem::Names::default(),
             factions: [const { OnceLock::new() }; FactionId::COUNT],
             hooks: Mutex::default(),
             shutdown: Mutex::default(),
@@ -362,6 +368,16 @@ impl Kernel {
         self.epoll_topology.lock(cx.cpu())
     }
 
+    /// Held while process groups change.
+    pub(crate) fn lock_groups<'a>(&'a self, cx: &'a Curlwp<'_>) -> MutexGuard<'a, ()> {
+        self.groups.lock(cx.cpu())
+    }
+
+    /// The names of semaphores.
+    pub(crate) fn semaphores(&self) -> &ksem::Names {
+        &self.semaphores
+    }
+
     fn next_pid(&self) -> Pid {
         // Numbers are not used again: a kernel would have to fork two thousand million times.
         self.next_pid.fetch_add(1, Ordering::Relaxed) + 1
@@ -382,6 +398,9 @@ impl Kernel {
         limits: Limits,
     ) -> Arc<Proc> {
         let proc = Arc::new(Proc::new(self.next_pid(), parent, comm, cred, fds, limits));
+        if let Some(parent) = parent {
+            parent.notes().tell(cx.cpu(), ProcEvent::Fork(proc.pid));
+        }
         let hooks = self.hooks.lock(cx.cpu()).clone();
         for hook in hooks {
             (hook.fork)(cx, parent.map(|p| &**p), &proc);
@@ -393,6 +412,7 @@ impl Kernel {
     /// Takes a process out of the kernel; its children count as the first process's from here on.
     pub(crate) fn forget_proc(&self, cx: &Curlwp<'_>, proc: &Proc) {
         self.procs.write(cx.cpu()).remove(&proc.pid);
+        proc.notes().tell(cx.cpu(), ProcEvent::Exit);
         let hooks = self.hooks.lock(cx.cpu()).clone();
         for hook in hooks.iter().rev() {
             (hook.exit)(cx, proc);

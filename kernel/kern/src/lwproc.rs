@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use abi::{Arg, Errno, Invoke, SysResult};
 
 use crate::proc::Limits;
+use crate::procnote::ProcEvent;
 use crate::{
     ArgMemory, Cred, Curlwp, FdTable, Kernel, KernelMemory, Lwp, Pid, Proc, UserMemory, fd,
 };
@@ -187,13 +188,6 @@ pub fn exec(cx: &Curlwp<'_>, comm: &str) -> Result<(), Errno> {
     }
     let alone = be_alone(cx);
     if alone.is_ok() {
-        for number in proc.fds().numbers(cx, 0, fd::FD_MAX) {
-            if proc.fds().close_on_exec(number) == Ok(true)
-                && let Ok(file) = proc.fds().remove(cx, number)
-            {
-                fd::release(cx, &file);
-            }
-        }
         proc.change_cred(|old| {
             Ok(Cred {
                 suid: old.euid,
@@ -201,10 +195,28 @@ pub fn exec(cx: &Curlwp<'_>, comm: &str) -> Result<(), Errno> {
                 ..old.clone()
             })
         })?;
-        proc.set_comm(cx, comm);
+        exec_alone(cx, comm);
     }
     proc.execing.store(false, Ordering::SeqCst);
     alone
+}
+
+/// The last part of an exec, for whoever has seen to it that nothing else runs in the process: descriptors that close on
+/// exec and the timers of timer_create(2) go, and the process has its new name.
+pub fn exec_alone(cx: &Curlwp<'_>, comm: &str) {
+    let proc = cx.proc();
+    for number in proc.fds().numbers(cx, 0, fd::FD_MAX) {
+        if proc.fds().close_on_exec(number) == Ok(true)
+            && let Ok(file) = proc.fds().remove(cx, number)
+        {
+            fd::release(cx, &file);
+        }
+    }
+    if let Some(timers) = proc.timers_if_any() {
+        timers.clear(cx);
+    }
+    proc.set_comm(cx, comm);
+    proc.notes().tell(cx.cpu(), ProcEvent::Exec);
 }
 
 /// Waits until the current lwp is the only one of its process.
@@ -272,6 +284,9 @@ fn release_current(cx: &Curlwp<'_>) {
 /// Gives back everything a process has, as its last lwp leaves.
 fn end_process(cx: &Curlwp<'_>, proc: &Arc<Proc>) {
     cx.lwp().sleeper().clear();
+    if let Some(timers) = proc.timers_if_any() {
+        timers.end(cx);
+    }
     if proc.fds().users.fetch_sub(1, Ordering::AcqRel) == 1 {
         for number in proc.fds().numbers(cx, 0, fd::FD_MAX) {
             if let Ok(file) = proc.fds().remove(cx, number) {

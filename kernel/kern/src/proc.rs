@@ -10,6 +10,9 @@ use arc_swap::ArcSwap;
 use hypercall::Host;
 use sync::{Condvar, Mutex, Sleeper};
 
+use crate::procnote::ProcNotes;
+use crate::ptimer::PosixTimers;
+use crate::session::Session;
 use crate::signal::SignalSink;
 use crate::{Cred, Curlwp, FactionId, FdTable};
 
@@ -42,6 +45,11 @@ pub struct Proc {
     /// Set while one of its lwps has the others leave (exec): no new ones meanwhile.
     pub(crate) execing: AtomicBool,
     life: Arc<Life>,
+    /// Its process group and session; they change under the kernel's lock of groups.
+    pgid: AtomicI32,
+    session: ArcSwap<Session>,
+    notes: ProcNotes,
+    timers: OnceLock<Box<PosixTimers>>,
     state: [OnceLock<ProcState>; FactionId::COUNT],
     /// Delivers its signals; the kernel's where there is none.
     pub(crate) signal_sink: OnceLock<Arc<dyn SignalSink>>,
@@ -105,10 +113,47 @@ impl Proc {
                 pid,
                 exiting: AtomicBool::new(false),
             }),
+            pgid: AtomicI32::new(parent.map_or(pid, |p| p.pgid())),
+            session: ArcSwap::new(parent.map_or_else(|| Session::new(pid), |p| p.session())),
+            notes: ProcNotes::default(),
+            timers: OnceLock::new(),
             state: [const { OnceLock::new() }; FactionId::COUNT],
             signal_sink: OnceLock::new(),
             pending: AtomicU64::new(0),
         }
+    }
+
+    /// The number of its process group.
+    pub fn pgid(&self) -> Pid {
+        self.pgid.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_pgid(&self, pgid: Pid) {
+        self.pgid.store(pgid, Ordering::SeqCst);
+    }
+
+    /// Its session.
+    pub fn session(&self) -> Arc<Session> {
+        self.session.load_full()
+    }
+
+    pub(crate) fn set_session(&self, session: Arc<Session>) {
+        self.session.store(session);
+    }
+
+    /// Those who watch it.
+    pub fn notes(&self) -> &ProcNotes {
+        &self.notes
+    }
+
+    /// Its timers.
+    pub(crate) fn timers(&self) -> &PosixTimers {
+        self.timers.get_or_init(Box::default)
+    }
+
+    /// Its timers, if it ever had any.
+    pub(crate) fn timers_if_any(&self) -> Option<&PosixTimers> {
+        self.timers.get().map(|timers| &**timers)
     }
 
     /// The number that its own calls are told.

@@ -9,10 +9,13 @@ use std::sync::atomic::Ordering;
 
 use abi::Errno;
 
+use crate::procnote::ProcEvent;
 use crate::{Curlwp, Kernel, Pid, Proc};
 
 /// The highest number of a signal.
 pub const NSIG: u32 = 64;
+/// The signal of alarm clocks.
+pub const SIGALRM: u32 = 14;
 
 /// Delivers the signals of processes. Called with a virtual CPU held or without one, from any thread, so it may not wait.
 pub trait SignalSink: Send + Sync {
@@ -62,6 +65,15 @@ impl Proc {
 }
 
 impl Curlwp<'_> {
+    /// Sends a process a signal, and tells those who watch it. `EINVAL` for what is no signal.
+    pub fn psignal(&self, proc: &Proc, signo: u32) -> Result<(), Errno> {
+        self.kernel().psignal(proc, signo)?;
+        if signo != 0 {
+            proc.notes().tell(self.cpu(), ProcEvent::Signal(signo));
+        }
+        Ok(())
+    }
+
     /// kill(2) within the kernel. `ESRCH` when there is no such process, `EPERM` for another user's.
     pub fn kill(&self, pid: Pid, signo: u32) -> Result<(), Errno> {
         let proc = self.kernel().find_proc(self, pid).ok_or(Errno::ESRCH)?;
@@ -73,6 +85,6 @@ impl Curlwp<'_> {
         if !may {
             return Err(Errno::EPERM);
         }
-        self.kernel().psignal(&proc, signo)
+        self.psignal(&proc, signo)
     }
 }

@@ -35,7 +35,7 @@ pub struct Setting {
 
 impl Setting {
     /// Expirations that have not been read.
-    fn expirations(self, now: Nanos) -> u64 {
+    pub(crate) fn expirations(self, now: Nanos) -> u64 {
         if self.next == 0 || now < self.next {
             return 0;
         }
@@ -46,7 +46,7 @@ impl Setting {
     }
 
     /// The setting once so many expirations have been read.
-    fn after(self, read: u64) -> Setting {
+    pub(crate) fn after(self, read: u64) -> Setting {
         let next = match self.interval {
             0 => 0,
             interval => self.next.saturating_add(interval.saturating_mul(read)),
@@ -55,7 +55,7 @@ impl Setting {
     }
 
     /// Time until the next expiration; 0 for none.
-    fn left(self, now: Nanos) -> Nanos {
+    pub(crate) fn left(self, now: Nanos) -> Nanos {
         self.after_expired(now).next.saturating_sub(now)
     }
 

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 
 use abi::{Errno, Rlimit, Syscalls};
 use common::{boot, process, user};
-use kern::{Cred, Howto};
+use kern::{Cred, Howto, RforkFds};
 
 const KEEP: u32 = u32::MAX;
 
@@ -159,4 +159,52 @@ fn there_are_no_more_processes_than_allowed() {
     assert_eq!(k.rfork(kern::RforkFds::Clear).err(), Some(Errno::EAGAIN));
     drop(child);
     assert!(p.rfork(kern::RforkFds::Copy).is_ok());
+}
+
+#[test]
+fn groups_and_sessions_are_inherited_and_changed_by_the_rules() {
+    let k = boot();
+    let p = process(&k);
+    let pid = p.pid();
+    assert_eq!((p.getpgrp(), p.getsid(0)), (Ok(1), Ok(1)));
+    assert_eq!(p.setpgid(0, 0), Ok(0));
+    assert_eq!(p.getpgrp(), Ok(pid.into()));
+    // The leader of a group starts no session.
+    assert_eq!(p.setsid(), Err(Errno::EPERM));
+    let child = p.rfork(RforkFds::Clear).expect("a child");
+    assert_eq!(child.getpgrp(), Ok(pid.into()));
+    assert_eq!(child.setsid(), Ok(child.pid().into()));
+    assert_eq!(p.getsid(child.pid()), Ok(child.pid().into()));
+    assert_eq!(p.getpgid(child.pid()), Ok(child.pid().into()));
+    // Of another session; no child; no group; no such process.
+    assert_eq!(p.setpgid(child.pid(), pid), Err(Errno::EPERM));
+    assert_eq!(child.setpgid(pid, 0), Err(Errno::ESRCH));
+    assert_eq!(child.setpgid(0, pid), Err(Errno::EPERM));
+    assert_eq!(p.setpgid(0, 77), Err(Errno::EPERM));
+    assert_eq!(p.setpgid(0, -1), Err(Errno::EINVAL));
+    assert_eq!(p.getpgid(7777), Err(Errno::ESRCH));
+    let second = p.rfork(RforkFds::Clear).expect("a child");
+    assert_eq!(p.setpgid(second.pid(), 0), Ok(0));
+    assert_eq!(second.getpgrp(), Ok(second.pid().into()));
+    assert_eq!(p.setpgid(second.pid(), pid), Ok(0));
+    assert_eq!(second.getpgrp(), Ok(pid.into()));
+}
+
+#[test]
+fn a_login_is_the_sessions() {
+    let k = boot();
+    let p = process(&k);
+    let mut name = [0xff; 17];
+    assert_eq!(p.__getlogin(&mut name, 17), Ok(0));
+    assert_eq!(name[0], 0);
+    assert_eq!(p.setsid(), Ok(p.pid().into()));
+    assert_eq!(p.__setlogin(c"somebody"), Ok(0));
+    let child = p.rfork(RforkFds::Clear).expect("a child");
+    assert_eq!(child.__getlogin(&mut name, 17), Ok(0));
+    assert_eq!(&name[..9], b"somebody\0");
+    assert_eq!(child.__getlogin(&mut name, 8), Err(Errno::ERANGE));
+    assert_eq!(process(&k).__getlogin(&mut name, 17), Ok(0));
+    assert_eq!(name[0], 0);
+    assert_eq!(p.__setlogin(c"12345678901234567"), Err(Errno::EINVAL));
+    assert_eq!(user(&k, 5, 5).__setlogin(c"me"), Err(Errno::EPERM));
 }

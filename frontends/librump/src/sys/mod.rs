@@ -20,6 +20,7 @@ mod files;
 mod generated;
 mod mount;
 mod sysctl;
+mod timer;
 mod wait;
 
 pub use aio::*;
@@ -28,6 +29,7 @@ pub use files::*;
 pub use generated::*;
 pub use mount::*;
 pub use sysctl::*;
+pub use timer::*;
 pub use wait::*;
 
 /// Makes a call, and raises the signal that comes with its error.

@@ -127,7 +127,7 @@ pub(super) fn timerfd_gettime(cx: &Curlwp<'_>, a: args::timerfd_gettime) -> SysR
     Ok(0)
 }
 
-fn copyout_setting(
+pub(super) fn copyout_setting(
     cx: &Curlwp<'_>,
     (left, interval): (Nanos, Nanos),
     to: UserAddr,

@@ -8,9 +8,12 @@ mod copy;
 mod desc;
 mod id;
 mod ipc;
+mod ksem;
 mod limits;
 mod poll;
+mod ptimer;
 mod rw;
+mod session;
 mod system;
 mod time;
 
@@ -56,6 +59,30 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         epoll_wait => poll::epoll_wait,
         epoll_pwait => poll::epoll_pwait,
         epoll_pwait2 => poll::epoll_pwait2,
+        timer_create => ptimer::timer_create,
+        timer_settime => ptimer::timer_settime,
+        timer_gettime => ptimer::timer_gettime,
+        timer_getoverrun => ptimer::timer_getoverrun,
+        timer_delete => ptimer::timer_delete,
+        setitimer => ptimer::setitimer,
+        getitimer => ptimer::getitimer,
+        _ksem_init => ksem::init,
+        _ksem_open => ksem::open,
+        _ksem_unlink => ksem::unlink,
+        _ksem_close => ksem::ksem_close,
+        _ksem_destroy => ksem::destroy,
+        _ksem_post => ksem::post,
+        _ksem_wait => ksem::wait,
+        _ksem_trywait => ksem::trywait,
+        _ksem_timedwait => ksem::timedwait,
+        _ksem_getvalue => ksem::getvalue,
+        setpgid => session::setpgid,
+        getpgid => session::getpgid,
+        getpgrp => session::getpgrp,
+        setsid => session::setsid,
+        getsid => session::getsid,
+        __getlogin => session::getlogin,
+        __setlogin => session::setlogin,
         nanosleep => time::nanosleep,
         clock_nanosleep => time::clock_nanosleep,
         clock_gettime => time::clock_gettime,

@@ -1,6 +1,8 @@
 //! What the tests of this crate share.
 #![allow(dead_code)] // each test file uses a part
 
+pub(crate) mod sim;
+
 use std::sync::Arc;
 
 use abi::{Errno, SysResult};
