@@ -10,6 +10,7 @@ use abi::sysproxy::{
     COPY_FIXED, Class, CopyData, ErrorWord, ForkBody, HEADER, Handshake, HandshakeReply, Header,
     Kind, MAX_BODY, SyscallRequest,
 };
+use abi::table::MAX_NR;
 use abi::{Errno, O_CREAT, O_RDWR};
 use support::{RawClient, call_body, eventually, procs, reply, served};
 use sysproxy::Options;
@@ -61,9 +62,9 @@ fn defect_3_every_number_is_a_call_or_enosys() {
     let (mut client, _) = RawClient::guest(&server);
     for number in [
         499,
-        511,
-        512,
-        513,
+        MAX_NR as u32 - 1,
+        MAX_NR as u32,
+        MAX_NR as u32 + 1,
         0x7fff_ffff,
         0x8000_0001,
         0xffff_ff00,
