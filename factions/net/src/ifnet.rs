@@ -89,6 +89,19 @@ pub trait Driver: Send + Sync {
         ""
     }
 
+    /// Makes another interface a port of this one, a bridge's for example. `EOPNOTSUPP` where there are no ports, `EBUSY` when
+    /// it is a port already.
+    fn add_port(&self, cx: &Curlwp<'_>, port: &Arc<Ifnet>) -> Result<(), Errno> {
+        let _ = (cx, port);
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Ends what [`add_port`](Self::add_port) began.
+    fn remove_port(&self, cx: &Curlwp<'_>, port: &Arc<Ifnet>) -> Result<(), Errno> {
+        let _ = (cx, port);
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// The interface is being taken away: nothing is sent or received after this.
     fn detach(&self, cx: &Curlwp<'_>) {
         let _ = cx;
