@@ -1,0 +1,305 @@
+//! A connection: the transmission control block and what may be done with it.
+
+mod ack;
+mod info;
+mod input;
+mod output;
+mod receive;
+mod settings;
+mod state;
+mod timer;
+mod urgent;
+mod user;
+
+pub use info::Info;
+pub use settings::{Buffer, KeepAlive, Offer, Settings};
+pub use state::{Error, Readiness, State};
+
+use crate::congestion::{self, CongestionControl, Window};
+use crate::listen::Accepted;
+use crate::loss::{Rack, Recovery, Scoreboard};
+use crate::queue::SendQueue;
+use crate::rtt::Rtt;
+use crate::seq::origin;
+use crate::wire::{Cookie, Segment};
+use receive::Receive;
+pub(crate) use timer::TIME_WAIT;
+use timer::Timers;
+
+/// How a connection is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Open {
+    /// Our port.
+    pub local_port: u16,
+    /// The peer's.
+    pub remote_port: u16,
+    /// Initial sequence number: [`crate::Isn`] makes them as RFC 6528 says.
+    pub iss: u32,
+    /// Offset of our timestamps' clock, so that it does not tell how long we have been up.
+    pub ts_offset: u32,
+    /// Fast open (RFC 7413): a cookie that the peer gave us lets data go with the SYN; an empty one asks for a cookie.
+    pub fast_open: Option<Cookie>,
+}
+
+/// A connection.
+///
+/// After each call that may have changed something (a segment, a timer, send, recv, shutdown), its owner calls
+/// [`Connection::poll_transmit`] until it answers `None` and then asks for [`Connection::next_deadline`].
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    local_port: u16,
+    remote_port: u16,
+    settings: Settings,
+    agreed: Agreed,
+    tx: Transmit,
+    rx: Receive,
+    rtt: Rtt,
+    board: Scoreboard,
+    rack: Rack,
+    recovery: Recovery,
+    window: Window,
+    congestion: Box<dyn CongestionControl>,
+    timers: Timers,
+    error: Option<Error>,
+    /// The last thing that ICMP said, told if the connection then times out.
+    soft_error: Option<Error>,
+    /// The user has closed it: what still comes has nobody to read it.
+    orphan: bool,
+    connected: bool,
+    /// A reset is to be sent.
+    reset_due: bool,
+    /// A reset for a segment that is none of this connection's.
+    stray_reset: Option<Box<Segment>>,
+    challenge: Challenge,
+    stats: Stats,
+}
+
+/// What the handshake has agreed on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Agreed {
+    sack: bool,
+    timestamps: bool,
+    ecn: bool,
+    window_scaling: bool,
+}
+
+/// What is sent.
+#[derive(Debug)]
+struct Transmit {
+    iss: u64,
+    /// The oldest position that is not acknowledged.
+    una: u64,
+    /// The position that is sent next.
+    nxt: u64,
+    queue: SendQueue,
+    /// The user will send no more: a FIN follows the queue.
+    fin: bool,
+    /// The peer's window in bytes, and the segment that it comes from.
+    wnd: u64,
+    wl1: u64,
+    wl2: u64,
+    max_wnd: u64,
+    /// The peer's window scale.
+    scale: u8,
+    /// The largest segment without regard to options: the peer's and our limits.
+    mss: u32,
+    /// Where the last segment that was not full ended (Minshall's variant of Nagle's rule).
+    small_end: u64,
+    /// The window was what kept data from leaving.
+    limited: bool,
+    /// The position behind the urgent byte.
+    urgent: Option<u64>,
+    ts_offset: u32,
+    /// Something is to be sent once, whatever the queues say.
+    probe: Option<Probe>,
+    /// When data last left, in ns.
+    last_at: u64,
+    fast_open: Option<Cookie>,
+    /// ECN: the peer is to be told of a mark; it is to be told that we have slowed down.
+    echo_ce: bool,
+    cwr: bool,
+    /// What send_buffer has grown to.
+    buffer: u32,
+}
+
+/// Probes, by what they ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Is the window still shut?
+    Window,
+    /// Is anybody there?
+    KeepAlive,
+    /// Was the tail lost? (RFC 8985 section 7)
+    Tail,
+}
+
+/// The rate of challenge acknowledgements (RFC 5961 section 7), each connection its own so that it tells nothing of others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Challenge {
+    since: u64,
+    count: u8,
+}
+
+/// Counters for TCP_INFO.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stats {
+    bytes_sent: u64,
+    bytes_acked: u64,
+    bytes_received: u64,
+    bytes_retrans: u64,
+    segs_out: u32,
+    segs_in: u32,
+    data_segs_out: u32,
+    data_segs_in: u32,
+    retransmits: u32,
+    dsack_dups: u32,
+    delivered_ce: u32,
+    last_data_recv: u64,
+    last_ack_recv: u64,
+}
+
+impl Connection {
+    /// Opens a connection: the SYN is what [`Connection::poll_transmit`] gives first. `now` in ns.
+    pub fn connect(now: u64, open: Open, settings: Settings) -> Connection {
+        let mut connection = Connection::new(now, &open, settings, State::SynSent);
+        connection.tx.fast_open = open.fast_open;
+        connection
+    }
+
+    /// The connection of a handshake that a [`crate::SynCache`] has seen through (or of a SYN with a good fast-open cookie). The
+    /// segment that ended the handshake is given to [`Connection::on_segment`] next.
+    pub fn accept(now: u64, accepted: &Accepted, settings: Settings) -> Connection {
+        let open = Open {
+            local_port: accepted.local_port,
+            remote_port: accepted.remote_port,
+            iss: accepted.iss,
+            ts_offset: accepted.ts_offset,
+            fast_open: accepted.cookie,
+        };
+        let mut connection = Connection::new(now, &open, settings, State::SynReceived);
+        connection.take_handshake(accepted.irs, &accepted.options, accepted.ecn);
+        connection.rx.ts_recent_at = now;
+        connection.tx.fast_open = accepted.cookie;
+        connection.tx.wnd = u64::from(accepted.window);
+        connection.tx.max_wnd = connection.tx.wnd;
+        if !accepted.fast_open {
+            // The cache has sent the SYN; what it said of our window holds.
+            connection.rx.scale = if connection.agreed.window_scaling {
+                accepted.scale
+            } else {
+                0
+            };
+            connection.rx.adv = connection.rx.nxt + u64::from(accepted.our_window);
+            let tx = &mut connection.tx;
+            tx.nxt = tx.iss + 1;
+            connection
+                .board
+                .sent(tx.iss, tx.nxt, accepted.sent_at.min(now), 1);
+            if accepted.retransmitted {
+                connection
+                    .board
+                    .resent(connection.tx.iss, connection.tx.nxt, now);
+            }
+        }
+        connection
+    }
+
+    fn new(now: u64, open: &Open, settings: Settings, state: State) -> Connection {
+        let iss = origin(open.iss);
+        let mss = u32::from(settings.mss());
+        let congestion = congestion::by_name(settings.congestion)
+            .unwrap_or_else(|| Box::new(congestion::Cubic::default()));
+        Connection {
+            state,
+            local_port: open.local_port,
+            remote_port: open.remote_port,
+            agreed: Agreed::default(),
+            tx: Transmit {
+                iss,
+                una: iss,
+                nxt: iss,
+                queue: SendQueue::new(iss + 1),
+                fin: false,
+                wnd: 0,
+                wl1: 0,
+                wl2: 0,
+                max_wnd: 0,
+                scale: 0,
+                mss,
+                small_end: iss,
+                limited: false,
+                urgent: None,
+                ts_offset: open.ts_offset,
+                probe: None,
+                last_at: now,
+                fast_open: None,
+                echo_ce: false,
+                cwr: false,
+                buffer: settings.send_buffer.size,
+            },
+            rx: Receive::new(&settings),
+            rtt: Rtt::default(),
+            board: Scoreboard::default(),
+            rack: Rack::default(),
+            recovery: Recovery::default(),
+            window: Window {
+                cwnd: initial_window(mss),
+                ssthresh: u64::MAX,
+                mss: u64::from(mss),
+            },
+            congestion,
+            timers: Timers::new(now),
+            error: None,
+            soft_error: None,
+            orphan: false,
+            connected: false,
+            reset_due: false,
+            stray_reset: None,
+            challenge: Challenge::default(),
+            stats: Stats::default(),
+            settings,
+        }
+    }
+
+    /// The position behind everything that the user wants sent, the FIN included.
+    fn tx_end(&self) -> u64 {
+        self.tx.queue.end() + u64::from(self.tx.fin)
+    }
+
+    /// Whether our FIN has been acknowledged.
+    fn fin_acked(&self) -> bool {
+        self.tx.fin && self.tx.una == self.tx_end()
+    }
+
+    /// Payload of a full segment that leaves now.
+    fn current_mss(&self) -> u32 {
+        let options = if self.agreed.timestamps { 12 } else { 0 };
+        (self
+            .tx
+            .mss
+            .saturating_sub(options + self.rx.sack_len(self.agreed)))
+        .max(MIN_SEGMENT)
+    }
+
+    /// Ends the connection. What is unread stays to be read.
+    fn end(&mut self, error: Option<Error>) {
+        self.state = State::Closed;
+        if self.error.is_none() {
+            self.error = error;
+        }
+        self.timers.stop_all();
+        self.board = Scoreboard::default();
+        self.tx.queue = SendQueue::new(self.tx.una);
+        self.tx.probe = None;
+        self.rx.stop();
+    }
+}
+
+/// The least payload of a full segment, whatever a peer or a router asks for: it bounds what a byte may cost.
+const MIN_SEGMENT: u32 = 48;
+
+/// The initial window (RFC 6928), in bytes.
+fn initial_window(mss: u32) -> u64 {
+    u64::from((10 * mss).min((2 * mss).max(14600)))
+}

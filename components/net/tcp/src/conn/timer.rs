@@ -1,0 +1,346 @@
+//! What time does: retransmission, probes, delayed acknowledgements, keep-alive, and the end.
+//!
+//! A connection has a deadline for each and tells its owner the nearest. Deadlines are only ever set, so an idle connection costs
+//! nothing but its place in the owner's timer wheel.
+
+use super::receive::AckDue;
+use super::{Connection, Error, KeepAlive, Probe, State};
+use crate::loss::Phase;
+use crate::rtt::{MS, RTO_MAX, SEC};
+
+const NEVER: u64 = u64::MAX;
+/// The worst that a peer delays an acknowledgement (RFC 8985 section 7.2).
+const PEER_DELACK: u64 = 200 * MS;
+/// How long a corked segment waits (tcp(7)).
+const CORK_TIME: u64 = 200 * MS;
+/// Twice the life of a segment, as everybody takes it (RFC 9293 says four minutes).
+pub(crate) const TIME_WAIT: u64 = 60 * SEC;
+
+/// Deadlines in ns, and what goes with them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timers {
+    retransmit: u64,
+    tail: u64,
+    reorder: u64,
+    persist: u64,
+    delack: u64,
+    keepalive: u64,
+    cork: u64,
+    /// The end of FIN-WAIT-2 (of an orphan) or TIME-WAIT.
+    linger: u64,
+    /// When anything was last heard of the peer.
+    pub(super) last_heard: u64,
+    /// When the peer last took something, or there was nothing to take.
+    pub(super) progress: u64,
+    /// Timeouts in a row.
+    pub(super) retries: u8,
+    /// Probes (of windows, or keep-alive) without an answer.
+    pub(super) probes: u8,
+    persist_backoff: u8,
+    /// The cork has been held long enough.
+    pub(super) uncorked: bool,
+}
+
+impl Timers {
+    pub(super) fn new(now: u64) -> Timers {
+        Timers {
+            retransmit: NEVER,
+            tail: NEVER,
+            reorder: NEVER,
+            persist: NEVER,
+            delack: NEVER,
+            keepalive: NEVER,
+            cork: NEVER,
+            linger: NEVER,
+            last_heard: now,
+            progress: now,
+            retries: 0,
+            probes: 0,
+            persist_backoff: 0,
+            uncorked: false,
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.retransmit
+            .min(self.tail)
+            .min(self.reorder)
+            .min(self.persist)
+            .min(self.delack)
+            .min(self.keepalive)
+            .min(self.cork)
+            .min(self.linger)
+    }
+
+    pub(super) fn stop_all(&mut self) {
+        *self = Timers {
+            last_heard: self.last_heard,
+            ..Timers::new(self.progress)
+        };
+    }
+
+    pub(super) fn stop_retransmit(&mut self) {
+        (self.retransmit, self.tail, self.reorder) = (NEVER, NEVER, NEVER);
+    }
+
+    pub(super) fn stop_persist(&mut self) {
+        self.persist = NEVER;
+        self.persist_backoff = 0;
+    }
+
+    pub(super) fn stop_delack(&mut self) {
+        self.delack = NEVER;
+    }
+
+    pub(super) fn reorder_in(&mut self, deadline: Option<u64>) {
+        self.reorder = deadline.unwrap_or(NEVER);
+    }
+}
+
+/// Whether the timer was due; stops it if so.
+fn fire(timer: &mut u64, now: u64) -> bool {
+    let due = *timer <= now;
+    if due {
+        *timer = NEVER;
+    }
+    due
+}
+
+impl Connection {
+    /// When [`Connection::on_timer`] is to be called, in ns; `None` if time changes nothing.
+    pub fn next_deadline(&self) -> Option<u64> {
+        Some(self.timers.next()).filter(|&at| at != NEVER)
+    }
+
+    /// Time has passed. It may be called too early, and then does nothing.
+    pub fn on_timer(&mut self, now: u64) {
+        if self.timers.next() > now {
+            return;
+        }
+        if fire(&mut self.timers.linger, now) {
+            return self.end(None);
+        }
+        if fire(&mut self.timers.delack, now) && self.rx.ack == AckDue::Delayed {
+            // The user did not answer in time: not a ping-pong.
+            self.rx.pingpong = false;
+            self.rx.ack = AckDue::Now;
+        }
+        if fire(&mut self.timers.cork, now) {
+            self.timers.uncorked = true;
+        }
+        if fire(&mut self.timers.reorder, now) {
+            self.on_reorder(now);
+        }
+        if fire(&mut self.timers.tail, now) && !self.board.is_empty() {
+            self.plan_tail_probe();
+        }
+        if fire(&mut self.timers.retransmit, now) && !self.board.is_empty() {
+            self.on_timeout(now);
+        }
+        if self.state != State::Closed && fire(&mut self.timers.persist, now) {
+            self.on_persist(now);
+        }
+        if self.state != State::Closed && fire(&mut self.timers.keepalive, now) {
+            self.on_keepalive(now);
+        }
+    }
+
+    fn on_reorder(&mut self, now: u64) {
+        let flight = self.board.pipe();
+        if self.detect(now) && matches!(self.recovery.phase, Phase::Open | Phase::Reduced) {
+            self.enter_recovery(now, flight);
+            let (pipe, mss) = (self.board.pipe(), self.window.mss);
+            self.window.cwnd = self.recovery.prr(0, pipe, self.window.ssthresh, mss);
+        }
+    }
+
+    /// RFC 6298 section 5, with RFC 8985 section 6.3 for what is lost by it.
+    fn on_timeout(&mut self, now: u64) {
+        let syn = matches!(self.state, State::SynSent | State::SynReceived);
+        let limit = if syn {
+            self.settings.syn_retries
+        } else {
+            self.settings.retries
+        };
+        if self.timers.retries >= limit || self.user_timeout_over(now) {
+            return self.give_up();
+        }
+        self.timers.retries += 1;
+        if self.board.first().is_some_and(|first| first.sacked()) {
+            self.board.renege();
+        }
+        let first_of_row = self.timers.retries == 1;
+        if self.recovery.phase != Phase::Loss || self.tx.una >= self.recovery.point {
+            let (cwnd, old) = (self.window.cwnd, self.window.ssthresh);
+            let ssthresh = self.congestion.on_timeout(&self.window, now);
+            self.recovery
+                .begin(Phase::Loss, self.tx.nxt, self.board.pipe(), cwnd, old);
+            self.window.ssthresh = ssthresh;
+        }
+        self.recovery.point = self.tx.nxt;
+        self.recovery.tlp = None;
+        self.recovery.dupacks = 0;
+        self.recovery.frto = first_of_row;
+        let age = self.rack.rtt.max(1) + self.rack.window(self.rtt.min(), self.rtt.srtt, false);
+        let sack = self.agreed.sack;
+        self.board
+            .mark_timed_out(|sent_at| !sack || sent_at + age <= now);
+        self.window.cwnd = self.board.pipe() + self.window.mss;
+        self.tx.probe = None;
+        self.rtt.backoff = self.rtt.backoff.saturating_add(1);
+        self.consider_black_hole();
+        self.timers.retransmit = now + self.rto(now);
+    }
+
+    /// Several timeouts in a row with segments larger than any path must carry: perhaps a router drops them and says nothing
+    /// (RFC 4821 section 7.7, RFC 2923).
+    fn consider_black_hole(&mut self) {
+        const SAFE: u32 = 1024;
+        if self.timers.retries == 3 && self.state.is_synchronized() && self.tx.mss > SAFE {
+            self.set_effective_mss(SAFE);
+        } else if self.timers.retries == 5 && self.state.is_synchronized() && self.tx.mss > 536 {
+            self.set_effective_mss(536);
+        }
+    }
+
+    /// The timeout, cut where the user's own comes first.
+    fn rto(&self, now: u64) -> u64 {
+        let rto = self.rtt.rto();
+        match self.settings.user_timeout {
+            0 => rto,
+            user => rto.min((self.timers.progress + user).saturating_sub(now).max(MS)),
+        }
+    }
+
+    fn user_timeout_over(&self, now: u64) -> bool {
+        let user = self.settings.user_timeout;
+        user > 0 && now - self.timers.progress >= user
+    }
+
+    fn give_up(&mut self) {
+        let error = self.soft_error.unwrap_or(Error::TimedOut);
+        self.end(Some(error));
+    }
+
+    /// The peer took something, or something left: the timeout begins anew, and before it the probe of the tail (RFC 8985
+    /// section 7.2).
+    pub(super) fn arm_retransmit(&mut self, now: u64) {
+        if self.board.is_empty() {
+            return self.timers.stop_retransmit();
+        }
+        self.timers.progress = now;
+        self.timers.retransmit = now + self.rto(now);
+        self.arm_tail(now);
+    }
+
+    /// New data left: the timeout runs on if it does, the tail's probe begins anew.
+    pub(super) fn arm_after_send(&mut self, now: u64) {
+        if self.timers.retransmit == NEVER {
+            self.timers.progress = now;
+            self.timers.retransmit = now + self.rto(now);
+        }
+        self.arm_tail(now);
+    }
+
+    fn arm_tail(&mut self, now: u64) {
+        let fit = self.agreed.sack
+            && self.recovery.phase == Phase::Open
+            && self.recovery.tlp.is_none()
+            && self.board.sacked() == 0
+            && self.rtt.srtt > 0
+            && self.state.is_synchronized();
+        self.timers.tail = NEVER;
+        if fit {
+            let single = self.board.pipe() <= u64::from(self.current_mss());
+            let wait = 2 * self.rtt.srtt + if single { PEER_DELACK } else { 2 * MS };
+            self.timers.tail = (now + wait).min(self.timers.retransmit);
+        }
+    }
+
+    pub(super) fn arm_delack(&mut self, now: u64) {
+        if self.rx.ack == AckDue::Delayed && self.timers.delack == NEVER {
+            self.timers.delack = now + self.rx.ack_delay(self.rtt.srtt);
+        }
+    }
+
+    /// Data wait for a window, and nothing on the way would bring news of one (RFC 9293 section 3.8.6.1).
+    pub(super) fn arm_persist(&mut self, now: u64) {
+        if self.timers.persist == NEVER && self.board.is_empty() {
+            let wait = self
+                .rtt
+                .base()
+                .saturating_mul(1 << self.timers.persist_backoff.min(16));
+            if self.timers.persist_backoff == 0 {
+                self.timers.progress = now;
+            }
+            self.timers.persist = now + wait.min(RTO_MAX);
+        }
+    }
+
+    fn on_persist(&mut self, now: u64) {
+        if !self.board.is_empty() || self.tx.nxt >= self.tx_end() {
+            return self.timers.stop_persist();
+        }
+        // A peer that answers may keep its window shut as long as it likes; one that does not is gone.
+        if self.timers.probes >= self.settings.retries || self.user_timeout_over(now) {
+            return self.give_up();
+        }
+        self.timers.probes = self.timers.probes.saturating_add(1);
+        self.timers.persist_backoff = self.timers.persist_backoff.saturating_add(1);
+        self.tx.probe = Some(Probe::Window);
+        self.arm_persist(now);
+    }
+
+    /// Corked data wait; not for ever.
+    pub(super) fn arm_cork(&mut self, now: u64) {
+        if self.timers.cork == NEVER && !self.timers.uncorked {
+            self.timers.cork = now + CORK_TIME;
+        }
+    }
+
+    pub(super) fn arm_keepalive(&mut self, now: u64) {
+        let keepalive = self.settings.keepalive;
+        self.timers.keepalive =
+            match keepalive.on && self.state.is_synchronized() && self.state != State::TimeWait {
+                true => (self.timers.last_heard + keepalive.idle).max(now),
+                false => NEVER,
+            };
+    }
+
+    fn on_keepalive(&mut self, now: u64) {
+        let KeepAlive {
+            idle,
+            interval,
+            count,
+            ..
+        } = self.settings.keepalive;
+        let silent = now.saturating_sub(self.timers.last_heard);
+        // What waits for an acknowledgement or a window probes by itself.
+        if silent < idle || !self.board.is_empty() || self.tx.nxt < self.tx_end() {
+            self.timers.keepalive = now + idle.saturating_sub(silent).max(interval).max(MS);
+            return;
+        }
+        let over = match self.settings.user_timeout {
+            0 => self.timers.probes >= count,
+            user => silent >= user && self.timers.probes > 0,
+        };
+        if over {
+            self.reset_due = self.state.is_synchronized();
+            return self.give_up();
+        }
+        self.timers.probes = self.timers.probes.saturating_add(1);
+        self.tx.probe = Some(Probe::KeepAlive);
+        self.timers.keepalive = now + interval.max(MS);
+    }
+
+    /// An orphan does not wait for ever for the peer's FIN.
+    pub(super) fn arm_fin_wait(&mut self, now: u64) {
+        if self.orphan && self.state == State::FinWait2 {
+            self.timers.linger = now + self.settings.fin_timeout;
+        }
+    }
+
+    pub(super) fn arm_time_wait(&mut self, now: u64) {
+        self.timers.linger = now + TIME_WAIT;
+    }
+}

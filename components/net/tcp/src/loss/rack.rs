@@ -1,0 +1,85 @@
+//! RACK (RFC 8985): a segment is lost when one that was sent later has arrived and it has had its time, whatever the numbers.
+
+use super::Record;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rack {
+    /// When the most recently sent of the delivered was sent, and its end.
+    pub(crate) xmit_at: u64,
+    end: u64,
+    /// Its round trip, in ns.
+    pub(crate) rtt: u64,
+    /// The highest position delivered.
+    fack: u64,
+    /// Something was delivered out of order.
+    pub(crate) reordering: bool,
+    /// The reordering window, in quarters of the least round trip, and for how many recoveries it stays.
+    mult: u8,
+    persist: u8,
+    /// DSACKs count once a round trip, which ends here.
+    dsack_round: u64,
+}
+
+impl Rack {
+    /// A record was delivered (section 6.2, steps 2 and 3). `ambiguous`: it may be an earlier transmission's arrival.
+    pub(crate) fn delivered(&mut self, record: &Record, now: u64, min_rtt: u64, ambiguous: bool) {
+        if record.end > self.fack {
+            self.fack = record.end;
+        } else if !record.retransmitted() {
+            self.reordering = true;
+        }
+        let rtt = now.saturating_sub(record.sent_at);
+        if record.retransmitted() && (ambiguous || rtt < min_rtt) {
+            return;
+        }
+        if (record.sent_at, record.end) > (self.xmit_at, self.end) {
+            (self.xmit_at, self.end) = (record.sent_at, record.end);
+        }
+        self.rtt = rtt;
+    }
+
+    /// The peer got something twice: reordering is longer than was thought (section 6.2, step 4).
+    pub(crate) fn dsack(&mut self, una: u64, nxt: u64) {
+        if una >= self.dsack_round {
+            self.dsack_round = nxt;
+            self.mult = self.mult.saturating_add(1);
+            self.persist = 16;
+        }
+    }
+
+    /// A recovery is over.
+    pub(crate) fn recovered(&mut self) {
+        self.persist = self.persist.saturating_sub(1);
+        if self.persist == 0 {
+            self.mult = 0;
+        }
+    }
+
+    /// The reordering window in ns. `eager`: in recovery, or three segments' worth is SACKed.
+    pub(crate) fn window(&self, min_rtt: u64, srtt: u64, eager: bool) -> u64 {
+        if !self.reordering && eager {
+            return 0;
+        }
+        (u64::from(self.mult.max(1)).saturating_mul(min_rtt) / 4).min(srtt)
+    }
+
+    /// Whether something sent at `sent_at` that ends at `end` is lost, or else in how many ns it would be; `None` if nothing sent
+    /// later has arrived yet (section 6.2, step 5).
+    pub(crate) fn judge(
+        &self,
+        sent_at: u64,
+        end: u64,
+        window: u64,
+        now: u64,
+    ) -> Result<(), Option<u64>> {
+        if (sent_at, end) >= (self.xmit_at, self.end) {
+            return Err(None);
+        }
+        let due = sent_at + self.rtt + window;
+        if due <= now {
+            Ok(())
+        } else {
+            Err(Some(due - now))
+        }
+    }
+}

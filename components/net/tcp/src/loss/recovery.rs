@@ -1,0 +1,116 @@
+//! Recovery: what follows a loss, and how much may be sent meanwhile (proportional rate reduction, RFC 6937).
+
+/// What congestion control is in the middle of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing is wrong.
+    #[default]
+    Open,
+    /// The window falls because of an ECN mark.
+    Reduced,
+    /// Fast recovery.
+    Recovery,
+    /// After a retransmission timeout.
+    Loss,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Recovery {
+    pub(crate) phase: Phase,
+    /// It is over when this position is acknowledged.
+    pub(crate) point: u64,
+    /// The window before, to come back to if nothing was lost.
+    pub(crate) prior_cwnd: u64,
+    pub(crate) prior_ssthresh: u64,
+    /// Bytes sent again and not yet known to have arrived twice; `None` when an undo is not possible any more.
+    pub(crate) undo: Option<u64>,
+    /// The timestamp of the first retransmission.
+    pub(crate) stamp: Option<u32>,
+    prr_delivered: u64,
+    prr_out: u64,
+    flight: u64,
+    /// Duplicate acknowledgements of a peer without SACK.
+    pub(crate) dupacks: u32,
+    /// A timeout's first retransmission is out and nothing else has been sent again (F-RTO, RFC 5682).
+    pub(crate) frto: bool,
+    /// The end of a tail-loss probe that is out, and whether it was a retransmission.
+    pub(crate) tlp: Option<(u64, bool)>,
+    /// Whether the window fell because of a mark up to this position.
+    pub(crate) ecn_until: u64,
+}
+
+impl Recovery {
+    /// Starts a reduction with `flight` bytes on the way.
+    pub(crate) fn begin(
+        &mut self,
+        phase: Phase,
+        point: u64,
+        flight: u64,
+        cwnd: u64,
+        ssthresh: u64,
+    ) {
+        self.phase = phase;
+        self.point = point;
+        self.flight = flight.max(1);
+        (self.prr_delivered, self.prr_out) = (0, 0);
+        (self.prior_cwnd, self.prior_ssthresh) = (cwnd, ssthresh);
+        self.undo = Some(0);
+        self.stamp = None;
+    }
+
+    /// The window after `delivered` bytes arrived: the reduction spread over a round trip, and slow start up to the threshold when
+    /// more was lost than that.
+    pub(crate) fn prr(&mut self, delivered: u64, pipe: u64, ssthresh: u64, mss: u64) -> u64 {
+        self.prr_delivered += delivered;
+        let room = if pipe > ssthresh {
+            let due = u128::from(self.prr_delivered) * u128::from(ssthresh);
+            (due.div_ceil(u128::from(self.flight)) as u64).saturating_sub(self.prr_out)
+        } else {
+            let limit = self
+                .prr_delivered
+                .saturating_sub(self.prr_out)
+                .max(delivered)
+                + mss;
+            (ssthresh - pipe).min(limit)
+        };
+        // The first retransmission goes in any case.
+        let least = if self.prr_out == 0 { mss } else { 0 };
+        pipe + room.max(least)
+    }
+
+    /// Something was sent.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        if self.phase != Phase::Open {
+            self.prr_out += bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc6937_sends_the_reduced_share_of_what_arrives() {
+        let mut r = Recovery::default();
+        r.begin(Phase::Recovery, 0, 20_000, 20_000, u64::MAX);
+        let mut pipe = 19_000;
+        let mut sent = 0;
+        for _ in 0..10 {
+            pipe -= 1000;
+            let room = r.prr(1000, pipe, 10_000, 1000) - pipe;
+            r.sent(room);
+            sent += room;
+            pipe += room;
+        }
+        assert_eq!(sent, 5_000);
+    }
+
+    #[test]
+    fn rfc6937_heavy_loss_comes_back_by_slow_start() {
+        let mut r = Recovery::default();
+        r.begin(Phase::Recovery, 0, 20_000, 20_000, u64::MAX);
+        let cwnd = r.prr(1000, 2_000, 10_000, 1000);
+        assert_eq!(cwnd, 4_000);
+    }
+}
