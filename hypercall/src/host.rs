@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicU32;
 
 use abi::Errno;
 
+use crate::{Wire, WireSpec};
+
 /// A point in time or a span, in nanoseconds; the clock's origin is the clock's own.
 pub type Nanos = u64;
 
@@ -234,6 +236,13 @@ pub trait Host: Send + Sync + Any {
 
     /// Anonymous memory that clients can map: a backing file without a name (a memfd on Linux), zero-filled.
     fn shared_memory(&self, name: &str, size: u64) -> Result<Arc<dyn BackingFile>, Errno>;
+
+    /// **May block.** Connects to a network of the host. `EOPNOTSUPP` for what this host does not have at all, `ENODEV` or `ENOENT` for
+    /// what is not there, `EPERM` or `EACCES` for what it does not let us have, `EBUSY` when somebody else has it.
+    fn open_wire(&self, spec: &WireSpec) -> Result<Arc<dyn Wire>, Errno> {
+        let _ = spec;
+        Err(Errno::EOPNOTSUPP)
+    }
 
     /// Raises a signal on the host process itself.
     fn raise(&self, signal: Signal);

@@ -12,6 +12,7 @@
 mod host;
 mod posix;
 pub mod sim;
+mod wire;
 
 pub use posix::PosixHost;
 
@@ -19,3 +20,4 @@ pub use host::{
     BackingFile, BlockOp, BlockRequest, Clock, Completion, DirEntry, FileInfo, FileKind, Host,
     JoinHandle, Nanos, OpenMode, Signal, ThreadBody, WakeReason,
 };
+pub use wire::{InFrame, Offload, OutFrame, Wire, WireCut, WireInfo, WireSpec};

@@ -11,6 +11,7 @@ mod park;
 mod pool;
 mod thread;
 mod uring;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
@@ -21,7 +22,7 @@ use abi::Errno;
 
 use crate::{
     BackingFile, Clock, DirEntry, FileInfo, Host, JoinHandle, Nanos, OpenMode, Signal, ThreadBody,
-    WakeReason,
+    WakeReason, Wire, WireSpec,
 };
 
 /// A Linux process as a host.
@@ -166,6 +167,10 @@ impl Host for PosixHost {
             size,
             self.engine().clone(),
         )?))
+    }
+
+    fn open_wire(&self, spec: &WireSpec) -> Result<Arc<dyn Wire>, Errno> {
+        wire::open(spec)
     }
 
     fn raise(&self, signal: Signal) {

@@ -21,7 +21,7 @@ use abi::Errno;
 
 use crate::{
     BackingFile, Clock, DirEntry, FileInfo, FileKind, Host, JoinHandle, Nanos, OpenMode, Signal,
-    ThreadBody, WakeReason,
+    ThreadBody, WakeReason, Wire, WireSpec,
 };
 
 pub use disk::{Faults, SimFile};
@@ -68,12 +68,13 @@ impl SimConfig {
 /// A simulated host. Made by [`run`](SimHost::run), alive as long as somebody keeps it; outside of its run nothing can
 /// wait on it.
 ///
-/// `sched` and `files` are host locks for the type system's sake: one thread takes them, neither is held over a switch.
+/// `sched`, `files` and `wires` are host locks for the type system's sake: one thread takes them, none is held over a switch.
 pub struct SimHost {
     config: SimConfig,
     sched: Mutex<Sched>,
     files: Mutex<BTreeMap<Vec<u8>, Arc<SimFile>>>,
     console: Mutex<Vec<u8>>,
+    wires: Mutex<BTreeMap<String, Arc<dyn Wire>>>,
 }
 
 /// How a simulated process ended itself; carried by a panic out of the thread that did.
@@ -99,6 +100,7 @@ impl SimHost {
             sched: Mutex::new(Sched::new(config.seed, config.keep_trace)),
             files: Mutex::default(),
             console: Mutex::default(),
+            wires: Mutex::default(),
             config,
         });
         sched::run(&host, main)
@@ -122,6 +124,11 @@ impl SimHost {
     /// A file that is on no path, with this content, all of it durable.
     pub fn new_file(self: &Arc<Self>, content: Vec<u8>) -> Arc<SimFile> {
         SimFile::new(Arc::downgrade(self), content)
+    }
+
+    /// Has [`open_wire`](Host::open_wire) answer this wire under a name: an end of a [link](Self::link).
+    pub fn put_wire(&self, name: &str, wire: Arc<dyn Wire>) {
+        lock(&self.wires).insert(name.into(), wire);
     }
 
     /// A number below `bound` from the run's chance; 0 when `bound` is 0.
@@ -244,6 +251,13 @@ impl Host for SimHost {
         let file = lock(&self.sched).new_file();
         file.set_size(size)?;
         Ok(file)
+    }
+
+    fn open_wire(&self, spec: &WireSpec) -> Result<Arc<dyn Wire>, Errno> {
+        match spec {
+            WireSpec::Named(name) => lock(&self.wires).get(name).cloned().ok_or(Errno::ENODEV),
+            _ => Err(Errno::EOPNOTSUPP),
+        }
     }
 
     fn raise(&self, _: Signal) {}
