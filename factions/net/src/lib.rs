@@ -28,6 +28,7 @@ mod message;
 mod offload;
 mod packet;
 mod protocol;
+mod receiver;
 mod socket;
 mod sockopt;
 mod syscalls;
@@ -48,6 +49,7 @@ pub use interfaces::{Interfaces, LinkEvent, LinkListener, NAME_MAX, NetworkLayer
 pub use offload::{Segments, checksum_holds, complete_checksum, segment};
 pub use packet::{Checksum, Cut, Gso, Packet};
 pub use protocol::{Accepted, Incoming, Kind, Outgoing, Protocol, Received, Shutdown};
+pub use receiver::{Receiver, Source};
 pub use socket::Socket;
 pub use sockopt::{OptValue, int_option};
 

@@ -1,0 +1,157 @@
+//! The driver: a wire of the host's below an interface.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use abi::Errno;
+use arc_swap::ArcSwap;
+use hypercall::{Wire, WireSpec};
+use kern::Curlwp;
+use net::{
+    Config, Cut, Driver, EtherAddr, Features, IfError, Ifnet, Interfaces, LinkType, Packet,
+    Receiver, Source, complete_checksum, segment,
+};
+use sync::Cpu;
+
+use crate::{frame, spec};
+
+/// Frames that are taken from the host at a time.
+const BATCH: usize = 64;
+/// The longest IP packet that the host cuts.
+const GSO_MAX: u32 = 65_535;
+
+/// Makes an interface on a wire of the host's. It is down, but the wire is open already, so that what is wrong with it is found now.
+pub fn open(
+    cx: &Curlwp<'_>,
+    interfaces: &Arc<Interfaces>,
+    name: &str,
+    spec: WireSpec,
+    address: EtherAddr,
+    mtu: u32,
+) -> Result<Arc<Ifnet>, IfError> {
+    let wire = open_wire(cx, &spec)?;
+    let info = wire.info().clone();
+    let driver = Virtif {
+        spec,
+        udp: info.udp,
+        current: ArcSwap::new(Port::new(wire)),
+        receiver: Arc::default(),
+    };
+    let config = Config {
+        name: name.into(),
+        link: LinkType::Ethernet,
+        mtu,
+        address,
+        features: Features {
+            checksum: info.checksum,
+            gso_max: if info.tcp { GSO_MAX } else { 0 },
+        },
+        point_to_point: false,
+    };
+    let interface = interfaces.attach(cx, config, Arc::new(driver));
+    interface.map_err(|errno| IfError::new(errno, format!("{name}: {errno}")))
+}
+
+fn open_wire(cx: &Curlwp<'_>, spec: &WireSpec) -> Result<Arc<dyn Wire>, IfError> {
+    let host = cx.kernel().host();
+    cx.unscheduled(|| host.open_wire(spec))
+        .map_err(|errno| spec::failed(spec, errno))
+}
+
+/// An interface on a wire.
+///
+/// No lock: the wire is swapped for a new one when the interface goes up and the old one has ended.
+struct Virtif {
+    spec: WireSpec,
+    /// The host cuts UDP.
+    udp: bool,
+    current: ArcSwap<Port>,
+    receiver: Arc<Receiver>,
+}
+
+/// A wire as a source of packets.
+struct Port {
+    wire: Arc<dyn Wire>,
+    /// It has ended: the other end is gone.
+    ended: AtomicBool,
+}
+
+impl Port {
+    fn new(wire: Arc<dyn Wire>) -> Arc<Port> {
+        Arc::new(Port {
+            wire,
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    fn send(&self, packet: &Packet) -> Result<(), Errno> {
+        if packet.len() > self.wire.info().frame_max {
+            return Err(Errno::EMSGSIZE);
+        }
+        match self.wire.send(&[frame::to_host(packet)]) {
+            0 => Err(Errno::ENOBUFS),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Source for Port {
+    fn receive(&self, batch: &mut Vec<Packet>) -> Result<(), Errno> {
+        let mut frames = Vec::with_capacity(BATCH);
+        let received = self.wire.receive(&mut frames, BATCH);
+        batch.extend(frames.into_iter().filter_map(frame::from_host));
+        if received.is_err() {
+            self.ended.store(true, Ordering::SeqCst);
+        }
+        received
+    }
+
+    fn wake(&self) {
+        self.wire.wake();
+    }
+}
+
+impl Driver for Virtif {
+    fn transmit(&self, _: &Cpu<'_>, packet: Packet) -> Result<(), Errno> {
+        let port = self.current.load();
+        match packet.gso {
+            Some(gso) if gso.cut == Cut::Udp && !self.udp => {
+                let mut sent = Ok(());
+                for mut part in segment(LinkType::Ethernet, packet)? {
+                    complete_checksum(&mut part)?;
+                    sent = port.send(&part).and(sent);
+                }
+                sent
+            }
+            _ => port.send(&packet),
+        }
+    }
+
+    fn set_up(&self, cx: &Curlwp<'_>, interface: &Arc<Ifnet>, up: bool) -> Result<(), Errno> {
+        if !up {
+            self.receiver.stop(cx);
+            return Ok(());
+        }
+        let mut port = self.current.load_full();
+        if port.ended.load(Ordering::SeqCst) {
+            let wire = open_wire(cx, &self.spec).map_err(|error| {
+                cx.log(format_args!("{error}"));
+                error.errno
+            })?;
+            port = Port::new(wire);
+            self.current.store(port.clone());
+        }
+        self.receiver.start(cx, interface, port)
+    }
+
+    fn set_mtu(&self, _: &Curlwp<'_>, mtu: u32) -> Result<(), Errno> {
+        if mtu > spec::MTU_MAX {
+            return Err(Errno::EINVAL);
+        }
+        Ok(())
+    }
+
+    fn detach(&self, cx: &Curlwp<'_>) {
+        self.receiver.stop(cx);
+    }
+}
