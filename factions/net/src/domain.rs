@@ -1,5 +1,6 @@
 //! Domains: where protocols come from.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use abi::Errno;
@@ -21,10 +22,11 @@ pub trait Domain: Send + Sync {
     ) -> Result<Arc<dyn Protocol>, Errno>;
 }
 
-/// The faction's state: the domains and the interfaces there are. `domains` is a leaf.
+/// The faction's state: the domains and the interfaces there are. `domains` and `services` are leaves.
 #[derive(Default)]
 pub struct Net {
     domains: RwLock<Vec<(u16, Arc<dyn Domain>)>>,
+    services: RwLock<Vec<Arc<dyn Any + Send + Sync>>>,
     interfaces: Arc<Interfaces>,
 }
 
@@ -60,6 +62,18 @@ impl Net {
             .find(|(f, _)| i32::from(*f) == family)
             .map(|(_, domain)| domain.clone())
             .ok_or(Errno::EAFNOSUPPORT)
+    }
+
+    /// Lets other components find what a component offers them, by its type.
+    pub fn offer<T: Any + Send + Sync>(&self, cx: &Curlwp<'_>, service: Arc<T>) {
+        self.services.write(cx.cpu()).push(service);
+    }
+
+    /// What a component [offered](Self::offer); `None` when it is not part of this kernel.
+    pub fn service<T: Any + Send + Sync>(&self, cx: &Curlwp<'_>) -> Option<Arc<T>> {
+        let services = self.services.read(cx.cpu());
+        let found = services.iter().find(|s| s.is::<T>())?;
+        found.clone().downcast().ok()
     }
 
     /// The interfaces of this kernel.

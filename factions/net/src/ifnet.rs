@@ -258,6 +258,11 @@ impl Ifnet {
         self.flags.load(Ordering::Relaxed)
     }
 
+    /// Whether it leads back to this kernel.
+    pub fn is_loopback(&self) -> bool {
+        self.link == LinkType::Loopback
+    }
+
     /// Whether it is up.
     pub fn is_up(&self) -> bool {
         self.flags() & IFF_UP != 0

@@ -93,21 +93,19 @@ pub(crate) fn receive(
     flags: i32,
     wants_control: bool,
 ) -> Result<(Received, usize), Errno> {
-    if flags & MSG_ERRQUEUE != 0 {
-        return Err(Errno::EAGAIN);
-    }
     let before = uio.resid();
-    let received = so.protocol().receive(
-        cx,
-        &mut Incoming {
-            uio,
-            flags,
-            wait: so
-                .common()
-                .receive_wait(of.nonblocking() || flags & MSG_DONTWAIT != 0),
-            wants_control,
-        },
-    )?;
+    let mut message = Incoming {
+        uio,
+        flags,
+        wait: so
+            .common()
+            .receive_wait(of.nonblocking() || flags & MSG_DONTWAIT != 0),
+        wants_control,
+    };
+    let received = match flags & MSG_ERRQUEUE {
+        0 => so.protocol().receive(cx, &mut message)?,
+        _ => so.protocol().receive_error(cx, &mut message)?,
+    };
     let moved = before - uio.resid();
     let answer = match received.len {
         Some(len) if flags & MSG_TRUNC != 0 => len,

@@ -149,6 +149,15 @@ pub trait Protocol: Send + Sync + Any {
     /// Receives. Nothing in a stream's room means its end.
     fn receive(&self, cx: &Curlwp<'_>, message: &mut Incoming<'_, '_>) -> Result<Received, Errno>;
 
+    /// Receives an error that waits, recvmsg(2) with `MSG_ERRQUEUE`. Never blocks: `EAGAIN` when there is none.
+    fn receive_error(
+        &self,
+        cx: &Curlwp<'_>,
+        message: &mut Incoming<'_, '_>,
+    ) -> Result<Received, Errno> {
+        Err(Errno::EAGAIN)
+    }
+
     /// shutdown(2).
     fn shutdown(&self, cx: &Curlwp<'_>, how: Shutdown) -> Result<(), Errno>;
 

@@ -51,6 +51,8 @@ pub static COMPONENTS: &[&Component] = &[
     &net::NET,
     &local::LOCAL,
     &packet::PACKET,
+    &inet::INET,
+    &netloop::LOOP,
 ];
 
 /// Describes a kernel on this Linux process, with every component and the settings that the environment gives (`RUMP_NCPU` and so on,

@@ -1,0 +1,152 @@
+//! Raw sockets, raw(7), and ping sockets, icmp(7), on the way in.
+
+use core::net::IpAddr;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+use net::Packet;
+use sync::Cpu;
+
+use crate::addr::Endpoint;
+use crate::dgram::{Dgram, Flavour};
+use crate::icmp::Trouble;
+use crate::ipv4::Header;
+use crate::stack::{IPPROTO_ICMP, IPPROTO_ICMPV6};
+use crate::{Inet, leaf};
+
+/// The raw sockets; swapped whole.
+#[derive(Default)]
+pub(crate) struct Table(ArcSwap<Vec<Weak<Dgram>>>);
+
+impl Table {
+    pub(crate) fn add(&self, socket: &Arc<Dgram>) {
+        self.0.rcu(|list| {
+            let mut list = Vec::clone(list);
+            list.push(Arc::downgrade(socket));
+            list
+        });
+    }
+
+    pub(crate) fn remove(&self, socket: &Dgram) {
+        self.0.rcu(|list| {
+            let mut list = Vec::clone(list);
+            list.retain(|other| !Weak::ptr_eq(other, &socket.me));
+            list
+        });
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Dgram>> {
+        self.0.load().iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Whether a raw socket hears packets of a protocol between two addresses.
+fn hears(
+    socket: &Dgram,
+    cpu: &Cpu<'_>,
+    protocol: u8,
+    local: IpAddr,
+    remote: IpAddr,
+    interface: u32,
+) -> bool {
+    if socket.flavour != Flavour::Raw(protocol) || socket.v6 != local.is_ipv6() {
+        return false;
+    }
+    let state = leaf(cpu);
+    let state = socket.state.lock(&state);
+    (state.local.is_unspecified() || state.local == local)
+        && state.remote.is_none_or(|r| r.addr == remote)
+        && (state.device == 0 || interface == 0 || state.device == interface)
+}
+
+impl Inet {
+    /// Shows a packet to raw sockets; answers whether any heard it.
+    pub(crate) fn raw_input(&self, cpu: &Cpu<'_>, header: &Header, packet: &Packet) -> bool {
+        let list = self.raw.0.load();
+        if list.is_empty() {
+            return false;
+        }
+        let mut heard = false;
+        for socket in list.iter().filter_map(Weak::upgrade) {
+            if !hears(
+                &socket,
+                cpu,
+                header.protocol,
+                header.dst,
+                header.src,
+                header.interface,
+            ) {
+                continue;
+            }
+            heard = true;
+            let mut copy = packet.clone();
+            let kind = copy.front(1).map_or(0, |front| front[0]);
+            let icmp = if socket.v6 {
+                IPPROTO_ICMPV6
+            } else {
+                IPPROTO_ICMP
+            };
+            if header.protocol == icmp && socket.filters(cpu, kind)
+                || !socket.hears_group(cpu, header)
+            {
+                continue;
+            }
+            if !socket.v6 {
+                match copy.push(header.raw.len()) {
+                    Some(front) => front.copy_from_slice(&header.raw),
+                    None => continue,
+                }
+            }
+            let from = Endpoint {
+                scope: self.link_of(&header.src, header.interface),
+                ..Endpoint::new(header.src, 0)
+            };
+            socket.enqueue(cpu, copy, from, header, 0);
+        }
+        heard
+    }
+
+    /// An ICMP error about a packet of a protocol.
+    pub(crate) fn raw_error(
+        &self,
+        cpu: &Cpu<'_>,
+        protocol: u8,
+        src: IpAddr,
+        dst: IpAddr,
+        trouble: &Trouble,
+    ) {
+        for socket in self.raw.0.load().iter().filter_map(Weak::upgrade) {
+            if hears(&socket, cpu, protocol, src, dst, 0) {
+                socket.trouble(cpu, Endpoint::new(dst, 0), trouble);
+            }
+        }
+    }
+
+    /// An answer to an echo.
+    pub(crate) fn ping_input(&self, cpu: &Cpu<'_>, header: &Header, packet: &Packet) {
+        let mut packet = packet.clone();
+        let Some(front) = packet.front(8) else {
+            return;
+        };
+        let dst = Endpoint::new(header.dst, u16::from_be_bytes([front[4], front[5]]));
+        let src = Endpoint {
+            scope: self.link_of(&header.src, header.interface),
+            ..Endpoint::new(header.src, 0)
+        };
+        if let Some(socket) = self.pings.find(cpu, &dst, &src, header.interface, |_| true) {
+            socket.enqueue(cpu, packet, src, header, dst.port);
+        }
+    }
+
+    /// An ICMP error about an echo.
+    pub(crate) fn ping_error(&self, cpu: &Cpu<'_>, src: IpAddr, dst: IpAddr, trouble: &Trouble) {
+        let Some(&[.., a, b]) = trouble.returned.get(..6).and_then(|b| b.first_chunk::<6>()) else {
+            return;
+        };
+        let local = Endpoint::new(src, u16::from_be_bytes([a, b]));
+        let remote = Endpoint::new(dst, 0);
+        if let Some(socket) = self.pings.find(cpu, &local, &remote, 0, |_| true) {
+            socket.trouble(cpu, remote, trouble);
+        }
+    }
+}

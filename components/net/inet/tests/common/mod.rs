@@ -1,0 +1,271 @@
+//! Kernels with the inet domains, and calls on their sockets.
+#![allow(dead_code, unreachable_pub)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use abi::{Errno, Syscalls, UserAddr, nr};
+use hypercall::sim::{SimConfig, SimHost};
+use hypercall::{Host, PosixHost};
+use kern::{Kernel, LwpHandle, PathBytes, RforkFds, UserMemory};
+use std::cell::RefCell;
+
+pub const INET: i32 = 2;
+pub const INET6: i32 = 10;
+pub const STREAM: i32 = 1;
+pub const DGRAM: i32 = 2;
+pub const RAW: i32 = 3;
+pub const NONBLOCK: i32 = 0o4000;
+
+pub fn boot_on(host: Arc<dyn Host>) -> Arc<Kernel> {
+    Kernel::builder(host)
+        .component(&net::NET)
+        .component(&inet::INET)
+        .component(&netloop::LOOP)
+        .boot()
+        .expect("boots")
+}
+
+pub fn process() -> (Arc<Kernel>, LwpHandle) {
+    let kernel = boot_on(PosixHost::new());
+    let process = kernel.rfork(RforkFds::Clear).expect("a process");
+    (kernel, process)
+}
+
+/// Runs on a simulated host under each seed.
+pub fn simulated(seeds: std::ops::Range<u64>, body: fn(&Arc<SimHost>, &Arc<Kernel>)) {
+    for seed in seeds {
+        let run = SimHost::run(SimConfig::new(seed), move |host| {
+            let kernel = boot_on(host.clone());
+            body(host, &kernel);
+            kernel.shutdown(true).expect("halts");
+        });
+        if let Err(failure) = &run.result {
+            panic!(
+                "seed {seed}: {failure:?}\n{}",
+                String::from_utf8_lossy(&run.console)
+            );
+        }
+        assert!(
+            run.leftover.is_empty(),
+            "seed {seed} leaves {:?}",
+            run.leftover
+        );
+    }
+}
+
+/// Runs a body with a thread and a process of its own.
+pub fn program(
+    host: &Arc<SimHost>,
+    kernel: &Arc<Kernel>,
+    body: impl FnOnce(&LwpHandle) + Send + 'static,
+) -> Box<dyn hypercall::JoinHandle> {
+    let kernel = kernel.clone();
+    let run = move || body(&kernel.rfork(RforkFds::Clear).expect("a process"));
+    host.spawn("program", Box::new(run)).expect("a thread")
+}
+
+pub fn sockaddr(text: &str) -> Vec<u8> {
+    match text.parse().expect("an address") {
+        SocketAddr::V4(a) => {
+            let mut out = 2u16.to_ne_bytes().to_vec();
+            out.extend_from_slice(&a.port().to_be_bytes());
+            out.extend_from_slice(&a.ip().octets());
+            out.resize(16, 0);
+            out
+        }
+        SocketAddr::V6(a) => {
+            let mut out = 10u16.to_ne_bytes().to_vec();
+            out.extend_from_slice(&a.port().to_be_bytes());
+            out.extend_from_slice(&[0; 4]);
+            out.extend_from_slice(&a.ip().octets());
+            out.extend_from_slice(&a.scope_id().to_ne_bytes());
+            out
+        }
+    }
+}
+
+pub fn shown(addr: &[u8]) -> String {
+    let port = u16::from_be_bytes([addr[2], addr[3]]);
+    let ip: IpAddr = match u16::from_ne_bytes([addr[0], addr[1]]) {
+        2 => IpAddr::from(<[u8; 4]>::try_from(&addr[4..8]).expect("4 bytes")),
+        _ => IpAddr::from(<[u8; 16]>::try_from(&addr[8..24]).expect("16 bytes")),
+    };
+    SocketAddr::new(ip, port).to_string()
+}
+
+pub fn socket(p: &LwpHandle, family: i32, kind: i32, protocol: i32) -> i32 {
+    p.socket(family, kind, protocol).expect("a socket") as i32
+}
+
+pub fn bind(p: &LwpHandle, fd: i32, to: &str) -> Result<i64, Errno> {
+    let addr = sockaddr(to);
+    p.bind(fd, &addr, addr.len())
+}
+
+pub fn connect(p: &LwpHandle, fd: i32, to: &str) -> Result<i64, Errno> {
+    let addr = sockaddr(to);
+    p.connect(fd, &addr, addr.len())
+}
+
+pub fn name(p: &LwpHandle, fd: i32) -> String {
+    let (mut addr, mut len) = ([0; 28], 28u32.to_ne_bytes());
+    p.getsockname(fd, &mut addr, &mut len).expect("a name");
+    shown(&addr)
+}
+
+pub fn peer(p: &LwpHandle, fd: i32) -> Result<String, Errno> {
+    let (mut addr, mut len) = ([0; 28], 28u32.to_ne_bytes());
+    p.getpeername(fd, &mut addr, &mut len)?;
+    Ok(shown(&addr))
+}
+
+/// A socket of a family bound to an address; answers its descriptor and its name.
+pub fn bound(p: &LwpHandle, family: i32, kind: i32, to: &str) -> (i32, String) {
+    let fd = socket(p, family, kind, 0);
+    bind(p, fd, to).expect("bound");
+    (fd, name(p, fd))
+}
+
+pub fn sendto(p: &LwpHandle, fd: i32, data: &[u8], to: &str) -> Result<i64, Errno> {
+    let addr = sockaddr(to);
+    p.sendto(fd, data, data.len(), 0, &addr, addr.len())
+}
+
+pub fn recvfrom(p: &LwpHandle, fd: i32, flags: i32) -> Result<(Vec<u8>, String), Errno> {
+    let mut buf = vec![0; 70_000];
+    let (mut addr, mut len) = ([0; 28], 28u32.to_ne_bytes());
+    let room = buf.len();
+    let n = p.recvfrom(fd, &mut buf, room, flags, &mut addr, &mut len)?;
+    buf.truncate(n as usize);
+    Ok((buf, shown(&addr)))
+}
+
+pub fn read(p: &LwpHandle, fd: i32, most: usize) -> Result<Vec<u8>, Errno> {
+    let mut buf = vec![0; most];
+    let n = p.read(fd, &mut buf, most)?;
+    buf.truncate(n as usize);
+    Ok(buf)
+}
+
+pub fn write(p: &LwpHandle, fd: i32, data: &[u8]) -> Result<i64, Errno> {
+    p.write(fd, data, data.len())
+}
+
+pub fn set(p: &LwpHandle, fd: i32, level: i32, name: i32, value: i32) -> Result<i64, Errno> {
+    p.setsockopt(fd, level, name, &value.to_ne_bytes(), 4)
+}
+
+pub fn get(p: &LwpHandle, fd: i32, level: i32, name: i32) -> Result<i32, Errno> {
+    let (mut value, mut len) = ([0; 4], 4u32.to_ne_bytes());
+    p.getsockopt(fd, level, name, &mut value, &mut len)?;
+    Ok(i32::from_ne_bytes(value))
+}
+
+/// Which events of a descriptor are true now.
+pub fn poll(p: &LwpHandle, fd: i32, events: i16) -> i16 {
+    let mut raw = [0; 8];
+    raw[..4].copy_from_slice(&fd.to_ne_bytes());
+    raw[4..6].copy_from_slice(&events.to_ne_bytes());
+    p.poll(&mut raw, 1, 0).expect("polled");
+    i16::from_ne_bytes([raw[6], raw[7]])
+}
+
+/// A caller's memory of one piece, for calls with structures in structures.
+pub struct Memory(RefCell<Vec<u8>>);
+
+impl Memory {
+    pub const BASE: u64 = 0x1000;
+
+    pub fn new(len: usize) -> Memory {
+        Memory(RefCell::new(vec![0; len]))
+    }
+
+    pub fn at(offset: usize) -> UserAddr {
+        UserAddr(Memory::BASE + offset as u64)
+    }
+
+    pub fn put(&self, offset: usize, bytes: &[u8]) {
+        self.0.borrow_mut()[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    pub fn get(&self, offset: usize, len: usize) -> Vec<u8> {
+        self.0.borrow()[offset..offset + len].to_vec()
+    }
+
+    fn range(&self, addr: UserAddr, len: usize) -> Result<std::ops::Range<usize>, Errno> {
+        let start = addr.0.checked_sub(Memory::BASE).ok_or(Errno::EFAULT)? as usize;
+        let end = start + len;
+        (end <= self.0.borrow().len())
+            .then_some(start..end)
+            .ok_or(Errno::EFAULT)
+    }
+}
+
+impl UserMemory for Memory {
+    fn copyin(&self, _: &sync::Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
+        let range = self.range(from, to.len())?;
+        to.copy_from_slice(&self.0.borrow()[range]);
+        Ok(())
+    }
+
+    fn copyout(&self, _: &sync::Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
+        let range = self.range(to, from.len())?;
+        self.0.borrow_mut()[range].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn copyinstr(
+        &self,
+        _: &sync::Cpu<'_>,
+        _: UserAddr,
+        _: usize,
+        _: &mut PathBytes,
+    ) -> Result<(), Errno> {
+        Err(Errno::EFAULT)
+    }
+}
+
+/// Data, control data (level, type, bytes), flags, who sent it.
+pub type Message = (Vec<u8>, Vec<(i32, i32, Vec<u8>)>, i32, String);
+
+/// recvmsg(2): data, control data (level, type, bytes), flags, who sent it.
+pub fn recvmsg(p: &LwpHandle, fd: i32, flags: i32) -> Result<Message, Errno> {
+    let memory = Memory::new(8192);
+    let word = |at: usize, value: u64| memory.put(at, &value.to_ne_bytes());
+    word(0, Memory::at(512).0);
+    word(8, 28);
+    word(16, Memory::at(64).0);
+    word(24, 1);
+    word(32, Memory::at(1024).0);
+    word(40, 1024);
+    word(64, Memory::at(4096).0);
+    word(72, 4096);
+    let n = p.syscall(
+        &memory,
+        nr::recvmsg,
+        &[fd as u64, Memory::at(0).0, flags as u64, 0, 0, 0],
+    )?;
+    let number = |bytes: Vec<u8>| u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
+    let control_len = number(memory.get(40, 8)) as usize;
+    let control = memory.get(1024, control_len);
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at + 16 <= control.len() {
+        let len = number(control[at..at + 8].to_vec()) as usize;
+        let int = |at: usize| i32::from_ne_bytes(control[at..at + 4].try_into().expect("4 bytes"));
+        pieces.push((
+            int(at + 8),
+            int(at + 12),
+            control[at + 16..at + len].to_vec(),
+        ));
+        at += len.next_multiple_of(8);
+    }
+    let flags = i32::from_ne_bytes(memory.get(48, 4).try_into().expect("4 bytes"));
+    Ok((
+        memory.get(4096, n as usize),
+        pieces,
+        flags,
+        shown(&memory.get(512, 28)),
+    ))
+}
