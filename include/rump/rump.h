@@ -72,6 +72,12 @@ void rump_boot_etfs_register(struct rump_boot_etfs *);
 void rump_schedule(void);
 void rump_unschedule(void);
 
+/*
+ * A system call by its number in docs/syscalls.md or by that of a module, with its registers as an array of so many bytes: 0 or the errno,
+ * and the value goes to where the last argument points, if that is not NULL. rumpclient_syscall() of <rump/rumpclient.h> is the same.
+ */
+int rump_syscall(int, const void *, size_t, long *);
+
 /* Writes the event counters to standard error. */
 void rump_printevcnts(void);
 

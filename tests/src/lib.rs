@@ -44,6 +44,8 @@ fn build(dir: &Path) {
         "rumpkit-hijack",
         "-p",
         "rumpkit-tests",
+        "-p",
+        "rumpkit-example-module",
     ]);
     if dir.ends_with("release") {
         command.arg("--release");
@@ -85,6 +87,7 @@ fn clean<S: AsRef<OsStr>>(mut command: Command, args: impl IntoIterator<Item = S
         "RUMP_VERBOSE",
         "RUMP_NCPU",
         "RUMP_MEMLIMIT",
+        "RUMP_MODULEBASE",
         "LD_PRELOAD",
     ] {
         command.env_remove(name);
@@ -192,12 +195,18 @@ pub struct Server {
 impl Server {
     /// Serves a kernel with these options of `rump server`, on a private socket.
     pub fn start(options: &[&str]) -> Server {
+        Server::start_with(options, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(options: &[&str], environment: &[(&str, &str)]) -> Server {
         let dir = scratch();
         let url = format!("unix://{}/sock", dir.path().display());
         let mut args = vec!["server", "-s"];
         args.extend(options);
         args.push(&url);
         let mut command = rump(args);
+        command.envs(environment.iter().copied());
         // In the foreground it says on its output that it serves.
         let mut child = command
             .stdout(Stdio::piped())

@@ -150,10 +150,3 @@ fn drives_of_the_reference_appear_as_files_and_devices() {
     ])
     .fails(125, &["/no/such"]);
 }
-
-#[test]
-fn what_is_not_served_yet_says_so() {
-    let dir = support::scratch();
-    let url = format!("unix://{}/k", dir.path().display());
-    run(["server", "-s", "-m", "module.kmod", &url]).fails(125, &["module.kmod", "no modules"]);
-}

@@ -128,11 +128,15 @@ pub(crate) struct Server {
     #[arg(short = 'd', value_name = "DRIVE")]
     pub(crate) drives: Vec<String>,
 
-    /// A component library to load (not served yet: all components are linked in)
+    /// A component library to load: a module that starts with the kernel, whatever the order they are given in
+    ///
+    /// A path, or a name that is looked for in $RUMP_MODULEBASE as LIB, LIB.so and libLIB.so.
     #[arg(short = 'l', value_name = "LIB")]
     pub(crate) libraries: Vec<String>,
 
-    /// A kernel module to load (not served: there are no modules)
+    /// A kernel module to load when the kernel has booted, found as with -l
+    ///
+    /// What a module requires is loaded before it when $RUMP_MODULEBASE has it. A module that was built for another version is refused.
     #[arg(short = 'm', value_name = "MODULE")]
     pub(crate) modules: Vec<String>,
 

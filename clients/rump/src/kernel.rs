@@ -5,13 +5,20 @@ use std::sync::Arc;
 
 use abi::Errno;
 use anyhow::{Result, anyhow, bail};
+use rumpkit::kern::Stage;
 use rumpkit::kern::config::parse_size;
+use rumpkit::module::Library;
 use rumpkit::{Kernel, MountSpec, Process, Syscalls};
 
 use crate::cli::{KernelOptions, Mounts};
 
 /// Boots a kernel with every component. The kernel itself says on the console why it does not boot.
 pub(crate) fn boot(options: &KernelOptions) -> Result<Arc<Kernel>> {
+    boot_with(options, Vec::new())
+}
+
+/// The same with component libraries that have been loaded, in this order.
+pub(crate) fn boot_with(options: &KernelOptions, libraries: Vec<Library>) -> Result<Arc<Kernel>> {
     let ncpu = options.ncpu.as_deref().map(cpus).transpose()?;
     let memlimit = options.memlimit.as_deref().map(memory).transpose()?;
     let verbose = options.verbose;
@@ -20,6 +27,14 @@ pub(crate) fn boot(options: &KernelOptions) -> Result<Arc<Kernel>> {
             config.verbose |= verbose;
             config.ncpu = ncpu.unwrap_or(config.ncpu);
             config.memlimit = memlimit.or(config.memlimit);
+        })
+        .step(Stage::PostInit, move |cx| {
+            libraries.iter().try_for_each(|library| {
+                library.start(cx).map_err(|error| {
+                    eprintln!("rump: {error}");
+                    error.errno
+                })
+            })
         })
         .boot()
         .map_err(|errno| anyhow!("the kernel does not boot: {errno}"))?;

@@ -1,12 +1,16 @@
 //! `rump server`: a kernel at a URL, with the options of the reference's rump_server(1).
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use rumpkit::module::Library;
+use rumpkit::module::load::{MODULEBASE, in_order, load};
 use rumpkit::{Kernel, Process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -26,15 +30,16 @@ pub(crate) fn run(options: &Server) -> Outcome {
         .iter()
         .map(|d| Drive::parse(d))
         .collect::<Result<Vec<_>>>()?;
-    refuse_what_is_absent(options)?;
     let background = std::env::var_os(BACKGROUND).is_some();
     if !options.foreground && !background {
         return start_in_background();
     }
     let signals = Signals::new([SIGTERM, SIGINT]).context("signal handlers cannot be set")?;
-    let kernel = kernel::boot(&options.kernel)?;
+    let kernel = kernel::boot_with(&options.kernel, libraries(&options.libraries)?)?;
     kernel::mount_all(&kernel, &options.mounts)?;
-    let result = register(&kernel, &drives).and_then(|()| serve::serve(&kernel, &url));
+    let result = register(&kernel, &drives)
+        .and_then(|()| load_modules(&kernel, &options.modules))
+        .and_then(|()| serve::serve(&kernel, &url));
     let server = match result {
         Ok(server) => server,
         Err(error) => {
@@ -53,14 +58,19 @@ pub(crate) fn run(options: &Server) -> Outcome {
     Ok(0)
 }
 
-fn refuse_what_is_absent(options: &Server) -> Result<()> {
-    if let Some(library) = options.libraries.first() {
-        bail!(
-            "-l {library}: components are linked in and cannot be loaded; leave -l out for those that there are"
-        );
-    }
-    if let Some(module) = options.modules.first() {
-        bail!("-m {module}: there are no modules; leave -m out");
+/// Loads component libraries, before the boot.
+fn libraries(names: &[String]) -> Result<Vec<Library>> {
+    let base = std::env::var_os(MODULEBASE).filter(|base| !base.is_empty() && base != "0");
+    let base = base.as_deref().map(Path::new);
+    let load = |name: &String| Library::open(OsStr::new(name), base);
+    let libraries: Result<Vec<_>, _> = names.iter().map(load).collect();
+    Ok(in_order(libraries.context("-l")?))
+}
+
+/// Loads and starts modules, in order.
+fn load_modules(kernel: &Arc<Kernel>, names: &[String]) -> Result<()> {
+    for name in names {
+        load(kernel, OsStr::new(name)).context("-m")?;
     }
     Ok(())
 }

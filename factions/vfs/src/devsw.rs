@@ -1,12 +1,15 @@
 //! The device switch: what serves a device node, by its number.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use abi::{Errno, O_ACCMODE, O_NONBLOCK, O_RDONLY, O_WRONLY, SysResult, UserAddr};
+use kern::module::Gate;
 use kern::pipe::Side;
 use kern::{Curlwp, File, OpenFile};
 use sync::Mutex;
 
+use crate::cdev::{self, CharDevice};
 use crate::file::VnodeFile;
 use crate::{Mount, Vfs, Vnode, VnodeKind};
 
@@ -32,16 +35,60 @@ pub struct Device {
     pub open: DeviceOpen,
 }
 
-/// The drivers there are. Its lock is a leaf.
+/// The drivers there are. Both locks are leaves.
 #[derive(Default)]
 pub(crate) struct Devsw {
     devices: Mutex<Vec<Device>>,
+    /// Those of modules, by minor number of [`cdev::MAJOR`].
+    late: Mutex<BTreeMap<u32, Late>>,
+}
+
+/// A driver of a module.
+struct Late {
+    gate: Arc<Gate>,
+    driver: Arc<dyn CharDevice>,
 }
 
 impl Devsw {
     /// Adds a driver; one that was added later comes first.
     pub(crate) fn add(&self, cx: &Curlwp<'_>, device: Device) {
         self.devices.lock(cx.cpu()).push(device);
+    }
+
+    /// Adds a module's driver; its minor number.
+    pub(crate) fn add_late(
+        &self,
+        cx: &Curlwp<'_>,
+        gate: Arc<Gate>,
+        driver: Arc<dyn CharDevice>,
+    ) -> u32 {
+        let mut late = self.late.lock(cx.cpu());
+        let minor = late.last_key_value().map_or(0, |(last, _)| last + 1);
+        late.insert(minor, Late { gate, driver });
+        minor
+    }
+
+    /// Takes a module's driver away.
+    pub(crate) fn remove_late(&self, cx: &Curlwp<'_>, minor: u32) {
+        let late = self.late.lock(cx.cpu()).remove(&minor);
+        drop(late);
+    }
+
+    fn open(&self, cx: &Curlwp<'_>, vp: &Vnode, flags: i32) -> Result<Arc<dyn File>, Errno> {
+        if vp.kind != VnodeKind::Character || major(vp.rdev) != cdev::MAJOR {
+            let device = self.find(cx, vp.kind, vp.rdev)?;
+            return (device.open)(cx, vp.rdev, flags);
+        }
+        let (pass, driver) = {
+            let late = self.late.lock(cx.cpu());
+            let found = late.get(&minor(vp.rdev)).ok_or(Errno::ENXIO)?;
+            (found.gate.enter()?, found.driver.clone())
+        };
+        driver.open(cx, flags)?;
+        Ok(Arc::new(cdev::Opened {
+            driver,
+            _pass: pass,
+        }))
     }
 
     /// The driver of a number. `ENXIO` when there is none.
@@ -91,10 +138,7 @@ pub(crate) fn serve(
     match vp.kind {
         VnodeKind::Regular | VnodeKind::Directory => Ok(None),
         VnodeKind::Block if vp.block_device().is_some() => Ok(None),
-        VnodeKind::Character | VnodeKind::Block => {
-            let device = Vfs::of(cx)?.devsw.find(cx, vp.kind, vp.rdev)?;
-            (device.open)(cx, vp.rdev, flags).map(Some)
-        }
+        VnodeKind::Character | VnodeKind::Block => Vfs::of(cx)?.devsw.open(cx, vp, flags).map(Some),
         // A link can only be opened to be looked at, with O_PATH; a socket is connected to, not opened.
         VnodeKind::Symlink => Err(Errno::ELOOP),
         VnodeKind::Socket => Err(Errno::ENXIO),

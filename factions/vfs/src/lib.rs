@@ -28,6 +28,7 @@ mod access;
 mod attr;
 mod blkfail;
 mod blockdev;
+mod cdev;
 mod cwd;
 mod devsw;
 mod etfs;
@@ -52,6 +53,7 @@ mod vnode;
 
 pub use attr::{Attr, SetAttr, VnodeKind};
 pub use blockdev::BlockDev;
+pub use cdev::{CharDevice, add_char_device};
 pub use devsw::{Device, DeviceOpen, major, makedev, minor};
 pub use etfs::{EtfsBuilder, EtfsNode, EtfsType};
 pub use mount::{FsStat, FsType, Mount, MountArgs, MountOps};

@@ -1,13 +1,14 @@
 //! What a host thread is to the kernel: bound to an lwp or implicit, and whether it holds a virtual CPU by rump_schedule.
 
 use std::cell::{Cell, UnsafeCell};
+use std::ffi::{c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kern::{Curlwp, Errno, LwpHandle, SysResult};
+use rumpkit::module::memory::SelfMemory;
 
 use crate::kernel;
-use crate::memory::SelfMemory;
 use crate::misuse::misuse;
 
 /// C's `struct lwp`: an lwp that threads may switch to.
@@ -55,6 +56,8 @@ struct Context {
     holds: Cell<bool>,
     /// The bound lwp is to go when the CPU goes.
     leaving: Cell<bool>,
+    /// How many functions, one inside the other, are using `held`: it stays meanwhile.
+    using: Cell<u32>,
     held: UnsafeCell<MaybeUninit<Held>>,
 }
 
@@ -65,6 +68,7 @@ thread_local! {
             bound: Cell::new(std::ptr::null()),
             holds: Cell::new(false),
             leaving: Cell::new(false),
+            using: Cell::new(0),
             held: UnsafeCell::new(MaybeUninit::uninit()),
         }
     };
@@ -86,6 +90,25 @@ pub(crate) fn syscall(nr: u32, args: &[u64; 6]) -> SysResult {
 /// if it does. `ENXIO` before rump_init.
 pub(crate) fn enter<R>(f: impl FnOnce(&Curlwp<'_>) -> R) -> Result<R, Errno> {
     CONTEXT.with(|c| c.enter(f))
+}
+
+/// The same with the CPU held as by rump_schedule, for functions of C's that may make calls of this interface themselves. Meanwhile
+/// the thread stays the lwp that it is.
+pub(crate) fn hold<R>(f: impl FnOnce(&Curlwp<'_>) -> R) -> Result<R, Errno> {
+    CONTEXT.with(|c| {
+        let took = !c.holds.get();
+        if took {
+            c.take()?;
+        }
+        let result = c.enter(f);
+        if took {
+            c.give_up();
+            if c.leaving.get() {
+                c.leave();
+            }
+        }
+        result
+    })
 }
 
 /// Binds the thread to an lwp, or to none when it is null. The lwp it was bound to is free for another thread, or goes if it
@@ -119,8 +142,11 @@ pub(crate) fn release() -> bool {
 impl Context {
     fn enter<R>(&self, f: impl FnOnce(&Curlwp<'_>) -> R) -> Result<R, Errno> {
         if self.holds.get() {
-            // SAFETY: `holds` says that there is a value; only this thread reaches it, and nothing called from here takes it.
-            return Ok(f(unsafe { &(*self.held.get()).assume_init_ref().cx }));
+            self.using.set(self.using.get() + 1);
+            // SAFETY: `holds` says that there is a value; only this thread reaches it, and `using` keeps it there.
+            let result = f(unsafe { &(*self.held.get()).assume_init_ref().cx });
+            self.using.set(self.using.get() - 1);
+            return Ok(result);
         }
         // SAFETY: as in `syscall`.
         match unsafe { self.bound.get().as_ref() } {
@@ -191,6 +217,9 @@ impl Context {
     /// Gives up the CPU that `take` took. The caller has looked at `holds`.
     #[inline]
     fn give_up(&self) {
+        if self.using.get() != 0 {
+            in_use(self.bound.get());
+        }
         self.holds.set(false);
         // SAFETY: `holds` said that there is a value, and says from now on that there is none. The CPU goes before the lwp.
         unsafe { (*self.held.get()).assume_init_drop() };
@@ -214,6 +243,40 @@ fn implicit() -> Result<Implicit, Errno> {
     Ok(Implicit(Box::into_raw(Box::new(lwp))))
 }
 
+/// Makes a system call by its number in docs/syscalls.md, or by that of a module, with its registers as an array of `size` bytes. Answers
+/// 0 or the errno; the value goes to `retval`. `EINVAL` for more than six registers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rump_syscall(
+    num: c_int,
+    args: *const c_void,
+    size: usize,
+    retval: *mut c_long,
+) -> c_int {
+    let mut registers = [0u64; 6];
+    if size > size_of_val(&registers) {
+        return Errno::EINVAL.0;
+    }
+    if size != 0 {
+        // SAFETY: C gives an array of `size` bytes, and there is room for them.
+        unsafe {
+            std::ptr::copy_nonoverlapping(args.cast(), registers.as_mut_ptr().cast::<u8>(), size)
+        };
+    }
+    let Ok(nr) = u32::try_from(num) else {
+        return Errno::ENOSYS.0;
+    };
+    match crate::sys::syscall(nr, &registers) {
+        Ok(value) => {
+            // SAFETY: C gives null or the place of a value.
+            if let Some(to) = unsafe { retval.as_mut() } {
+                *to = value;
+            }
+            0
+        }
+        Err(errno) => errno.0,
+    }
+}
+
 /// rump_schedule: takes a virtual CPU, as the thread's lwp or as a fresh one of the first process, and keeps it until
 /// rump_unschedule. Panics when the thread holds one already, and when there is no kernel.
 #[unsafe(no_mangle)]
@@ -230,6 +293,17 @@ pub extern "C" fn rump_schedule() {
             );
         }
     });
+}
+
+#[cold]
+fn in_use(lwp: *const CLwp) -> ! {
+    // SAFETY: as in `syscall`.
+    let who = unsafe { lwp.as_ref() }.map_or("an implicit thread".to_owned(), |l| l.to_string());
+    misuse(
+        rump_unschedule as *const (),
+        "rump_unschedule or rump_pub_lwproc_*",
+        format_args!("{who} is in the kernel, in a module's function"),
+    )
 }
 
 #[cold]

@@ -22,7 +22,6 @@ pub mod error;
 pub mod etfs;
 pub mod kernel;
 pub mod lwproc;
-mod memory;
 mod misuse;
 pub mod module;
 pub mod mountpoint;

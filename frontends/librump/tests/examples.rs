@@ -294,6 +294,35 @@ fn module() {
     example("module");
 }
 
+/// A module in C, as a shared object.
+fn compile_module(name: &str, dir: &Path) -> PathBuf {
+    let object = dir.join(format!("{name}.so"));
+    text(
+        Command::new("gcc")
+            .args([
+                "-std=gnu11",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-g",
+                "-shared",
+                "-fPIC",
+                "-o",
+            ])
+            .arg(&object)
+            .arg(root().join("examples/c").join(format!("{name}.c")))
+            .arg(format!("-I{}", root().join("include").display())),
+    );
+    object
+}
+
+#[test]
+fn a_module_is_loaded_by_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let object = compile_module("counter", dir.path());
+    example_with("dlmodule", &["-ldl"], &[&object]);
+}
+
 #[test]
 fn kernel() {
     example("kernel");

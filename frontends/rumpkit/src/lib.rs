@@ -30,6 +30,8 @@ use std::sync::Arc;
 
 use hypercall::Host;
 
+pub use ::module;
+pub use ::module::module;
 pub use abi;
 pub use hypercall;
 pub use kern;

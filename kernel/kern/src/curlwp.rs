@@ -77,6 +77,12 @@ impl<'a> Curlwp<'a> {
         self.mem
     }
 
+    /// Runs `f` as the same lwp with other memory as the caller's: for system calls that code in the kernel makes itself. The virtual CPU
+    /// is given up and taken again.
+    pub fn with_memory<R>(&self, mem: &dyn UserMemory, f: impl FnOnce(&Curlwp<'_>) -> R) -> R {
+        self.unscheduled(|| f(&Curlwp::enter(self.kernel, self.lwp, mem)))
+    }
+
     /// Fills a buffer from the caller's memory.
     #[inline]
     pub fn copyin(&self, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {

@@ -15,6 +15,7 @@ use crate::evcnt::Evcnts;
 use crate::hooks::{ShutdownHook, SocketNames};
 use crate::kthread::Threads;
 use crate::lwproc::ImplicitPool;
+use crate::module::Modules;
 use crate::msgbuf::MsgBuf;
 use crate::proc::Limits;
 use crate::procnote::ProcEvent;
@@ -73,6 +74,7 @@ pub struct Kernel {
     socket_names: OnceLock<&'static dyn SocketNames>,
     pub(crate) signal_sink: OnceLock<Arc<dyn SignalSink>>,
     components: OnceLock<Vec<&'static Component>>,
+    modules: Modules,
     msgbuf: Mutex<MsgBuf>,
     sleepq: SleepQueues,
     timers: Arc<Timers>,
@@ -123,6 +125,7 @@ impl Kernel {
             socket_names: OnceLock::new(),
             signal_sink: OnceLock::new(),
             components: OnceLock::new(),
+            modules: Modules::default(),
             msgbuf: Mutex::default(),
             phase: AtomicU32::new(0),
             howto: AtomicU32::new(0),
@@ -221,6 +224,10 @@ impl Kernel {
 
     pub(crate) fn set_components(&self, list: Vec<&'static Component>) {
         let _ = self.components.set(list);
+    }
+
+    pub(crate) fn modules(&self) -> &Modules {
+        &self.modules
     }
 
     /// A line for the message buffer, and for the console when the kernel is verbose. Callable from any thread.

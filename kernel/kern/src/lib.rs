@@ -30,6 +30,7 @@ mod kernel;
 pub mod ksem;
 pub mod kthread;
 pub mod lwproc;
+pub mod module;
 pub mod msgbuf;
 pub mod pipe;
 pub mod poll;

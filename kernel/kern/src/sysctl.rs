@@ -28,16 +28,29 @@ pub enum Kind {
 }
 
 type Read = Box<dyn Fn(&Curlwp<'_>) -> Result<Value, Errno> + Send + Sync>;
-type Write_ = Box<dyn Fn(&Curlwp<'_>, Value) -> Result<(), Errno> + Send + Sync>;
+/// Sets a node.
+pub type SetNode = Box<dyn Fn(&Curlwp<'_>, Value) -> Result<(), Errno> + Send + Sync>;
 
 /// A node.
 pub struct Node {
     kind: Kind,
     read: Read,
-    write: Option<Write_>,
+    write: Option<SetNode>,
 }
 
 impl Node {
+    /// A node to be read whose reading may fail. `read` gives a value of the node's type.
+    pub fn new(
+        kind: Kind,
+        read: impl Fn(&Curlwp<'_>) -> Result<Value, Errno> + Send + Sync + 'static,
+    ) -> Node {
+        Node {
+            kind,
+            read: Box::new(read),
+            write: None,
+        }
+    }
+
     /// A number to be read.
     pub fn int(read: impl Fn(&Curlwp<'_>) -> i64 + Send + Sync + 'static) -> Node {
         Node {
@@ -84,6 +97,12 @@ impl Sysctl {
         }
         nodes.insert(name.to_owned(), Arc::new(node));
         Ok(())
+    }
+
+    /// Takes a node away. Whoever is reading or writing it finishes.
+    pub(crate) fn remove(&self, cx: &Curlwp<'_>, name: &str) {
+        let node = self.nodes.write(cx.cpu()).remove(name);
+        drop(node);
     }
 
     /// The value of a node. An inner node, or the empty name for the whole tree, has a text with a line for each node
@@ -205,6 +224,11 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     tree.add(cx, "kern.evcnt", Node::text(evcnts))?;
     let messages = |cx: &Curlwp<'_>| String::from_utf8_lossy(&cx.kernel().messages()).into_owned();
     tree.add(cx, "kern.msgbuf", Node::text(messages))?;
+    let modules = |cx: &Curlwp<'_>| {
+        let names = cx.kernel().module_list(cx).into_iter().map(|m| m.name);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    tree.add(cx, "kern.modules", Node::text(modules))?;
     let ncpu = |cx: &Curlwp<'_>| cx.kernel().cpus().count() as i64;
     tree.add(cx, "hw.ncpu", Node::int(ncpu))?;
     let memlimit = |cx: &Curlwp<'_>| cx.kernel().memory_limit() as i64;

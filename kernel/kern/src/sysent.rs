@@ -11,7 +11,8 @@ use crate::Curlwp;
 /// Serves one system call: takes the six registers, usually as the call's typed arguments, and answers.
 pub type Handler = fn(&Curlwp<'_>, &[u64; 6]) -> SysResult;
 
-/// The vector: a handler for each number. A slot that nobody has filled answers `ENOSYS`.
+/// The vector: a handler for each number. A slot that nobody has filled, and that is no module's ([`crate::module`]), answers
+/// `ENOSYS`.
 pub struct Sysent {
     slots: Box<[OnceLock<Handler>]>,
 }
@@ -64,7 +65,7 @@ impl Curlwp<'_> {
     fn dispatch(&self, nr: u32, args: &[u64; 6]) -> SysResult {
         match self.kernel().sysent().get(nr) {
             Some(handler) => handler(self, args),
-            None => Err(Errno::ENOSYS),
+            None => self.kernel().modules().syscall(self, nr, args),
         }
     }
 

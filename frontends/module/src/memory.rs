@@ -4,7 +4,8 @@ use kern::{Errno, PathBytes, UserAddr, UserMemory};
 
 /// All memory of this process, by address. A pointer that a caller in this process gives is trusted, but for one that is
 /// null or next to it: that is a fault, as the first page is nobody's.
-pub(crate) struct SelfMemory;
+#[derive(Debug)]
+pub struct SelfMemory;
 
 const FIRST_PAGE: u64 = 4096;
 
