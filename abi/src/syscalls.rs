@@ -170,9 +170,9 @@ syscalls! {
     234 tgkill (tgid: Int, tid: Int, sig: Int) -> Zero, Host, Absent;
     235 utimes (path: Path, times: In(Fixed(32))) -> Zero, Vfs, Full;
     247 waitid (idtype: Int, id: Int, infop: Addr, options: Flags, rusage: Addr) -> Int, Host, Absent;
-    253 inotify_init () -> Fd, Vfs, Absent;
-    254 inotify_add_watch (fd: Fd, path: Path, mask: Flags) -> Int, Vfs, Absent;
-    255 inotify_rm_watch (fd: Fd, wd: Int) -> Zero, Vfs, Absent;
+    253 inotify_init () -> Fd, Vfs, Full;
+    254 inotify_add_watch (fd: Fd, path: Path, mask: Flags) -> Int, Vfs, Partial("a directory is told of what happens to a file in it only when the file was looked up there since; no IN_UNMOUNT; not for hijacked programs");
+    255 inotify_rm_watch (fd: Fd, wd: Int) -> Zero, Vfs, Full;
     257 openat (dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) -> Fd, Vfs, Partial("no O_TMPFILE");
     258 mkdirat (dirfd: DirFd, path: Path, mode: Mode) -> Zero, Vfs, Full;
     259 mknodat (dirfd: DirFd, path: Path, mode: Mode, dev: Uint) -> Zero, Vfs, Full;
@@ -206,7 +206,7 @@ syscalls! {
     291 epoll_create1 (flags: Flags) -> Fd, Kern, Full;
     292 dup3 (oldfd: Fd, newfd: Fd, flags: OpenFlags) -> Fd, Kern, Full;
     293 pipe2 (pipefd: Out(Fixed(8)), flags: OpenFlags) -> Zero, Kern, Partial("no O_DIRECT packets");
-    294 inotify_init1 (flags: Flags) -> Fd, Vfs, Absent;
+    294 inotify_init1 (flags: Flags) -> Fd, Vfs, Full;
     295 preadv (fd: Fd, iov: IovOut(2), iovcnt: Int, offset: Off, offset_high: Off) -> Size, Kern, Full;
     296 pwritev (fd: Fd, iov: IovIn(2), iovcnt: Int, offset: Off, offset_high: Off) -> Size, Kern, Full;
     299 recvmmsg (sockfd: Fd, msgvec: Addr, vlen: Uint, flags: Flags, timeout: Addr) -> Int, Net, Full;
@@ -244,6 +244,9 @@ syscalls! {
     504 getfdinfo (buf: Out(Arg(1)), bufsize: Size) -> Int, Kern, Full;
     510 __getlogin (namebuf: Out(Arg(1)), namelen: Size) -> Zero, Kern, Full;
     511 __setlogin (namebuf: Str) -> Zero, Kern, Full;
+    512 kqueue () -> Fd, Kern, Full;
+    513 kqueue1 (flags: OpenFlags) -> Fd, Kern, Full;
+    514 kevent (kq: Fd, changelist: In(Times(2, 40)), nchanges: Size, eventlist: Out(Times(4, 40)), nevents: Size, timeout: In(Fixed(16))) -> Int, Kern, Partial("no EVFILT_AIO and EVFILT_FS, no NOTE_TRACK; kqueues and epoll instances cannot be watched by one");
     520 _ksem_init (value: Uint, idp: Out(Fixed(8))) -> Zero, Kern, Full;
     521 _ksem_open (name: Str, oflag: OpenFlags, mode: Mode, value: Uint, idp: Out(Fixed(8))) -> Zero, Kern, Full;
     522 _ksem_unlink (name: Str) -> Zero, Kern, Full;

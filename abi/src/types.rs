@@ -56,6 +56,11 @@ abi_struct! {
 }
 
 abi_struct! {
+    /// NetBSD's `struct kevent`, kqueue(2).
+    pub struct Kevent = 40 { ident: u64, filter: u32, flags: u32, fflags: u32, pad0: u32, data: i64, udata: u64, }
+}
+
+abi_struct! {
     /// `struct timeval`: seconds and microseconds.
     pub struct Timeval = 16 { tv_sec: i64, tv_usec: i64, }
 }

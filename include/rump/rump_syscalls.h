@@ -23,6 +23,7 @@ struct aiocb;
 struct epoll_event;
 struct iovec;
 struct itimerval;
+struct kevent;
 struct mmsghdr;
 struct pollfd;
 struct rlimit;
@@ -186,7 +187,7 @@ int rump_sys_select(int nd, fd_set *readfds, fd_set *writefds, fd_set *exceptfds
 int rump_sys_pselect(int nd, fd_set *readfds, fd_set *writefds, fd_set *exceptfds, const struct timespec *ts, const sigset_t *mask);
 int rump_sys_kqueue(void);
 int rump_sys_kqueue1(int flags);
-int rump_sys_kevent(int fd, const void *changelist, size_t nchanges, void *eventlist, size_t nevents, const struct timespec *timeout);
+int rump_sys_kevent(int fd, const struct kevent *changelist, size_t nchanges, struct kevent *eventlist, size_t nevents, const struct timespec *timeout);
 int rump_sys_epoll_create1(int flags);
 int rump_sys_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
 int rump_sys_epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout);
@@ -194,6 +195,9 @@ int rump_sys_eventfd(unsigned int initval, int flags);
 int rump_sys_timerfd_create(int clockid, int flags);
 int rump_sys_timerfd_settime(int fd, int flags, const struct itimerspec *value, struct itimerspec *ovalue);
 int rump_sys_timerfd_gettime(int fd, struct itimerspec *value);
+int rump_sys_inotify_init1(int flags);
+int rump_sys_inotify_add_watch(int fd, const char *path, uint32_t mask);
+int rump_sys_inotify_rm_watch(int fd, int wd);
 
 /* Asynchronous I/O and semaphores */
 int rump_sys_aio_cancel(int fildes, struct aiocb *aiocbp);

@@ -191,6 +191,11 @@ pub trait Protocol: Send + Sync + Any {
         Err(Errno::ENOTTY)
     }
 
+    /// How much there is to receive, in bytes, or of connections to accept: what kevent(2) says.
+    fn available(&self, cx: &Curlwp<'_>) -> i64 {
+        0
+    }
+
     /// Whether it listens, `SO_ACCEPTCONN`.
     fn listening(&self, cx: &Curlwp<'_>) -> bool {
         false

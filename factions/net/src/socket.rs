@@ -133,6 +133,13 @@ impl File for Socket {
         now & (events | Events::ALWAYS)
     }
 
+    fn available(&self, cx: &Curlwp<'_>, _: &OpenFile, events: Events) -> i64 {
+        match events.intersects(Events::OUT) {
+            true => 0,
+            false => self.protocol.available(cx),
+        }
+    }
+
     fn ioctl(&self, cx: &Curlwp<'_>, _: &OpenFile, cmd: u32, arg: UserAddr) -> SysResult {
         match ifioctl::ioctl(cx, cmd, arg) {
             Some(result) => result,

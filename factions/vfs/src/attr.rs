@@ -5,6 +5,7 @@ use std::sync::Arc;
 use abi::{Errno, Stat};
 use hypercall::Nanos;
 use kern::Curlwp;
+use kern::watch::Change;
 
 use crate::Vnode;
 
@@ -149,5 +150,6 @@ pub(crate) fn store(cx: &Curlwp<'_>, vp: &Arc<Vnode>, set: &SetAttr) -> Result<(
     debug_assert!(vp.opens() != 0, "it could be freed meanwhile");
     vp.ops().setattr(cx, vp, set)?;
     vp.update(cx, |attr| set.apply(attr));
+    vp.changed(cx, Change::ATTRIB);
     Ok(())
 }

@@ -9,6 +9,7 @@ use abi::{
     UserAddr,
 };
 use kern::poll::{Events, Watcher};
+use kern::watch::{Change, ChangeHead};
 use kern::{Curlwp, File, OpenFile, RecordLock, Uio};
 
 use crate::mount::{MountHold, MountState};
@@ -60,6 +61,7 @@ impl VnodeFile {
             device = crate::devsw::serve(cx, &vp, hold.mount(), flags).inspect_err(|_| {
                 vp.closed(cx);
             })?;
+            vp.changed(cx, Change::OPEN);
         }
         Ok(Arc::new(VnodeFile {
             hold,
@@ -165,6 +167,7 @@ impl File for VnodeFile {
             VnodeKind::Regular | VnodeKind::Block => {
                 pages::read(cx, &self.vp, uio)?;
                 self.accessed(cx, of);
+                self.vp.changed(cx, Change::ACCESS);
                 Ok(())
             }
             VnodeKind::Directory => Err(Errno::EISDIR),
@@ -220,6 +223,21 @@ impl File for VnodeFile {
         }
     }
 
+    fn available(&self, cx: &Curlwp<'_>, of: &OpenFile, events: Events) -> i64 {
+        if let Some(device) = &self.device {
+            return device.available(cx, of, events);
+        }
+        if events.intersects(Events::OUT) {
+            return 0;
+        }
+        let (size, offset) = (self.vp.attr(cx).size, *of.lock_offset(cx));
+        (size as i64).saturating_sub(offset as i64)
+    }
+
+    fn changes(&self) -> Option<&ChangeHead> {
+        Some(self.vp.changes())
+    }
+
     fn ioctl(&self, cx: &Curlwp<'_>, of: &OpenFile, cmd: u32, arg: UserAddr) -> SysResult {
         match &self.device {
             Some(device) => device.ioctl(cx, of, cmd, arg),
@@ -267,6 +285,15 @@ impl File for VnodeFile {
             device.close(cx, of);
         }
         if !self.path_only {
+            let writes = of.flags() & O_ACCMODE != O_RDONLY;
+            self.vp.changed(
+                cx,
+                if writes {
+                    Change::CLOSE_WRITE
+                } else {
+                    Change::CLOSE_NOWRITE
+                },
+            );
             self.vp.closed(cx);
         }
         if self.mount().life() == MountState::Detached {

@@ -33,6 +33,7 @@ mod cwd;
 mod devsw;
 mod etfs;
 mod file;
+mod inotify;
 mod lock;
 mod mount;
 mod mounts;
@@ -50,6 +51,7 @@ mod tests;
 #[allow(clippy::module_inception)]
 mod vfs;
 mod vnode;
+mod watch;
 
 pub use attr::{Attr, SetAttr, VnodeKind};
 pub use blockdev::BlockDev;

@@ -129,7 +129,10 @@ pub(crate) fn lookup(
 ) -> Result<Option<Arc<Vnode>>, Errno> {
     if !dir.in_memory() {
         match vfs.names.get(cx, dir, name) {
-            Cached::Found(vp) => return Ok(Some(vp)),
+            Cached::Found(vp) => {
+                vp.found_in(cx, dir, name);
+                return Ok(Some(vp));
+            }
             Cached::Missing => return Ok(None),
             Cached::Unknown => {}
         }
@@ -167,6 +170,7 @@ fn ask_driver(
     let found = dir.ops().lookup(cx, dir, name)?;
     if let Some(vp) = &found {
         vp.learn_parent(cx, dir, name);
+        vp.found_in(cx, dir, name);
     }
     if !dir.in_memory() {
         vfs.names.put(cx, dir, name, found.as_ref());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 use kern::Curlwp;
+use kern::watch::Change;
 use sync::RwLock;
 
 use crate::access::{self, S_ISGID, Want};
@@ -78,9 +79,11 @@ pub(crate) fn open_or_create(
     };
     let vp = dir.ops().create(cx, dir, name, &node)?;
     vp.learn_parent(cx, dir, name);
+    vp.found_in(cx, dir, name);
     if !dir.in_memory() {
         vfs.names.put(cx, dir, name, Some(&vp));
     }
+    dir.names_changed(cx, Change::CREATE, name, &vp, 0);
     Ok((vp, true))
 }
 
@@ -116,6 +119,8 @@ pub(crate) fn link(cx: &Curlwp<'_>, vp: &Arc<Vnode>, at: &Target<'_>) -> Result<
     if !dir.in_memory() {
         vfs.names.put(cx, dir, name, Some(vp));
     }
+    vp.changed(cx, Change::LINK | Change::ATTRIB);
+    dir.names_changed(cx, Change::CREATE, name, vp, 0);
     Ok(())
 }
 
@@ -143,6 +148,8 @@ pub(crate) fn unlink(cx: &Curlwp<'_>, at: &Target<'_>) -> Result<(), Errno> {
     if !dir.in_memory() {
         vfs.names.put(cx, dir, name, None);
     }
+    vp.name_gone(cx);
+    dir.names_changed(cx, Change::DELETE, name, &vp, 0);
     drop(names);
     vp.free_if_unused(cx);
     Ok(())
@@ -178,6 +185,8 @@ pub(crate) fn rmdir(cx: &Curlwp<'_>, at: &Target<'_>) -> Result<(), Errno> {
     if !dir.in_memory() {
         vfs.names.put(cx, dir, name, None);
     }
+    vp.name_gone(cx);
+    dir.names_changed(cx, Change::DELETE, name, &vp, 0);
     drop(names);
     vp.free_if_unused(cx);
     Ok(())
@@ -327,12 +336,49 @@ fn renamed(cx: &Curlwp<'_>, vfs: &Vfs, r: &Rename<'_>) {
         vfs.names.put(cx, r.from_dir, r.from_name, back);
         vfs.names.put(cx, r.to_dir, r.to_name, Some(r.from));
     }
-    if r.from.is_dir() {
+    let has_place = |vp: &Vnode| vp.is_dir() || vp.is_noticed();
+    if has_place(r.from) {
         r.from.set_parent(cx, r.to_dir, r.to_name);
     }
-    if let Some(back) = back.filter(|vp| vp.is_dir()) {
+    if let Some(back) = back.filter(|vp| has_place(vp)) {
         back.set_parent(cx, r.from_dir, r.from_name);
     }
+    tell_renamed(
+        cx,
+        vfs,
+        r.from,
+        (r.from_dir, r.from_name),
+        (r.to_dir, r.to_name),
+    );
+    match (r.to, back) {
+        (_, Some(back)) => tell_renamed(
+            cx,
+            vfs,
+            back,
+            (r.to_dir, r.to_name),
+            (r.from_dir, r.from_name),
+        ),
+        (Some(victim), None) => victim.name_gone(cx),
+        (None, None) => {}
+    }
+}
+
+/// Tells those who watch that something has another name now.
+fn tell_renamed(
+    cx: &Curlwp<'_>,
+    vfs: &Vfs,
+    vp: &Arc<Vnode>,
+    from: (&Arc<Vnode>, &[u8]),
+    to: (&Arc<Vnode>, &[u8]),
+) {
+    if from.0.is_watched() || to.0.is_watched() {
+        let cookie = vfs.rename_cookie();
+        from.0
+            .names_changed(cx, Change::MOVED_FROM, from.1, vp, cookie);
+        to.0.names_changed(cx, Change::MOVED_TO, to.1, vp, cookie);
+        vp.found_in(cx, to.0, to.1);
+    }
+    vp.changed(cx, Change::MOVE_SELF);
 }
 
 /// Whether `above` is somewhere above `vp`, in the same mount.

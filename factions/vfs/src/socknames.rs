@@ -31,7 +31,7 @@ impl SocketNames for VfsSocketNames {
             Errno::EEXIST => Errno::EADDRINUSE,
             other => other,
         })?;
-        let _ = vp.socket.set(point);
+        let _ = vp.socket.set(Box::new(point));
         Ok(vp)
     }
 
@@ -43,7 +43,7 @@ impl SocketNames for VfsSocketNames {
         }
         vp.socket
             .get()
-            .and_then(Weak::upgrade)
+            .and_then(|point| point.upgrade())
             .ok_or(Errno::ECONNREFUSED)
     }
 }

@@ -1,7 +1,7 @@
 //! What the faction keeps for the whole kernel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Errno;
 use hypercall::Host;
@@ -21,6 +21,7 @@ use crate::{FsType, MountArgs, NameHash, Vnode, cwd, mounts, rumpfs, syscalls};
 pub struct Vfs {
     types: Mutex<Vec<&'static FsType>>,
     next_dev: AtomicU64,
+    next_cookie: AtomicU32,
     root: Arc<Vnode>,
     pub(crate) mounts: Mounts,
     pub(crate) names: NameCache,
@@ -92,6 +93,11 @@ impl Vfs {
         self.next_dev.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// A number that pairs the two names of a rename for those who watch; never 0.
+    pub(crate) fn rename_cookie(&self) -> u32 {
+        self.next_cookie.fetch_add(1, Ordering::Relaxed) % u32::MAX + 1
+    }
+
     /// Makes the state for a kernel that boots, with rumpfs as root.
     pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
         let kernel = cx.kernel();
@@ -116,6 +122,7 @@ impl Vfs {
         let vfs = Vfs {
             types: Mutex::new(vec![&rumpfs::RUMPFS]),
             next_dev: AtomicU64::new(2),
+            next_cookie: AtomicU32::new(0),
             root: mount.root()?.clone(),
             mounts: Mounts::new(mount),
             names: NameCache::new(entries, NameHash::new(&**kernel.host())),

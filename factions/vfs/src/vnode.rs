@@ -10,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use hypercall::Nanos;
 use kern::Curlwp;
 use kern::pipe::Pipe;
+use kern::watch::{Change, ChangeHead};
 use sync::{Mutex, RwLock};
 
 use crate::lock::FileLocks;
@@ -67,9 +68,14 @@ pub struct Vnode {
     opens: AtomicU32,
     /// A directory that has been removed: nothing is found or made in it any more. Changes under `dir`.
     removed: AtomicBool,
-    /// Where a directory hangs; `None` in the root of a mount, and in what is no directory.
+    /// Where a directory hangs; `None` in the root of a mount. Of anything else the place in a watched directory, if it was
+    /// found there.
     parent: Mutex<Option<Parent>>,
     has_parent: AtomicBool,
+    /// Those who watch it, if anybody ever did.
+    pub(crate) changes: OnceLock<Box<ChangeHead>>,
+    /// It was found in a directory that is watched.
+    pub(crate) in_watched_dir: AtomicBool,
     /// Locks on the file, if there ever were any.
     locks: OnceLock<Box<FileLocks>>,
     /// The bytes in a named pipe, as long as anybody has it open. A leaf.
@@ -77,7 +83,7 @@ pub struct Vnode {
     /// The block device behind a block node.
     pub(crate) block: OnceLock<Arc<BlockDev>>,
     /// What a process has bound to a socket node.
-    pub(crate) socket: OnceLock<Weak<kern::hooks::SocketPoint>>,
+    pub(crate) socket: OnceLock<Box<Weak<kern::hooks::SocketPoint>>>,
 }
 
 impl Vnode {
@@ -113,6 +119,8 @@ impl Vnode {
             removed: AtomicBool::new(false),
             parent: Mutex::new(None),
             has_parent: AtomicBool::new(false),
+            changes: OnceLock::new(),
+            in_watched_dir: AtomicBool::new(false),
             locks: OnceLock::new(),
             fifo: Mutex::default(),
             block: OnceLock::new(),
@@ -243,6 +251,7 @@ impl Vnode {
         if !ours {
             return;
         }
+        self.changed(cx, Change::DELETE_SELF);
         crate::pages::discard(cx, self);
         if let Err(error) = self.ops().inactive(cx, self) {
             let fstype = self.mount().map_or("", |mount| mount.fstype);

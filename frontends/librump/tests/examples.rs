@@ -183,6 +183,50 @@ fn every_header_compiles_alone() {
     }
 }
 
+#[test]
+fn every_header_is_for_cxx_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("all.cc");
+    let mut text_of = String::new();
+    for header in std::fs::read_dir(root().join("include/rump")).unwrap() {
+        let name = header.unwrap().file_name().into_string().unwrap();
+        // Either library's: their functions of one name are of two kinds.
+        if name != "rump_syscallshotgun.h" {
+            text_of += &format!("#include <rump/{name}>\n");
+        }
+    }
+    text_of += r#"
+        #include <cstdio>
+        int main() {
+            int fds[2];
+            struct kevent ev;
+            if (rump_init() != 0 || rump_sys_pipe(fds) != 0)
+                return 1;
+            EV_SET(&ev, fds[1], EVFILT_WRITE, EV_ADD, 0, 0, nullptr);
+            int kq = rump_sys_kqueue();
+            int n = rump_sys_kevent(kq, &ev, 1, &ev, 1, nullptr);
+            std::printf("%d %d\n", n, int(ev.ident) == fds[1]);
+            rump_sys_reboot(0, nullptr);
+            return 1;
+        }
+    "#;
+    std::fs::write(&source, text_of).unwrap();
+    let flags = text(
+        Command::new("pkg-config")
+            .args(["--cflags", "--libs", "rump"])
+            .env("PKG_CONFIG_PATH", installed().join("lib/pkgconfig")),
+    );
+    let program = dir.path().join("all");
+    text(
+        Command::new("g++")
+            .args(["-std=c++17", "-Wall", "-Wextra", "-Werror", "-o"])
+            .args([&program, &source])
+            .args(flags.split_whitespace()),
+    );
+    let said = text(Command::new(program).env("LD_LIBRARY_PATH", installed().join("lib")));
+    assert_eq!(said, "1 1\n");
+}
+
 /// The functions that a library exports.
 fn exports(library: &str) -> Vec<String> {
     let library = installed().join("lib").join(library);
@@ -257,6 +301,16 @@ fn etfs() {
 #[test]
 fn signals() {
     example("signals");
+}
+
+#[test]
+fn kqueue() {
+    example("kqueue");
+}
+
+#[test]
+fn kqueue_on_one_cpu() {
+    example_on("kqueue", &[], &[], "1");
 }
 
 #[test]

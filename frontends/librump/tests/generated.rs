@@ -132,7 +132,7 @@ fn rust_type(c: &str) -> &'static str {
     }
     match c {
         "int" | "pid_t" | "clockid_t" => "i32",
-        "unsigned int" | "mode_t" | "uid_t" | "gid_t" | "socklen_t" => "u32",
+        "unsigned int" | "uint32_t" | "mode_t" | "uid_t" | "gid_t" | "socklen_t" => "u32",
         "long" | "off_t" => "i64",
         "unsigned long" | "dev_t" => "u64",
         "size_t" => "usize",
@@ -187,6 +187,7 @@ struct aiocb;
 struct epoll_event;
 struct iovec;
 struct itimerval;
+struct kevent;
 struct mmsghdr;
 struct pollfd;
 struct rlimit;

@@ -104,6 +104,15 @@ impl File for EventFd {
         Ok(())
     }
 
+    fn available(&self, cx: &Curlwp<'_>, _: &OpenFile, events: Events) -> i64 {
+        let count = *self.count.lock(cx.cpu());
+        let available = match events.intersects(Events::OUT) {
+            true => MAX - count,
+            false => count,
+        };
+        i64::try_from(available).unwrap_or(i64::MAX)
+    }
+
     fn poll(&self, cx: &Curlwp<'_>, events: Events, watcher: Option<&Arc<dyn Watcher>>) -> Events {
         if let Some(watcher) = watcher {
             self.poll.watch(cx.cpu(), watcher);

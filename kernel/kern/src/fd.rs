@@ -183,16 +183,18 @@ impl FdTable {
     pub fn copy(&self, cx: &Curlwp<'_>) -> FdTable {
         let mut new = FdTable::default();
         let free = self.free.lock(cx.cpu());
+        let mut numbers = free.clone();
         for fd in free.used(0, FD_MAX) {
-            if let Some(slot) = self.slot(fd) {
-                new.put(
-                    fd as usize,
-                    slot.file.load_full(),
-                    slot.close_on_exec.load(Ordering::Relaxed),
-                );
+            let Some(slot) = self.slot(fd) else { continue };
+            match slot.file.load_full() {
+                Some(file) if file.file().inherited() => {
+                    let cloexec = slot.close_on_exec.load(Ordering::Relaxed);
+                    new.put(fd as usize, Some(file), cloexec);
+                }
+                _ => numbers.give(fd as usize),
             }
         }
-        new.free = Mutex::new(free.clone());
+        new.free = Mutex::new(numbers);
         new
     }
 

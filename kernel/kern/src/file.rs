@@ -8,6 +8,7 @@ use abi::{Errno, O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_WRONLY, Stat, SysR
 use sync::Mutex;
 
 use crate::poll::{Events, Watcher};
+use crate::watch::ChangeHead;
 use crate::{Curlwp, Pid, Uio, epoll};
 
 /// What a descriptor stands for: a vnode, a pipe, a socket, an epoll instance. The operations of NetBSD's
@@ -36,6 +37,22 @@ pub trait File: Send + Sync + Any {
 
     /// Which of the events are true now. With a watcher, it is told when that may have changed: see [`crate::poll`].
     fn poll(&self, cx: &Curlwp<'_>, events: Events, watcher: Option<&Arc<dyn Watcher>>) -> Events;
+
+    /// How much can be moved now: bytes to read or, with [`Events::OUT`] among the events, room to write; what kevent(2)
+    /// says of a file that is ready. Negative when a file ends before its offset.
+    fn available(&self, _cx: &Curlwp<'_>, _of: &OpenFile, _events: Events) -> i64 {
+        0
+    }
+
+    /// Those who watch what happens to it; `None` for files to which nothing happens but what is read and written.
+    fn changes(&self) -> Option<&ChangeHead> {
+        None
+    }
+
+    /// Whether a fork hands its descriptors on.
+    fn inherited(&self) -> bool {
+        true
+    }
 
     /// ioctl(2).
     fn ioctl(&self, _cx: &Curlwp<'_>, _of: &OpenFile, _cmd: u32, _arg: UserAddr) -> SysResult {

@@ -27,6 +27,7 @@ pub mod file;
 pub mod hooks;
 pub mod kauth;
 mod kernel;
+pub mod kqueue;
 pub mod ksem;
 pub mod kthread;
 pub mod lwproc;
@@ -49,6 +50,7 @@ pub mod trace;
 pub mod uio;
 pub mod usermem;
 pub mod version;
+pub mod watch;
 pub mod workqueue;
 pub mod xcall;
 

@@ -326,6 +326,14 @@ impl File for PipeEnd {
         now & (events | Events::ALWAYS)
     }
 
+    fn available(&self, cx: &Curlwp<'_>, _: &OpenFile, events: Events) -> i64 {
+        let state = self.pipe.state.lock(cx.cpu());
+        match events.intersects(Events::OUT) {
+            true => state.ring.room() as i64,
+            false => state.ring.len as i64,
+        }
+    }
+
     fn ioctl(&self, cx: &Curlwp<'_>, _: &OpenFile, cmd: u32, arg: UserAddr) -> SysResult {
         match cmd {
             FIONREAD => {

@@ -321,6 +321,13 @@ impl Protocol for End {
         Ok(0)
     }
 
+    fn available(&self, cx: &Curlwp<'_>) -> i64 {
+        if let Some(listening) = &self.state.lock(cx.cpu()).listening {
+            return listening.queue.len() as i64;
+        }
+        self.inbox.lock(cx.cpu()).readable(self.is_messages()) as i64
+    }
+
     fn listening(&self, cx: &Curlwp<'_>) -> bool {
         self.state.lock(cx.cpu()).listening.is_some()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use abi::Errno;
+use kern::watch::Change;
 use kern::{Curlwp, Uio};
 
 use super::data::FileData;
@@ -35,7 +36,16 @@ pub fn truncate(cx: &Curlwp<'_>, vp: &Arc<Vnode>, size: u64) -> Result<(), Errno
     if let Some((page, _)) = data.page_mut(page_of(size)) {
         page[(size % PAGE) as usize..].fill(0);
     }
+    let grows = size > vp.attr(cx).size;
     vp.update(cx, |attr| set.apply(attr));
+    vp.changed(
+        cx,
+        if grows {
+            Change::MODIFY | Change::EXTEND
+        } else {
+            Change::MODIFY
+        },
+    );
     Ok(())
 }
 
@@ -69,6 +79,7 @@ pub fn punch(cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) -> Result<
     }
     let now = Vnode::timestamp(cx);
     vp.update_later(cx, |attr| (attr.mtime, attr.ctime) = (now, now));
+    vp.changed(cx, Change::MODIFY);
     Ok(())
 }
 
@@ -121,6 +132,7 @@ pub fn allocate(
         }
         attr.ctime = now;
     });
+    vp.changed(cx, Change::MODIFY);
     Ok(())
 }
 

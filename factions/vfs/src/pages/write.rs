@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use abi::Errno;
+use kern::watch::Change;
 use kern::{Curlwp, Uio};
 
 use super::data::FileData;
@@ -277,11 +278,21 @@ impl Drop for Reserved<'_, '_> {
 /// Notes size and times after bytes up to `end` were written; by who holds `io` exclusively.
 fn written(cx: &Curlwp<'_>, vp: &Arc<Vnode>, end: u64) {
     let now = Vnode::timestamp(cx);
-    vp.update_later(cx, |attr| {
-        if vp.kind == VnodeKind::Regular {
-            attr.size = attr.size.max(end);
+    let grows = vp.update_later(cx, |attr| {
+        let grows = vp.kind == VnodeKind::Regular && end > attr.size;
+        if grows {
+            attr.size = end;
         }
         attr.mtime = now;
         attr.ctime = now;
+        grows
     });
+    vp.changed(
+        cx,
+        if grows {
+            Change::MODIFY | Change::EXTEND
+        } else {
+            Change::MODIFY
+        },
+    );
 }

@@ -12,6 +12,7 @@ mod attr;
 mod data;
 mod dir;
 mod etfs;
+mod inotify;
 mod lock;
 mod mount;
 mod names;
@@ -79,6 +80,10 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         readahead => data::readahead,
         fadvise64 => data::fadvise64,
         flock => lock::flock,
+        inotify_init => inotify::inotify_init,
+        inotify_init1 => inotify::inotify_init1,
+        inotify_add_watch => inotify::inotify_add_watch,
+        inotify_rm_watch => inotify::inotify_rm_watch,
         sync => mount::sync,
         syncfs => mount::syncfs,
         mount => mount::mount,

@@ -78,6 +78,7 @@ mod locks;
 mod names;
 mod perm;
 mod sim;
+mod watch;
 
 /// The names in a directory, sorted, without the dots.
 pub(crate) fn names(lwp: &LwpHandle, path: &str) -> Vec<String> {

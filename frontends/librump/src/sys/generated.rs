@@ -109,6 +109,9 @@ shims! {
     fn rump_sys_getsockname(fdes: i32, asa: *mut c_void, alen: *mut c_void) -> i32 = getsockname(fdes, asa, alen);
     fn rump_sys_poll(fds: *mut c_void, nfds: u32, timeout: i32) -> i32 = poll(fds, nfds, timeout);
     fn rump_sys_select(nd: i32, readfds: *mut c_void, writefds: *mut c_void, exceptfds: *mut c_void, tv: *mut c_void) -> i32 = select(nd, readfds, writefds, exceptfds, tv);
+    fn rump_sys_kqueue() -> i32 = kqueue();
+    fn rump_sys_kqueue1(flags: i32) -> i32 = kqueue1(flags);
+    fn rump_sys_kevent(fd: i32, changelist: *const c_void, nchanges: usize, eventlist: *mut c_void, nevents: usize, timeout: *const c_void) -> i32 = kevent(fd, changelist, nchanges, eventlist, nevents, timeout);
     fn rump_sys_epoll_create1(flags: i32) -> i32 = epoll_create1(flags);
     fn rump_sys_epoll_ctl(epfd: i32, op: i32, fd: i32, event: *mut c_void) -> i32 = epoll_ctl(epfd, op, fd, event);
     fn rump_sys_epoll_wait(epfd: i32, events: *mut c_void, maxevents: i32, timeout: i32) -> i32 = epoll_wait(epfd, events, maxevents, timeout);
@@ -116,6 +119,9 @@ shims! {
     fn rump_sys_timerfd_create(clockid: i32, flags: i32) -> i32 = timerfd_create(clockid, flags);
     fn rump_sys_timerfd_settime(fd: i32, flags: i32, value: *const c_void, ovalue: *mut c_void) -> i32 = timerfd_settime(fd, flags, value, ovalue);
     fn rump_sys_timerfd_gettime(fd: i32, value: *mut c_void) -> i32 = timerfd_gettime(fd, value);
+    fn rump_sys_inotify_init1(flags: i32) -> i32 = inotify_init1(flags);
+    fn rump_sys_inotify_add_watch(fd: i32, path: *const c_void, mask: u32) -> i32 = inotify_add_watch(fd, path, mask);
+    fn rump_sys_inotify_rm_watch(fd: i32, wd: i32) -> i32 = inotify_rm_watch(fd, wd);
     fn rump_sys__ksem_init(value: u32, idp: *mut c_void) -> i32 = _ksem_init(value, idp);
     fn rump_sys__ksem_open(name: *const c_void, oflag: i32, mode: u32, value: u32, idp: *mut c_void) -> i32 = _ksem_open(name, oflag, mode, value, idp);
     fn rump_sys__ksem_unlink(name: *const c_void) -> i32 = _ksem_unlink(name);
@@ -175,9 +181,6 @@ absent! {
     fn rump_sys_fhstatvfs1(fhp: *const c_void, fh_size: usize, buf: *mut c_void, flags: i32) -> i32 = ENOSYS;
     fn rump_sys_nfssvc(flag: i32, argp: *mut c_void) -> i32 = ENOSYS;
     fn rump_sys___quotactl(path: *const c_void, args: *mut c_void) -> i32 = EOPNOTSUPP;
-    fn rump_sys_kqueue() -> i32 = ENOSYS;
-    fn rump_sys_kqueue1(flags: i32) -> i32 = ENOSYS;
-    fn rump_sys_kevent(fd: i32, changelist: *const c_void, nchanges: usize, eventlist: *mut c_void, nevents: usize, timeout: *const c_void) -> i32 = ENOSYS;
     fn rump_sys_settimeofday(tv: *const c_void, tzp: *const c_void) -> i32 = ENOSYS;
     fn rump_sys_adjtime(delta: *const c_void, olddelta: *mut c_void) -> i32 = ENOSYS;
     fn rump_sys_modctl(cmd: i32, arg: *mut c_void) -> i32 = ENOSYS;

@@ -8,6 +8,7 @@ mod copy;
 mod desc;
 mod id;
 mod ipc;
+mod kqueue;
 mod ksem;
 mod limits;
 mod poll;
@@ -66,6 +67,9 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         timer_delete => ptimer::timer_delete,
         setitimer => ptimer::setitimer,
         getitimer => ptimer::getitimer,
+        kqueue => kqueue::kqueue,
+        kqueue1 => kqueue::kqueue1,
+        kevent => kqueue::kevent,
         _ksem_init => ksem::init,
         _ksem_open => ksem::open,
         _ksem_unlink => ksem::unlink,

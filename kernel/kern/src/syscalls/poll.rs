@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// When a wait ends, on the monotonic clock.
 #[derive(Clone, Copy)]
-enum Until {
+pub(super) enum Until {
     /// At once: only look.
     Now,
     At(Nanos),
@@ -38,11 +38,20 @@ impl Until {
     }
 
     /// From a `struct timespec`; a null pointer means no end.
-    fn timespec(cx: &Curlwp<'_>, at: UserAddr) -> Result<Until, Errno> {
+    pub(super) fn timespec(cx: &Curlwp<'_>, at: UserAddr) -> Result<Until, Errno> {
         if at.is_null() {
             return Ok(Until::Never);
         }
         Ok(Until::after(cx, copyin_timespec(cx, at)?))
+    }
+
+    /// The same as a deadline: 0 for at once, `None` for never.
+    pub(super) fn deadline(self) -> Option<Nanos> {
+        match self {
+            Until::Now => Some(0),
+            Until::At(end) => Some(end),
+            Until::Never => None,
+        }
     }
 
     /// What is left of the time.
@@ -311,7 +320,7 @@ pub(super) fn epoll_pwait2(cx: &Curlwp<'_>, a: args::epoll_pwait2) -> SysResult 
 }
 
 /// The most events of one wait, so that a client cannot ask for memory without end.
-const MAX_EVENTS: usize = 4096;
+pub(super) const MAX_EVENTS: usize = 4096;
 
 fn epoll_until(cx: &Curlwp<'_>, epfd: i32, to: UserAddr, max: i32, until: Until) -> SysResult {
     let max = usize::try_from(max)
@@ -320,12 +329,7 @@ fn epoll_until(cx: &Curlwp<'_>, epfd: i32, to: UserAddr, max: i32, until: Until)
         .ok_or(Errno::EINVAL)?;
     let instance = cx.file(epfd)?;
     let epoll: &Epoll = instance.downcast().ok_or(Errno::EINVAL)?;
-    let deadline = match until {
-        Until::Now => Some(0),
-        Until::At(end) => Some(end),
-        Until::Never => None,
-    };
-    let events = epoll.wait(cx, max.min(MAX_EVENTS), deadline)?;
+    let events = epoll.wait(cx, max.min(MAX_EVENTS), until.deadline())?;
     let raw: Vec<u8> = events.iter().flat_map(EpollEvent::to_bytes).collect();
     cx.copyout(&raw, to)?;
     Ok(events.len() as i64)
