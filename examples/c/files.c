@@ -105,8 +105,8 @@ main(void)
 		printf("null: %s\n", rump_strerror(errno));
 	if (rump_sys_chflags("/mnt/world", 1) == -1)
 		printf("chflags: %s\n", rump_strerror(errno));
-	if (rump_sys_kqueue() == -1)
-		printf("kqueue: %s\n", rump_strerror(errno));
+	if (rump_sys_revoke("/dev/null") == -1)
+		printf("revoke: %s\n", rump_strerror(errno));
 
 	if (rump_sys_unmount("/mnt", 0) == -1)
 		err(1, "unmount");
