@@ -7,7 +7,7 @@ use std::sync::Arc;
 use abi::{Errno, UserAddr};
 use hypercall::{Clock, Nanos};
 use smallvec::SmallVec;
-use sync::{Cpu, Wake};
+use sync::{Cpu, OnBlock, Wake};
 
 use crate::usermem::PathBytes;
 use crate::{Cred, Kernel, Lwp, OpenFile, Proc, UserMemory};
@@ -33,9 +33,10 @@ impl<'a> Curlwp<'a> {
         kernel: &'a Arc<Kernel>,
         lwp: &'a Arc<Lwp>,
         mem: &'a dyn UserMemory,
+        on_block: Option<OnBlock<'a>>,
     ) -> Curlwp<'a> {
         Curlwp {
-            cpu: kernel.cpus().schedule(lwp.sleeper()),
+            cpu: kernel.cpus().schedule_for(lwp.sleeper(), on_block),
             lwp,
             kernel,
             mem,
@@ -80,7 +81,7 @@ impl<'a> Curlwp<'a> {
     /// Runs `f` as the same lwp with other memory as the caller's: for system calls that code in the kernel makes itself. The virtual CPU
     /// is given up and taken again.
     pub fn with_memory<R>(&self, mem: &dyn UserMemory, f: impl FnOnce(&Curlwp<'_>) -> R) -> R {
-        self.unscheduled(|| f(&Curlwp::enter(self.kernel, self.lwp, mem)))
+        self.unscheduled(|| f(&Curlwp::enter(self.kernel, self.lwp, mem, None)))
     }
 
     /// Fills a buffer from the caller's memory.

@@ -46,7 +46,7 @@ impl Kernel {
         let ended = Arc::new(AtomicBool::new(false));
         let (kernel, its_lwp, its_ended) = (self.clone(), lwp.clone(), ended.clone());
         let run = move || {
-            body(&Curlwp::enter(&kernel, &its_lwp, &KernelMemory));
+            body(&Curlwp::enter(&kernel, &its_lwp, &KernelMemory, None));
             its_ended.store(true, Ordering::SeqCst);
         };
         let handle = self.host().spawn(name, Box::new(run))?;

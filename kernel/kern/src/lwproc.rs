@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use abi::{Arg, Errno, Invoke, SysResult};
+use sync::OnBlock;
 
 use crate::proc::Limits;
 use crate::procnote::ProcEvent;
@@ -62,14 +63,26 @@ impl LwpHandle {
     /// Runs `f` in the kernel as this lwp, with `mem` as the caller's memory.
     #[inline]
     pub fn enter<R>(&self, mem: &dyn UserMemory, f: impl FnOnce(&Curlwp<'_>) -> R) -> R {
-        f(&Curlwp::enter(&self.kernel, &self.lwp, mem))
+        f(&Curlwp::enter(&self.kernel, &self.lwp, mem, None))
+    }
+
+    /// [`enter`](Self::enter), and `on_block` is called, without a virtual CPU, each time the lwp gives its own up to wait or
+    /// has to wait for one: for a frontend whose thread has duties that somebody else must see to while it sleeps.
+    #[inline]
+    pub fn enter_told<R>(
+        &self,
+        mem: &dyn UserMemory,
+        on_block: Option<OnBlock<'_>>,
+        f: impl FnOnce(&Curlwp<'_>) -> R,
+    ) -> R {
+        f(&Curlwp::enter(&self.kernel, &self.lwp, mem, on_block))
     }
 
     /// Takes a virtual CPU as this lwp, until the value is dropped: for a frontend whose interface has no scope, such as
     /// rump_schedule.
     #[inline]
     pub fn schedule<'a>(&'a self, mem: &'a dyn UserMemory) -> Curlwp<'a> {
-        Curlwp::enter(&self.kernel, &self.lwp, mem)
+        Curlwp::enter(&self.kernel, &self.lwp, mem, None)
     }
 
     /// Makes a system call by number with raw registers.
@@ -137,7 +150,7 @@ impl Kernel {
         f: impl FnOnce(&Curlwp<'_>) -> R,
     ) -> R {
         let lwp = self.implicit_pool().take(self);
-        let result = f(&Curlwp::enter(self, &lwp, mem));
+        let result = f(&Curlwp::enter(self, &lwp, mem, None));
         self.implicit_pool().put(self, lwp);
         result
     }

@@ -111,6 +111,44 @@ fn software_interrupts_run_before_the_cpu_is_given_up() {
 }
 
 #[test]
+fn who_enters_is_told_before_each_wait() {
+    let k = boot();
+    let lwp = process(&k);
+    let told = AtomicUsize::new(0);
+    let on_block = || {
+        told.fetch_add(1, Ordering::SeqCst);
+    };
+    lwp.enter_told(&KernelMemory, Some(&on_block), |cx| {
+        assert!(cx.syscall(abi::nr::getpid, &[0; 6]).is_ok());
+        assert_eq!(told.load(Ordering::SeqCst), 0);
+        cx.unscheduled(|| assert_eq!(told.load(Ordering::SeqCst), 1));
+        let short = k.host().now(Clock::Monotonic) + 1;
+        let sleeper = cx.sleeper();
+        sleeper.prepare(false);
+        sleeper.sleep(cx.cpu(), Some(short));
+        assert_eq!(told.load(Ordering::SeqCst), 2);
+    });
+    assert_eq!(told.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn who_waits_for_a_cpu_is_told() {
+    let k = boot_threadless();
+    let (first, second) = (process(&k), process(&k));
+    let (tell, told) = mpsc::channel();
+    first.enter(&KernelMemory, |cx| {
+        let waiter = std::thread::spawn(move || {
+            let on_block = || {
+                let _ = tell.send(());
+            };
+            second.enter_told(&KernelMemory, Some(&on_block), |_| ());
+        });
+        assert!(told.recv().is_ok());
+        cx.unscheduled(|| waiter.join().expect("it gets one"));
+    });
+}
+
+#[test]
 fn a_cross_call_runs_on_every_cpu_busy_or_idle() {
     let k = boot();
     let other = process(&k);

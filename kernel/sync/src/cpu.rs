@@ -30,6 +30,9 @@ struct Slot {
 /// Called on a CPU that is about to be given up with work pending on it.
 pub type PendingHook = Box<dyn Fn(&Cpu<'_>, u32) + Send + Sync>;
 
+/// Told when an lwp is about to wait: see [`Cpus::schedule_for`].
+pub type OnBlock<'a> = &'a dyn Fn();
+
 /// The virtual CPUs of a kernel.
 ///
 /// An lwp that comes back to the CPU it had last, with nobody in between, gets it by one compare-and-swap.
@@ -88,11 +91,23 @@ impl Cpus {
     /// one already.
     #[inline]
     pub fn schedule<'k>(&'k self, sleeper: &'k Arc<Sleeper>) -> Cpu<'k> {
-        let index = self.acquire(sleeper);
+        self.schedule_for(sleeper, None)
+    }
+
+    /// [`schedule`](Self::schedule), with somebody who is told each time the lwp gives its CPU up to wait, or has to wait
+    /// for one. He is told without a CPU, and may block.
+    #[inline]
+    pub fn schedule_for<'k>(
+        &'k self,
+        sleeper: &'k Arc<Sleeper>,
+        on_block: Option<OnBlock<'k>>,
+    ) -> Cpu<'k> {
+        let index = self.acquire(sleeper, on_block);
         Cpu {
             cpus: self,
             sleeper,
             index: Cell::new(index),
+            on_block,
             _thread_bound: PhantomData,
         }
     }
@@ -106,7 +121,7 @@ impl Cpus {
     }
 
     #[inline]
-    fn acquire(&self, sleeper: &Sleeper) -> usize {
+    fn acquire(&self, sleeper: &Sleeper, on_block: Option<OnBlock<'_>>) -> usize {
         let index = sleeper.last_cpu();
         if let Some(slot) = self.slots.get(index) {
             let mine = slot.state.compare_exchange(
@@ -119,14 +134,17 @@ impl Cpus {
                 return index;
             }
         }
-        self.acquire_slow(sleeper)
+        self.acquire_slow(sleeper, on_block)
     }
 
     #[cold]
-    fn acquire_slow(&self, sleeper: &Sleeper) -> usize {
-        let index = self
-            .try_any(sleeper)
-            .unwrap_or_else(|| self.wait_for_any(sleeper));
+    fn acquire_slow(&self, sleeper: &Sleeper, on_block: Option<OnBlock<'_>>) -> usize {
+        let index = self.try_any(sleeper).unwrap_or_else(|| {
+            if let Some(told) = on_block {
+                told();
+            }
+            self.wait_for_any(sleeper)
+        });
         sleeper.set_last_cpu(index);
         index
     }
@@ -212,6 +230,7 @@ pub struct Cpu<'k> {
     cpus: &'k Cpus,
     sleeper: &'k Arc<Sleeper>,
     index: Cell<usize>,
+    on_block: Option<OnBlock<'k>>,
     /// A CPU is held by the host thread that took it.
     _thread_bound: PhantomData<*const ()>,
 }
@@ -242,11 +261,14 @@ impl<'k> Cpu<'k> {
         impl Drop for Back<'_, '_> {
             fn drop(&mut self) {
                 let cpu = self.0;
-                cpu.index.set(cpu.cpus.acquire(cpu.sleeper));
+                cpu.index.set(cpu.cpus.acquire(cpu.sleeper, cpu.on_block));
             }
         }
         self.give_up();
         let _back = Back(self);
+        if let Some(told) = self.on_block {
+            told();
+        }
         f()
     }
 
@@ -268,7 +290,8 @@ impl<'k> Cpu<'k> {
             self.sleeper.set_last_cpu(index);
             self.index.set(index);
         } else {
-            self.index.set(self.cpus.acquire(self.sleeper));
+            self.index
+                .set(self.cpus.acquire(self.sleeper, self.on_block));
         }
         moved
     }

@@ -30,7 +30,7 @@ mod sleeper;
 mod sleepq;
 
 pub use condvar::Condvar;
-pub use cpu::{Cpu, Cpus, MAX_CPUS, PendingHook};
+pub use cpu::{Cpu, Cpus, MAX_CPUS, OnBlock, PendingHook};
 pub use mutex::{Mutex, MutexGuard};
 pub use parker::{OffCpu, Parker};
 pub use percpu::PerCpu;
