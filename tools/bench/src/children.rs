@@ -11,8 +11,8 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["boot-all"] => boot::child(),
-        ["echo", socket] => remote::echo(socket),
-        ["serve", url] => remote::serve(url),
+        ["echo", socket, cpu] => remote::echo(socket, cpu),
+        ["serve", url, cpu] => remote::serve(url, cpu),
         ["hijack", dir, effort] => hijack::child(dir, effort == "smoke"),
         _ => bail!("no child does {words:?}"),
     }

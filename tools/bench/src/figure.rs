@@ -81,6 +81,16 @@ impl Output {
             .is_none_or(|wanted| name == wanted || name.split('.').next() == Some(wanted))
     }
 
+    /// Whether any figure is wanted whose name begins like this.
+    pub(crate) fn wants_any(&self, beginnings: &[&str]) -> bool {
+        let Some(wanted) = self.wanted.as_deref() else {
+            return true;
+        };
+        beginnings
+            .iter()
+            .any(|b| wanted.starts_with(b) || b.split('.').next() == Some(wanted))
+    }
+
     /// A figure. Its unit is the end of its name.
     pub(crate) fn figure(&mut self, name: &str, value: f64, host: Option<f64>, target: Target) {
         if !self.wants(name) {

@@ -4,7 +4,7 @@
 //! over [`abi::Invoke`], which [`host::HostKernel`] serves with the real `syscall` instruction. Names of figures are `group.figure_unit`
 //! and are kept, so that figures can be compared over time.
 //!
-//! Unsafe code: `host`, and `librump`, which calls C. Start reading at [`plan::GROUPS`].
+//! Unsafe code: `host`, `place`, and `librump`, which calls C. Start reading at [`plan::GROUPS`].
 
 mod boot;
 mod call;
@@ -15,6 +15,7 @@ mod hijack;
 mod host;
 mod librump;
 mod measure;
+mod place;
 mod plan;
 mod remote;
 mod scale;

@@ -12,6 +12,7 @@ use rumpclient::Client;
 use crate::children;
 use crate::figure::{Output, Target};
 use crate::measure::Effort;
+use crate::place::{self, Pinned};
 
 /// Bytes of a null call's request and reply, as `abi::sysproxy` has them.
 const REQUEST: usize = abi::sysproxy::HEADER + abi::sysproxy::REQUEST_FIXED;
@@ -20,52 +21,72 @@ const REPLY: usize = abi::sysproxy::HEADER + abi::sysproxy::REPLY_FIXED;
 /// Bytes of the transfer.
 const PAGE: usize = 4096;
 
+/// An operation's name, itself, how much dearer than a bare round trip it may be over a socket.
+type Operation = (&'static str, fn(&Remote), Target);
+
+const OPERATIONS: [Operation; 3] = [
+    ("null", Remote::null, Target::MostOfHost(1.1)),
+    ("stat", Remote::stat, Target::MostOfHost(1.2)),
+    ("pread4k", Remote::pread, Target::None),
+];
+
 pub(crate) fn run(effort: &Effort, output: &mut Output) -> Result<()> {
-    const NAMES: [&str; 6] = [
-        "remote.socket_null_ns",
-        "remote.socket_stat_ns",
-        "remote.socket_pread4k_ns",
-        "remote.ring_null_ns",
-        "remote.ring_stat_ns",
-        "remote.ring_pread4k_ns",
-    ];
-    if !NAMES.iter().any(|name| output.wants(name)) {
-        return Ok(());
+    if output.wants_any(&["remote.socket_", "remote.ring_"]) {
+        let dir = tempfile::tempdir()?;
+        sockets(effort, output, dir.path())?;
+        rings(effort, output, dir.path())?;
     }
-    let dir = tempfile::tempdir()?;
-    let url = format!("unix://{}", dir.path().join("kernel").display());
-    let (_server, _) = start(&["serve", &url])?;
-    let echo = dir.path().join("echo");
-    let (_echo, mut bare) = start(&["echo", &echo.to_string_lossy()]).and_then(|(child, _)| {
-        // It ends with the connection.
-        Ok((child, UnixStream::connect(&echo)?))
-    })?;
+    Ok(())
+}
+
+/// Our server and a bare one on one processor; the client there too, and then on another one.
+fn sockets(effort: &Effort, output: &mut Output, dir: &Path) -> Result<()> {
+    let cpus = place::cpus();
+    let here = *cpus.first().context("a processor")?;
+    let (_server, url) = server(dir, "pinned", &here.to_string())?;
+    let echo = dir.join("echo");
+    let _echo = start(&["echo", &echo.to_string_lossy(), &here.to_string()])?;
+    let mut bare = UnixStream::connect(&echo)?;
+    let client = Remote::new(&url, false)?;
+    let places = [("", Some(&here)), ("_apart", cpus.get(1))];
+    for (place, cpu) in places {
+        let Some(&cpu) = cpu else { continue };
+        let _pinned = Pinned::to(cpu)?;
+        for (name, op, target) in OPERATIONS {
+            let name = format!("remote.socket_{name}{place}_ns");
+            if output.wants(&name) {
+                let bare = || round_trip(&mut bare).unwrap_or_default();
+                let (ours, host) = effort.least(|| op(&client), bare);
+                output.figure(&name, ours, Some(host), target);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rings beside sockets of the same server, client and server where the host puts them: a ring is at home on two processors.
+fn rings(effort: &Effort, output: &mut Output, dir: &Path) -> Result<()> {
+    let (_server, url) = server(dir, "free", "any")?;
     let socket = Remote::new(&url, false)?;
     let ring = Remote::new(&url, true)?;
-    let mut bare = || round_trip(&mut bare).unwrap_or_default();
-
-    let (null, host) = effort.compare(|| socket.null(), &mut bare);
-    output.figure(NAMES[0], null, Some(host), Target::MostOfHost(1.1));
-    let (stat, host) = effort.compare(|| socket.stat(), &mut bare);
-    output.figure(NAMES[1], stat, Some(host), Target::MostOfHost(1.2));
-    let (slow, host) = effort.compare(|| socket.pread(), &mut bare);
-    output.figure(NAMES[2], slow, Some(host), Target::None);
-    // Beside the ring stands the socket.
-    output.figure(
-        NAMES[3],
-        effort.one(|| ring.null()),
-        Some(null),
-        Target::None,
-    );
-    output.figure(
-        NAMES[4],
-        effort.one(|| ring.stat()),
-        Some(stat),
-        Target::None,
-    );
-    let (fast, slow) = effort.compare(|| ring.pread(), || socket.pread());
-    output.figure(NAMES[5], fast, Some(slow), Target::MostOfHost(0.05));
+    for (name, op, _) in OPERATIONS {
+        let target = match name {
+            "pread4k" => Target::MostOfHost(0.05),
+            _ => Target::None,
+        };
+        let name = format!("remote.ring_{name}_ns");
+        if output.wants(&name) {
+            let (fast, slow) = effort.compare(|| op(&ring), || op(&socket));
+            output.figure(&name, fast, Some(slow), target);
+        }
+    }
     Ok(())
+}
+
+fn server(dir: &Path, name: &str, cpu: &str) -> Result<(Running, String)> {
+    let url = format!("unix://{}", dir.join(name).display());
+    let server = start(&["serve", &url, cpu])?;
+    Ok((server, url))
 }
 
 /// A client with a file of one page.
@@ -114,16 +135,17 @@ impl Drop for Running {
     }
 }
 
-fn start(words: &[&str]) -> Result<(Running, String)> {
+fn start(words: &[&str]) -> Result<Running> {
     let mut child = Running(children::command(words)?.stdout(Stdio::piped()).spawn()?);
     let mut line = String::new();
     let out = child.0.stdout.take().context("a pipe")?;
     BufReader::new(out).read_line(&mut line)?;
-    Ok((child, line))
+    Ok(child)
 }
 
 /// In a process of its own: answers each request of a bare socket.
-pub(crate) fn echo(socket: &str) -> Result<()> {
+pub(crate) fn echo(socket: &str, cpu: &str) -> Result<()> {
+    stay_on(cpu)?;
     let listener = UnixListener::bind(Path::new(socket))?;
     println!("ready");
     let (mut stream, _) = listener.accept()?;
@@ -140,8 +162,17 @@ fn round_trip(stream: &mut UnixStream) -> std::io::Result<()> {
     stream.read_exact(&mut [0; REPLY])
 }
 
+/// A child on the processor that it is told, if it is told one.
+fn stay_on(cpu: &str) -> Result<()> {
+    if let Ok(cpu) = cpu.parse() {
+        Pinned::to(cpu)?.forever();
+    }
+    Ok(())
+}
+
 /// In a process of its own: a kernel, served.
-pub(crate) fn serve(url: &str) -> Result<()> {
+pub(crate) fn serve(url: &str, cpu: &str) -> Result<()> {
+    stay_on(cpu)?;
     let kernel = rumpkit::builder()
         .boot()
         .map_err(|e| anyhow!("boot: {e}"))?;
