@@ -81,13 +81,17 @@ words! {
         Raise = 8,
         /// Client interrupts the call of this request number, which ends with `EINTR` if it sleeps. Not answered.
         Interrupt = 16,
-        /// Client hands over a ring: a memfd goes with the frame.. Word: 0. Answered with a [`RingReply`].
+        /// Client hands over a ring: a memfd goes with the frame. Comes after a `RingOffer` that was taken. Word: 0. Answered with a
+        /// [`RingReply`].
         RingAttach = 17,
         /// Client interrupts the call that is on the ring whose number is the word, if it is still the call with that request
         /// number: a ring's calls are counted from 1. Not answered.
         RingInterrupt = 18,
         /// Client gives the ring back whose number is the word. Not answered.
         RingDetach = 19,
+        /// Client wants to hand over a ring: the server, which otherwise drops descriptors that are sent along, is to look for
+        /// one. Answered with a [`RingReply`] whose ring is 0.
+        RingOffer = 20,
     }
 }
 
@@ -305,6 +309,16 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
+/// Whether a request is the only one of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Company {
+    /// Nothing else was unanswered when it was sent.
+    Alone = 0,
+    /// Other threads of the client wait too. A server that reads and runs calls in one thread may have another one read on.
+    Others = 1,
+}
+
 /// Body of a system-call request: the registers, hints and the memory that goes along.
 #[derive(Clone, Copy, Debug)]
 pub struct SyscallRequest<'a> {
@@ -312,13 +326,20 @@ pub struct SyscallRequest<'a> {
     pub args: [u64; 6],
     /// Numbers for the descriptors that the call makes, -1 for the lowest free.
     pub hints: [i32; 2],
+    /// Whether other requests are unanswered.
+    pub company: Company,
     /// Client memory by address.
     pub segments: Segments<'a>,
 }
 
 impl<'a> SyscallRequest<'a> {
     /// The part before the segments, of which `count` follow.
-    pub fn encode_fixed(args: &[u64; 6], hints: [i32; 2], count: u32) -> [u8; REQUEST_FIXED] {
+    pub fn encode_fixed(
+        args: &[u64; 6],
+        hints: [i32; 2],
+        company: Company,
+        count: u32,
+    ) -> [u8; REQUEST_FIXED] {
         let mut out = [0; REQUEST_FIXED];
         for (field, arg) in out.chunks_exact_mut(8).zip(args) {
             field.copy_from_slice(&arg.to_le_bytes());
@@ -326,32 +347,27 @@ impl<'a> SyscallRequest<'a> {
         out[48..52].copy_from_slice(&hints[0].to_le_bytes());
         out[52..56].copy_from_slice(&hints[1].to_le_bytes());
         out[56..60].copy_from_slice(&count.to_le_bytes());
+        out[60..64].copy_from_slice(&(company as u32).to_le_bytes());
         out
-    }
-
-    /// The fixed part: registers, hints and how many segments follow.
-    pub fn decode_fixed(
-        bytes: &[u8; REQUEST_FIXED],
-    ) -> Result<([u64; 6], [i32; 2], u32), Malformed> {
-        let mut args = [0; 6];
-        for (i, arg) in args.iter_mut().enumerate() {
-            *arg = u64_at(bytes, i * 8).ok_or(Malformed)?;
-        }
-        let word = |at| u32_at(bytes, at).ok_or(Malformed);
-        if word(60)? != 0 {
-            return Err(Malformed);
-        }
-        Ok((args, [word(48)? as i32, word(52)? as i32], word(56)?))
     }
 
     /// Reads a body.
     pub fn decode(body: &'a [u8]) -> Result<SyscallRequest<'a>, Malformed> {
         let (fixed, rest) = body.split_first_chunk::<REQUEST_FIXED>().ok_or(Malformed)?;
-        let (args, hints, count) = Self::decode_fixed(fixed)?;
+        let mut args = [0; 6];
+        for (i, arg) in args.iter_mut().enumerate() {
+            *arg = u64_at(fixed, i * 8).ok_or(Malformed)?;
+        }
+        let word = |at| u32_at(fixed, at).ok_or(Malformed);
         Ok(SyscallRequest {
             args,
-            hints,
-            segments: Segments::check(rest, count)?,
+            hints: [word(48)? as i32, word(52)? as i32],
+            segments: Segments::check(rest, word(56)?)?,
+            company: match word(60)? {
+                0 => Company::Alone,
+                1 => Company::Others,
+                _ => return Err(Malformed),
+            },
         })
     }
 }

@@ -53,7 +53,7 @@ mod properties {
 
     fn request(args: [u64; 6], hints: [i32; 2], segments: &[(u64, Vec<u8>)]) -> Vec<u8> {
         let count = segments.len() as u32;
-        let mut body = SyscallRequest::encode_fixed(&args, hints, count).to_vec();
+        let mut body = SyscallRequest::encode_fixed(&args, hints, Company::Others, count).to_vec();
         append(&mut body, segments);
         body
     }
@@ -90,6 +90,7 @@ mod properties {
             let body = request(args, hints, &segments);
             let back = SyscallRequest::decode(&body).unwrap();
             prop_assert_eq!((back.args, back.hints), (args, hints));
+            prop_assert_eq!(back.company, Company::Others);
             prop_assert_eq!(owned(back.segments), segments);
         }
 

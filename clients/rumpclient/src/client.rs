@@ -234,13 +234,20 @@ impl Invoke for Client {
             };
             *register = lent.addr;
         }
-        if self.with(|raw, _| !raw.is_connected()) {
-            self.reconnect()?;
-        }
-        match self.with(|raw, thread| raw.call_lent(thread, nr, &registers, &lent)) {
-            answer if answer < 0 => Err(Errno(-answer as i32)),
-            answer => Ok(answer),
-        }
+        let call = || {
+            self.with(|raw, thread| {
+                let call = || raw.call_lent(thread, nr, &registers, &lent);
+                raw.is_connected().then(call)
+            })
+        };
+        let answer = match call() {
+            Some(answer) => answer,
+            None => {
+                self.reconnect()?;
+                call().unwrap_or(-i64::from(Errno::ENOTCONN.0))
+            }
+        };
+        Errno::from_ret(answer)
     }
 }
 

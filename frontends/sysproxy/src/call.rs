@@ -1,5 +1,6 @@
 //! Running system calls.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use abi::sysproxy::{
 use abi::{Errno, SysResult, nr};
 use kern::UserMemory;
 use kern::boot::Phase;
+use sync::OnBlock;
 
 use crate::client::{Client, Runner};
 use crate::conn::Conn;
@@ -16,11 +18,20 @@ use crate::core::Core;
 use crate::memory::RemoteMemory;
 use crate::worker::{Next, Worker};
 
+/// A call as it was asked for.
+pub(crate) struct Call {
+    pub(crate) number: u32,
+    /// Numbers for the descriptors that it makes.
+    pub(crate) hints: [i32; 2],
+    pub(crate) args: [u64; 6],
+}
+
 /// Reply buffers longer than this are not kept.
 const KEEP: usize = 256 << 10;
 
 impl Core {
-    /// A system-call request: the thread that has read it runs it, and sees to it that reading goes on.
+    /// A system-call request: the thread that has read it runs it. The reader's role it keeps, and lays it down when the call
+    /// is about to sleep: most calls are over before anybody else could have taken it up.
     pub(crate) fn syscall(
         self: &Arc<Self>,
         conn: &Arc<Conn>,
@@ -34,17 +45,19 @@ impl Core {
         if worker.last {
             return conn.refuse(header, ErrorWord::TryAgain);
         }
-        let runner = match client.runner() {
+        let runner = match client.runner(Some((conn.id, header.reqno))) {
             Ok(runner) => runner,
             Err(why) => return conn.refuse(header, why),
         };
-        if !conn.begin(header.reqno, &runner.slot) {
-            client.put_back(runner);
-            return conn.refuse(header, ErrorWord::MalformedRequest);
-        }
-        let alone = never_sleeps(header.word) && !conn.has_frame();
-        if !alone {
-            self.let_others_read(conn);
+        let left = Cell::new(false);
+        let leave = || {
+            if !left.replace(true) {
+                self.let_others_read(conn);
+            }
+        };
+        if conn.in_company(request.company) {
+            // A long call without sleep would hold the others up.
+            leave();
         }
         let out = &mut worker.output;
         out.clear();
@@ -55,12 +68,14 @@ impl Core {
             client,
             &runner,
             &memory,
-            header.word,
-            request.hints,
-            &request.args,
+            Some(&leave),
+            &Call {
+                number: header.word,
+                hints: request.hints,
+                args: request.args,
+            },
         );
         let segments = memory.segments();
-        conn.finish(header.reqno);
         client.put_back(runner);
         finish_reply(out, header, result, segments);
         let sent = conn.send(out);
@@ -71,7 +86,7 @@ impl Core {
         if !sent {
             conn.close();
         }
-        if alone {
+        if !left.get() {
             Next::Read
         } else if conn.take_role() {
             conn.disarm();
@@ -92,26 +107,29 @@ impl Core {
         }
     }
 
-    /// Runs one call as an lwp.
+    /// Runs one call as an lwp; `on_block` is called when it is about to sleep.
     pub(crate) fn run(
         self: &Arc<Self>,
         client: &Arc<Client>,
         runner: &Runner,
         memory: &dyn UserMemory,
-        number: u32,
-        hints: [i32; 2],
-        args: &[u64; 6],
+        on_block: Option<OnBlock<'_>>,
+        &Call {
+            number,
+            hints,
+            args,
+        }: &Call,
     ) -> SysResult {
         runner.handle.lwp().set_fd_hints(hints);
         let call = || {
-            runner.handle.enter(memory, |cx| {
+            runner.handle.enter_told(memory, on_block, |cx| {
                 if matches!(number, nr::etfs_register | nr::etfs_remove) && !client.is_trusted() {
                     // Root of the kernel is nobody on the host.
                     Err(Errno::EPERM)
                 } else if number == NR_POLLWATCH {
-                    self.pollwatch(client, cx, args)
+                    self.pollwatch(client, cx, &args)
                 } else {
-                    cx.syscall(number, args)
+                    cx.syscall(number, &args)
                 }
             })
         };
@@ -130,23 +148,6 @@ impl Core {
             self.set_halted();
         }
     }
-}
-
-/// Whether a call is over before anybody else could read: it only looks at its process or the clock.
-fn never_sleeps(number: u32) -> bool {
-    matches!(
-        number,
-        nr::getpid
-            | nr::getppid
-            | nr::getuid
-            | nr::geteuid
-            | nr::getgid
-            | nr::getegid
-            | nr::clock_gettime
-            | nr::gettimeofday
-            | nr::time
-            | nr::umask
-    )
 }
 
 /// Fills in the parts of a reply that stand before the segments.

@@ -27,7 +27,7 @@ pub(crate) enum Life {
     Dead,
 }
 
-/// One process. Locks, in this order: `rings`, `state`; `connections` is the core's to change.
+/// One process. Locks, in this order: `rings`, `state`, a slot's; `connections` is the core's to change.
 pub(crate) struct Client {
     kernel: Arc<Kernel>,
     pub(crate) proc: Arc<Proc>,
@@ -47,9 +47,30 @@ struct State {
     /// Keeps the process while no call runs.
     main: Option<LwpHandle>,
     idle: Vec<Runner>,
-    /// Lwps in a call, and those that serve rings.
-    running: Vec<Arc<Slot>>,
+    /// Lwps in a call, and those that serve rings. Few at a time, so they are searched.
+    running: Vec<(Option<CallId>, Arc<Slot>)>,
 }
+
+impl State {
+    /// Whether something may begin to run.
+    fn admit(&self, call: Option<CallId>) -> Result<(), ErrorWord> {
+        match self.life {
+            Life::Alive => {}
+            Life::InExec => return Err(ErrorWord::InExec),
+            Life::Dead => return Err(ErrorWord::Auth),
+        }
+        if self.running.len() >= MAX_IN_FLIGHT {
+            return Err(ErrorWord::TryAgain);
+        }
+        if call.is_some() && self.running.iter().any(|(id, _)| *id == call) {
+            return Err(ErrorWord::MalformedRequest);
+        }
+        Ok(())
+    }
+}
+
+/// A call in flight: the number of its connection, and its request number there.
+pub(crate) type CallId = (u32, u64);
 
 /// An lwp for one call at a time.
 pub(crate) struct Runner {
@@ -106,19 +127,13 @@ impl Client {
         }
     }
 
-    /// An lwp for a call. Refused when the client has too many, is in an exec, or is gone.
-    pub(crate) fn runner(&self) -> Result<Runner, ErrorWord> {
+    /// An lwp for a call, which has a number, or for something else. Refused when the client has too many, uses the number
+    /// already, is in an exec, or is gone.
+    pub(crate) fn runner(&self, call: Option<CallId>) -> Result<Runner, ErrorWord> {
         let mut state = lock(&self.state);
-        match state.life {
-            Life::Alive => {}
-            Life::InExec => return Err(ErrorWord::InExec),
-            Life::Dead => return Err(ErrorWord::Auth),
-        }
-        if state.running.len() >= MAX_IN_FLIGHT {
-            return Err(ErrorWord::TryAgain);
-        }
+        state.admit(call)?;
         if let Some(runner) = state.idle.pop() {
-            state.running.push(runner.slot.clone());
+            state.running.push((call, runner.slot.clone()));
             return Ok(runner);
         }
         drop(state);
@@ -127,18 +142,26 @@ impl Client {
             .newlwp(self.proc.pid)
             .map_err(|_| ErrorWord::TryAgain)?;
         let runner = Runner::new(handle);
-        lock(&self.state).running.push(runner.slot.clone());
-        Ok(runner)
+        let mut state = lock(&self.state);
+        let admitted = state.admit(call);
+        if admitted.is_ok() {
+            state.running.push((call, runner.slot.clone()));
+        }
+        drop(state);
+        admitted.map(|()| runner)
     }
 
-    /// The call is over. Keeps the lwp for another one, if the process lives.
+    /// The call is over, and nothing interrupts it any more. Keeps the lwp for another one, if the process lives.
     pub(crate) fn put_back(&self, runner: Runner) {
-        runner.settle();
         let mut state = lock(&self.state);
-        state.running.retain(|s| !Arc::ptr_eq(s, &runner.slot));
-        if state.running.is_empty() {
+        let mine = |(_, slot): &(_, Arc<Slot>)| Arc::ptr_eq(slot, &runner.slot);
+        if let Some(at) = state.running.iter().position(mine) {
+            state.running.swap_remove(at);
+        }
+        if state.life != Life::Alive && state.running.is_empty() {
             self.quiet.notify_all();
         }
+        runner.settle();
         if state.life != Life::Dead && state.idle.len() < KEEP {
             state.idle.push(runner);
             return;
@@ -148,9 +171,25 @@ impl Client {
         drop(runner);
     }
 
+    /// Runs `f` with a call, if it is in flight, and while it cannot end.
+    pub(crate) fn with_call<R>(&self, call: CallId, f: impl FnOnce(&Slot) -> R) -> Option<R> {
+        let state = lock(&self.state);
+        let (_, slot) = state.running.iter().find(|(id, _)| *id == Some(call))?;
+        Some(f(slot))
+    }
+
+    /// Has the waiting calls of a connection look whether their client is gone.
+    pub(crate) fn wake_calls(&self, conn: u32) {
+        for (call, slot) in &lock(&self.state).running {
+            if call.is_some_and(|(of, _)| of == conn) {
+                slot.wake();
+            }
+        }
+    }
+
     /// Does something as the process, outside any call. `ESRCH` when it is gone.
     pub(crate) fn with_main<R>(&self, f: impl FnOnce(&LwpHandle) -> R) -> Result<R, Errno> {
-        let runner = self.runner().map_err(ErrorWord::errno)?;
+        let runner = self.runner(None).map_err(ErrorWord::errno)?;
         let result = f(&runner.handle);
         self.put_back(runner);
         Ok(result)
@@ -164,7 +203,7 @@ impl Client {
             return false;
         }
         state.life = Life::InExec;
-        for slot in &state.running {
+        for (_, slot) in &state.running {
             slot.interrupt();
         }
         while !state.running.is_empty() {

@@ -1,24 +1,24 @@
 //! One connection: its frames in and out.
 //!
 //! Reading is a role that one thread has at a time. Between requests the reader waits in recv(2) itself, which is the
-//! cheapest way to be woken; before it runs a call that may block it lays the role down and has epoll watch the socket,
-//! so that a request that arrives meanwhile is read by another worker. After the call it takes the role up again, unless
-//! somebody has.
+//! cheapest way to be woken; when a call that it runs is about to block it lays the role down and has epoll watch the
+//! socket, so that a request that arrives meanwhile is read by another worker. After the call it takes the role up again,
+//! unless somebody has.
 //!
 //! Writing never waits. What the socket does not take is queued, and a second descriptor of the socket is armed in epoll
 //! for when it takes more. A client that lets the queue grow is not read from until it has shrunk; one that lets it
 //! grow further is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use abi::Errno;
-use abi::sysproxy::{Class, CopyData, HEADER, Header, Kind, MAX_BODY, MAX_INLINE};
+use abi::sysproxy::{Class, Company, CopyData, HEADER, Header, Kind, MAX_BODY, MAX_INLINE};
 use kern::poll::Watcher;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
@@ -55,7 +55,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One connection. Locks: `input` belongs to the reader; `calls`, `output` and `watcher` are leaves.
+/// What is done with a connection's place in epoll.
+#[derive(Clone, Copy)]
+enum Epoll {
+    Add,
+    Modify,
+}
+
+/// One connection. Locks: `input` belongs to the reader; `output` and `watcher` are leaves.
 pub(crate) struct Conn {
     pub(crate) id: u32,
     socket: OwnedFd,
@@ -67,6 +74,8 @@ pub(crate) struct Conn {
     role: AtomicU8,
     input: Mutex<Input>,
     output: Mutex<Output>,
+    /// Bytes in the output queue.
+    queued: AtomicUsize,
     drained: Condvar,
     /// The process, once the handshake is done.
     pub(crate) client: OnceLock<Arc<Client>>,
@@ -74,7 +83,10 @@ pub(crate) struct Conn {
     pub(crate) ready: AtomicBool,
     /// Who is told of readiness, kept alive here.
     pub(crate) watcher: Mutex<Option<Arc<dyn Watcher>>>,
-    calls: Mutex<HashMap<u64, Arc<Slot>>>,
+    /// Requests to come for which the client is taken to have others waiting.
+    company: AtomicU32,
+    /// Whether a reader stays with it, waiting without a time.
+    settled: AtomicBool,
     gone: AtomicBool,
 }
 
@@ -82,6 +94,8 @@ pub(crate) struct Conn {
 struct Input {
     /// Bytes that were received behind the last frame.
     rest: Vec<u8>,
+    /// Descriptors that are to come. To look for one costs, so nothing else is.
+    fds_to_come: u32,
     fds: VecDeque<OwnedFd>,
 }
 
@@ -119,11 +133,13 @@ impl Conn {
             role: AtomicU8::new(HELD),
             input: Mutex::default(),
             output: Mutex::default(),
+            queued: AtomicUsize::new(0),
             drained: Condvar::new(),
             client: OnceLock::new(),
             ready: AtomicBool::new(false),
             watcher: Mutex::new(None),
-            calls: Mutex::default(),
+            company: AtomicU32::new(0),
+            settled: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         }
     }
@@ -138,13 +154,15 @@ impl Conn {
 
     /// Puts the connection under epoll, not watched yet.
     pub(crate) fn register(&self) -> io::Result<()> {
+        Ok(self.epoll_ctl(Epoll::Add, EventFlags::ONESHOT)?)
+    }
+
+    fn epoll_ctl(&self, what: Epoll, flags: EventFlags) -> rustix::io::Result<()> {
         let data = EventData::new_u64(u64::from(self.id));
-        Ok(epoll::add(
-            &*self.epoll,
-            &self.socket,
-            data,
-            EventFlags::ONESHOT,
-        )?)
+        match what {
+            Epoll::Add => epoll::add(&*self.epoll, &self.socket, data, flags),
+            Epoll::Modify => epoll::modify(&*self.epoll, &self.socket, data, flags),
+        }
     }
 
     // The reader's role.
@@ -164,18 +182,55 @@ impl Conn {
     /// Lays the role down and has epoll call a worker when something arrives.
     pub(crate) fn arm(&self) {
         self.lay_down();
-        self.watch_input(EventFlags::IN | EventFlags::RDHUP | EventFlags::ONESHOT);
+        let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ONESHOT;
+        // A settled connection has left epoll, mostly; two threads may be here at once.
+        let known = self.epoll_ctl(Epoll::Modify, flags);
+        if known == Err(rustix::io::Errno::NOENT)
+            && self.epoll_ctl(Epoll::Add, flags) == Err(rustix::io::Errno::EXIST)
+        {
+            let _ = self.epoll_ctl(Epoll::Modify, flags);
+        }
     }
 
     /// Stops epoll, for a reader that has taken the role again.
     pub(crate) fn disarm(&self) {
-        self.watch_input(EventFlags::ONESHOT);
+        if self.is_settled() {
+            let _ = epoll::delete(&*self.epoll, &self.socket);
+        } else {
+            let _ = self.epoll_ctl(Epoll::Modify, EventFlags::ONESHOT);
+        }
     }
 
-    fn watch_input(&self, flags: EventFlags) {
-        let data = EventData::new_u64(u64::from(self.id));
-        // Fails only when the connection has left epoll, and then nobody reads any more.
-        let _ = epoll::modify(&*self.epoll, &self.socket, data, flags);
+    /// Whether other threads of the client may be waiting while a call with this request's word runs: they are, or they were
+    /// a short while ago.
+    pub(crate) fn in_company(&self, company: Company) -> bool {
+        const REMEMBERED: u32 = 64;
+        let left = match company {
+            Company::Others => REMEMBERED,
+            Company::Alone => self.company.load(Ordering::Relaxed).saturating_sub(1),
+        };
+        self.company.store(left, Ordering::Relaxed);
+        left != 0
+    }
+
+    /// Has readers wait without a time from now on, and without epoll, which would look at everything that comes and goes;
+    /// false when the host does not want that. For the reader only.
+    pub(crate) fn settle(&self) -> bool {
+        let receive = rustix::net::sockopt::Timeout::Recv;
+        let done = rustix::net::sockopt::set_socket_timeout(&self.socket, receive, None).is_ok();
+        self.settled.store(done, Ordering::SeqCst);
+        self.disarm();
+        done
+    }
+
+    /// Whether readers wait without a time.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::SeqCst)
+    }
+
+    /// At the end: whether it was settled until now.
+    pub(crate) fn unsettle(&self) -> bool {
+        self.settled.swap(false, Ordering::SeqCst)
     }
 
     /// Whether a whole frame has been received already that the next reader would not be called for.
@@ -209,7 +264,7 @@ impl Conn {
                 }
                 want = (total - buf.len).clamp(READ, READ_AHEAD);
             }
-            match self.receive(buf.space(want), &mut input.fds) {
+            match self.receive(buf.space(want), input) {
                 Ok(0) => return Read::End,
                 Ok(n) => buf.len += n,
                 Err(rustix::io::Errno::INTR) => {}
@@ -222,8 +277,8 @@ impl Conn {
         }
     }
 
-    fn receive(&self, space: &mut [u8], fds: &mut VecDeque<OwnedFd>) -> rustix::io::Result<usize> {
-        if !self.local {
+    fn receive(&self, space: &mut [u8], input: &mut Input) -> rustix::io::Result<usize> {
+        if input.fds_to_come == 0 {
             return Ok(rustix::net::recv(&self.socket, space, RecvFlags::empty())?.1);
         }
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -238,16 +293,26 @@ impl Conn {
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(new) = message {
                 // What is too many is closed here.
-                let room = MAX_FDS.saturating_sub(fds.len());
-                fds.extend(new.take(room));
+                let room = MAX_FDS.saturating_sub(input.fds.len());
+                input.fds.extend(new.take(room));
             }
         }
         Ok(got.bytes)
     }
 
+    /// Looks for one more descriptor in what is received from now on, until [`take_fd`](Self::take_fd). False when the peer
+    /// can send none. For the reader only.
+    pub(crate) fn expect_fd(&self) -> bool {
+        let mut input = lock(&self.input);
+        input.fds_to_come = input.fds_to_come.saturating_add(u32::from(self.local));
+        self.local
+    }
+
     /// The oldest descriptor that the client has sent and no frame has used. For the reader only.
     pub(crate) fn take_fd(&self) -> Option<OwnedFd> {
-        lock(&self.input).fds.pop_front()
+        let mut input = lock(&self.input);
+        input.fds_to_come = input.fds_to_come.saturating_sub(1);
+        input.fds.pop_front()
     }
 
     // Output.
@@ -272,6 +337,7 @@ impl Conn {
         }
         let was_empty = output.queue.is_empty();
         output.queue.extend(&frame[sent..]);
+        self.queued.store(output.queue.len(), Ordering::SeqCst);
         !was_empty || self.watch_output(&mut output)
     }
 
@@ -311,6 +377,7 @@ impl Conn {
                 Err(_) => return false,
             }
         }
+        self.queued.store(output.queue.len(), Ordering::SeqCst);
         self.drained.notify_all();
         if output.queue.is_empty() {
             output.queue.shrink_to(READ);
@@ -333,6 +400,9 @@ impl Conn {
     /// Whether the client has so much to read that it gets no further requests served now. The role is laid down then,
     /// and `flush` calls for a reader again.
     pub(crate) fn pause(&self) -> bool {
+        if self.queued.load(Ordering::SeqCst) <= QUEUE_HIGH {
+            return false;
+        }
         let output = lock(&self.output);
         let full = output.queue.len() > QUEUE_HIGH && !self.is_gone();
         if full {
@@ -360,27 +430,7 @@ impl Conn {
         let _ = self.send_now(&[1]);
     }
 
-    // Calls in flight.
-
-    /// Counts a call in. False when its number is in use.
-    pub(crate) fn begin(&self, reqno: u64, slot: &Arc<Slot>) -> bool {
-        let mut calls = lock(&self.calls);
-        if calls.contains_key(&reqno) {
-            return false;
-        }
-        calls.insert(reqno, slot.clone());
-        true
-    }
-
-    /// Counts a call out; nothing interrupts it any more.
-    pub(crate) fn finish(&self, reqno: u64) {
-        lock(&self.calls).remove(&reqno);
-    }
-
-    /// Runs `f` with the call of a number, if it is in flight, and while it cannot end.
-    pub(crate) fn with_call<R>(&self, reqno: u64, f: impl FnOnce(&Slot) -> R) -> Option<R> {
-        lock(&self.calls).get(&reqno).map(|slot| f(slot))
-    }
+    // Memory of calls in flight.
 
     /// Asks the client for memory of a call in flight and waits for it.
     pub(crate) fn ask(
@@ -427,10 +477,11 @@ impl Conn {
     pub(crate) fn close(&self) {
         self.gone.store(true, Ordering::SeqCst);
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-        for slot in lock(&self.calls).values() {
-            slot.wake();
+        if let Some(client) = self.client.get() {
+            client.wake_calls(self.id);
         }
         lock(&self.output).queue = VecDeque::new();
+        self.queued.store(0, Ordering::SeqCst);
         self.drained.notify_all();
         let paused = self
             .role

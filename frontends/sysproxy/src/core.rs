@@ -58,6 +58,8 @@ pub(crate) struct Prefork {
 pub(crate) struct Workers {
     pub(crate) idle: AtomicUsize,
     pub(crate) workers: AtomicUsize,
+    /// Connections that a reader stays with for good.
+    pub(crate) residents: AtomicUsize,
     alive: Mutex<usize>,
     left: Condvar,
 }
@@ -217,6 +219,9 @@ impl Core {
             return;
         }
         conn.unregister();
+        if conn.unsettle() {
+            self.workers.residents.fetch_sub(1, Ordering::SeqCst);
+        }
         drop(lock(&conn.watcher).take());
         let Some(client) = conn.client.get() else {
             return;

@@ -184,7 +184,7 @@ impl Core {
         if lock(&self.preforks).values().filter(mine).count() >= MAX_PREFORKS {
             return conn.refuse(header, ErrorWord::TryAgain);
         }
-        let runner = match client.runner() {
+        let runner = match client.runner(None) {
             Ok(runner) => runner,
             Err(why) => return conn.refuse(header, why),
         };

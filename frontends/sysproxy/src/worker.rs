@@ -21,6 +21,11 @@ const IDLE: Timespec = Timespec {
     tv_nsec: 0,
 };
 
+/// Frames without a pause after which a reader may stay with a connection for good.
+const REGULAR: u32 = 64;
+/// Connections at most that readers stay with.
+const RESIDENTS: usize = 64;
+
 /// What a worker carries from request to request.
 #[derive(Default)]
 pub(crate) struct Worker {
@@ -119,12 +124,19 @@ impl Core {
 
     /// Serves a connection as its reader, until it is quiet, somebody else reads, or it ends.
     pub(crate) fn read_from(self: &Arc<Self>, conn: &Arc<Conn>, worker: &mut Worker) {
+        let mut frames = 0;
         loop {
             if conn.pause() {
                 return;
             }
             let next = match conn.read(&mut worker.input) {
-                Read::Frame(header) => self.frame(conn, header, worker),
+                Read::Frame(header) => {
+                    frames += 1;
+                    if frames == REGULAR && !worker.last {
+                        self.settle(conn);
+                    }
+                    self.frame(conn, header, worker)
+                }
                 Read::Idle if self.is_stopping() => Next::Close,
                 Read::Idle => {
                     conn.arm();
@@ -143,6 +155,24 @@ impl Core {
         }
     }
 
+    /// A reader stays with a connection for good, if not too many do already: to wait without a time spares the host setting
+    /// an alarm with every frame.
+    fn settle(&self, conn: &Conn) {
+        let most = RESIDENTS.min(self.options.max_workers / 4);
+        let room = |n| (n < most).then_some(n + 1);
+        let residents = &self.workers.residents;
+        if conn.is_settled()
+            || residents
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, room)
+                .is_err()
+        {
+            return;
+        }
+        if !conn.settle() {
+            residents.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
     /// One frame, which lies in the worker's input.
     fn frame(self: &Arc<Self>, conn: &Arc<Conn>, header: Header, worker: &mut Worker) -> Next {
         let Some(client) = conn.client.get() else {
@@ -153,11 +183,12 @@ impl Core {
             _ if conn.ready.load(Ordering::Relaxed) => Next::Close,
             (Class::Request, Kind::Syscall) => self.syscall(conn, client, header, worker),
             (Class::Request, Kind::Interrupt) => {
-                conn.with_call(header.reqno, |slot| slot.interrupt());
+                client.with_call((conn.id, header.reqno), |slot| slot.interrupt());
                 Next::Read
             }
             (Class::Request, Kind::Handshake) => self.handshake_again(conn, header, worker),
             (Class::Request, Kind::Prefork) => self.prefork(conn, client, header),
+            (Class::Request, Kind::RingOffer) => self.ring_offer(conn, header),
             (Class::Request, Kind::RingAttach) => self.ring_attach(conn, client, header),
             (Class::Request, Kind::RingInterrupt) => {
                 if let Some(ring) = lock(&client.rings).get(&header.word) {
@@ -175,7 +206,7 @@ impl Core {
             (Class::Response | Class::Error, Kind::Copyin | Kind::Copyinstr) => {
                 let bring =
                     |slot: &crate::client::Slot| slot.bring(header.class, header.kind, body);
-                match conn.with_call(header.reqno, bring) {
+                match client.with_call((conn.id, header.reqno), bring) {
                     // An answer for a call that has ended is late, not wrong.
                     Some(true) | None => Next::Read,
                     Some(false) => Next::Close,

@@ -7,8 +7,8 @@ use std::io::Write;
 
 use abi::nr;
 use abi::sysproxy::{
-    COPY_FIXED, Class, CopyData, ErrorWord, ForkBody, HEADER, Handshake, HandshakeReply, Header,
-    Kind, MAX_BODY, SyscallRequest,
+    COPY_FIXED, Class, Company, CopyData, ErrorWord, ForkBody, HEADER, Handshake, HandshakeReply,
+    Header, Kind, MAX_BODY, SyscallRequest,
 };
 use abi::table::MAX_NR;
 use abi::{Errno, O_CREAT, O_RDWR};
@@ -214,7 +214,7 @@ fn segments_that_do_not_fit_are_malformed() {
     let (_kernel, server) = served(Options::default());
     let (mut client, shake) = RawClient::guest(&server);
     let good = call_body(&[0; 6], &[(1, b"abc"), (2, b"")]);
-    let mut many = SyscallRequest::encode_fixed(&[0; 6], [-1, -1], 65).to_vec();
+    let mut many = SyscallRequest::encode_fixed(&[0; 6], [-1, -1], Company::Alone, 65).to_vec();
     many.extend(vec![0; 65 * 16]);
     let mut bodies = vec![Vec::new(), vec![0; 63], many];
     bodies.extend((64..good.len()).map(|n| good[..n].to_vec()));

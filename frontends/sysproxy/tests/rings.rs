@@ -21,8 +21,18 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use support::{RawClient, eventually, procs, served};
 use sysproxy::Options;
 
-/// Hands a descriptor over as a ring; what the server says.
+/// Offers a descriptor as a ring and hands it over; what the server says.
 fn attach(client: &mut RawClient, fd: BorrowedFd<'_>) -> RingReply {
+    let (_, body) = client.ask(Kind::RingOffer, 0, &[]);
+    let offer = RingReply::decode(&body).unwrap();
+    if offer.error == 0 {
+        hand_over(client, fd)
+    } else {
+        offer
+    }
+}
+
+fn hand_over(client: &mut RawClient, fd: BorrowedFd<'_>) -> RingReply {
     let head = Header::new(Class::Request, Kind::RingAttach, 0, 1 << 40, 0).encode();
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut room);
@@ -133,6 +143,17 @@ fn what_is_no_ring_is_refused() {
         client.syscall(nr::getpid, &[0; 6], &[]).1,
         i64::from(shake.pid)
     );
+}
+
+#[test]
+fn a_ring_that_was_not_offered_is_refused() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, _) = RawClient::guest(&server);
+    let fd = memfd(SIZE, SealFlags::SHRINK);
+    Ring::map(&fd).write(AT_MAGIC, &MAGIC.to_le_bytes());
+    let refused = hand_over(&mut client, fd.as_fd());
+    assert_eq!(refused.error, Errno::EINVAL.0);
+    assert_eq!(attach(&mut client, fd.as_fd()).error, 0);
 }
 
 #[test]

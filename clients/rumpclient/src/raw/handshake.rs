@@ -8,7 +8,7 @@ use abi::sysproxy::{
     MAX_COMM, PROTOCOL, Url,
 };
 
-use super::link::vec;
+use super::request::vec;
 use super::sys;
 
 const AF_UNIX: u16 = 1;

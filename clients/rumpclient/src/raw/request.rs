@@ -1,6 +1,9 @@
 //! Marshalling: what goes along with a request, and which memory a server may reach for it.
 
-use abi::sysproxy::{MAX_SEGMENTS, Named, Use, desc, named};
+use abi::sysproxy::{
+    Class, Company, Header, Kind, MAX_INLINE, MAX_SEGMENTS, Named, REQUEST_FIXED, SegmentHead,
+    SyscallRequest, Use, desc, named, padded,
+};
 
 use super::mem::Memory;
 use super::sys::IoVec;
@@ -22,7 +25,41 @@ pub(super) struct Scratch {
     pub(super) iov: [IoVec; 2 * MAX_SEGMENTS + 2],
 }
 
+/// Data up to this length is copied into the frame; longer data is sent from where it is.
+const SHORT: usize = 512;
+
 impl Call {
+    /// Composes the frame of the call in `scratch`; how many buffers it has.
+    pub(super) fn compose(
+        &self,
+        reqno: u64,
+        company: Company,
+        memory: Memory<'_>,
+        scratch: &mut Scratch,
+    ) -> usize {
+        let (count, bytes) = self.collect(memory, &mut scratch.segments, MAX_INLINE);
+        let body = REQUEST_FIXED + bytes;
+        let head = Header::new(Class::Request, Kind::Syscall, self.nr, reqno, body);
+        let fixed = SyscallRequest::encode_fixed(&self.args, self.hints, company, count as u32);
+        let mut put = Put {
+            scratch,
+            len: 0,
+            start: 0,
+            iov: 0,
+        };
+        put.bytes(&head.encode());
+        put.bytes(&fixed);
+        for i in 0..count {
+            let (addr, len) = put.scratch.segments[i];
+            put.bytes(&SegmentHead { addr, len }.encode());
+            put.memory(memory, addr, len as usize);
+            let pad = padded(len as usize) - len as usize;
+            put.bytes(&[0; 8][..pad]);
+        }
+        put.flush();
+        put.iov
+    }
+
     /// Collects the memory that the call will read, as far as it is there, at most `room` bytes with their heads; how
     /// many segments, and their bytes.
     pub(super) fn collect(
@@ -91,5 +128,55 @@ impl Call {
                 | nr::nanosleep
                 | nr::clock_nanosleep
         )
+    }
+}
+
+/// A slice as a buffer to send.
+pub(super) fn vec(bytes: &[u8]) -> IoVec {
+    IoVec {
+        base: bytes.as_ptr(),
+        len: bytes.len(),
+    }
+}
+
+/// Puts a frame together: short parts one after the other, long ones where they are.
+struct Put<'a> {
+    scratch: &'a mut Scratch,
+    len: usize,
+    start: usize,
+    iov: usize,
+}
+
+impl Put<'_> {
+    /// What is always short: heads, 24 bytes at most for each of 64 segments.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.scratch.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn memory(&mut self, memory: Memory<'_>, addr: u64, len: usize) {
+        const HEADS: usize = 4096;
+        let room = self.scratch.bytes.len() - HEADS;
+        if len <= SHORT && self.len + len <= room {
+            let to = &mut self.scratch.bytes[self.len..self.len + len];
+            if memory.read(addr, to) {
+                self.len += len;
+                return;
+            }
+        }
+        self.flush();
+        self.scratch.iov[self.iov] = IoVec {
+            base: addr as *const u8,
+            len,
+        };
+        self.iov += 1;
+    }
+
+    fn flush(&mut self) {
+        if self.start != self.len {
+            self.scratch.iov[self.iov] = vec(&self.scratch.bytes[self.start..self.len]);
+            self.iov += 1;
+            self.start = self.len;
+        }
     }
 }

@@ -51,6 +51,11 @@ impl Ring {
     /// Makes one and hands it to the server. When that fails the thread goes on without.
     pub(super) fn attach(&self, link: &Link, block: &Block, memory: Memory<'_>) {
         self.refused.set(true);
+        let offer = link.request(block, memory, Kind::RingOffer, 0, &[], None);
+        let offer = offer.map(|(body, len)| RingReply::decode(&body[..len]));
+        if !matches!(offer, Ok(Ok(RingReply { error: 0, .. }))) {
+            return;
+        }
         let Ok(fd) = sys::sealed_memfd(SIZE as u64) else {
             return;
         };

@@ -18,6 +18,7 @@ use abi::{Errno, SysResult};
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
+use crate::call::Call;
 use crate::client::{Client, Runner, Slot};
 use crate::conn::{Conn, lock};
 use crate::core::Core;
@@ -90,6 +91,18 @@ impl RingControl {
 }
 
 impl Core {
+    /// A client wants to hand a ring over: what it sends next is looked through for a descriptor.
+    pub(crate) fn ring_offer(&self, conn: &Conn, header: Header) -> Next {
+        let error = if self.rings.load(Ordering::SeqCst) >= self.options.max_rings {
+            Errno::EAGAIN.0
+        } else if conn.expect_fd() {
+            0
+        } else {
+            Errno::EOPNOTSUPP.0
+        };
+        conn.respond(header, &RingReply { error, ring: 0 }.encode())
+    }
+
     /// A client hands a ring over.
     pub(crate) fn ring_attach(
         self: &Arc<Self>,
@@ -112,7 +125,7 @@ impl Core {
         }
         let count = RingCount(self.clone());
         let map = Map::new(&memfd).map_err(|_| Errno::EINVAL)?;
-        let runner = client.runner().map_err(ErrorWord::errno)?;
+        let runner = client.runner(None).map_err(ErrorWord::errno)?;
         let control = Arc::new(RingControl {
             map,
             closing: AtomicBool::new(false),
@@ -224,8 +237,12 @@ impl Ring {
             return (Err(Errno::EINVAL), 0, 0);
         };
         control.begin(call);
-        let hints = [head.hint0, head.hint1];
-        let result = core.run(&client, runner, &memory, head.nr, hints, &head.args());
+        let what = Call {
+            number: head.nr,
+            hints: [head.hint0, head.hint1],
+            args: head.args(),
+        };
+        let result = core.run(&client, runner, &memory, None, &what);
         control.end();
         runner.settle();
         let (count, len) = memory.written();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use abi::sysproxy::{
-    Class, HEADER, Handshake, HandshakeReply, Header, Kind, SegmentHead, SyscallReply,
+    Class, Company, HEADER, Handshake, HandshakeReply, Header, Kind, SegmentHead, SyscallReply,
     SyscallRequest, padded,
 };
 use hypercall::PosixHost;
@@ -139,7 +139,9 @@ pub fn reply(body: &[u8]) -> (i32, i64, Vec<(u64, Vec<u8>)>) {
 }
 
 pub fn call_body(args: &[u64; 6], segments: &[(u64, &[u8])]) -> Vec<u8> {
-    let mut body = SyscallRequest::encode_fixed(args, [-1, -1], segments.len() as u32).to_vec();
+    let mut body =
+        SyscallRequest::encode_fixed(args, [-1, -1], Company::Alone, segments.len() as u32)
+            .to_vec();
     for (addr, data) in segments {
         let head = SegmentHead {
             addr: *addr,
