@@ -195,6 +195,10 @@ pub trait Host: Send + Sync + Any {
         false
     }
 
+    /// A place in the code where another thread may come in between, on a host that explores orders. Locks are such places, in
+    /// builds with debug assertions: elsewhere their fast paths make no hypercall.
+    fn preempt(&self) {}
+
     /// The present time of a clock, at full resolution.
     fn now(&self, clock: Clock) -> Nanos;
 

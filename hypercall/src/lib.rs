@@ -9,11 +9,13 @@
 //!
 //! Start reading at [`Host`].
 
+mod filtered;
 mod host;
 mod posix;
 pub mod sim;
 mod wire;
 
+pub use filtered::FilteredHost;
 pub use posix::PosixHost;
 
 pub use host::{

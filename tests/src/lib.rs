@@ -3,7 +3,6 @@
 //! The tests drive the `rump` command as a person would. `cargo xtask test` builds it first and says so by `RUMPKIT_BUILT`; a test that is
 //! run alone builds it itself.
 
-pub mod faulty;
 mod image;
 
 use std::ffi::OsStr;
@@ -277,18 +276,4 @@ pub fn signal(pid: u32, name: &str) {
         .args(["-s", name, &pid.to_string()])
         .status();
     assert!(status.is_ok_and(|s| s.success()), "kill -s {name} {pid}");
-}
-
-/// Numbers that look random and are the same in every run.
-pub struct Seeded(pub u64);
-
-impl Seeded {
-    /// The next number, below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound.max(1)
-    }
 }

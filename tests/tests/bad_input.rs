@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rumpkit::{MountSpec, Process, Syscalls};
-use support::faulty::FaultyHost;
-use support::{Image, Seeded, Server, rump, run, script};
+use support::{Image, Server, rump, run, script};
+use testing::{Dice, FaultyHost};
 
 /// Bytes from the start of an ext4 image to its superblock.
 const SUPERBLOCK: u64 = 1024;
@@ -60,7 +60,7 @@ fn an_unknown_type_is_refused_with_those_there_are() {
 
 #[test]
 fn damaged_images_give_errors_and_no_crash() {
-    let mut random = Seeded(7);
+    let mut random = Dice::new(7);
     for _ in 0..12 {
         let image = Image::ext4(16);
         let mount = image.at("/data");
@@ -264,7 +264,7 @@ fn a_wrong_url_is_refused_with_what_one_looks_like() {
 fn malformed_frames_harm_nobody_else() {
     let server = Server::start(&["--tmpfs", "/t"]);
     let path = server.url.strip_prefix("unix://").unwrap().to_owned();
-    let mut random = Seeded(99);
+    let mut random = Dice::new(99);
     for round in 0..60 {
         let mut socket = UnixStream::connect(&path).unwrap();
         socket

@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-use support::{Image, Seeded, Server, binary, signal};
+use support::{Image, Server, binary, signal};
+use testing::Dice;
 
 const CLIENTS: usize = 32;
 const THREADS: &str = "8";
@@ -32,7 +33,7 @@ fn start(server: &Server, dir: &str, name: &str, rounds: &str) -> Child {
 fn clients_killed_at_random_leave_nothing_and_the_others_go_on() {
     let image = Image::ext4(128);
     let server = Server::start(&["--mount", &image.at("/data"), "--tmpfs", "/t"]);
-    let mut random = Seeded(2026);
+    let mut random = Dice::new(2026);
     let survivors: Vec<Child> = (0..4)
         .map(|i| start(&server, "/rump/t", &format!("s{i}"), "150"))
         .collect();

@@ -1,5 +1,6 @@
 //! Backing files in memory that lose what was not synced, tear sectors, fail and fill up.
 
+use std::mem::take;
 use std::sync::{Arc, Mutex, Weak};
 
 use abi::Errno;
@@ -43,11 +44,127 @@ struct State {
     pending: Vec<Change>,
     faults: Faults,
     operations: u64,
+    /// Everything that has happened since it was asked for.
+    history: Option<History>,
 }
 
+#[derive(Clone)]
 enum Change {
-    Write(u64, Box<[u8]>),
+    Write(u64, Arc<[u8]>),
     Size(u64),
+}
+
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Change::Write(offset, data) => put(content, *offset, data),
+            Change::Size(size) => content.resize(*size as usize, 0),
+        }
+    }
+
+    /// What a power cut leaves of it: all, some of its sectors, or nothing.
+    fn tear(&self, content: &mut Vec<u8>, draw: &mut dyn FnMut(u64) -> u64) {
+        match self {
+            Change::Size(_) => {
+                if draw(2) == 0 {
+                    self.apply(content);
+                }
+            }
+            Change::Write(offset, data) => match draw(3) {
+                0 => self.apply(content),
+                1 => {
+                    for (i, sector) in data.chunks(SECTOR).enumerate() {
+                        if draw(2) == 0 {
+                            put(content, offset + (i * SECTOR) as u64, sector);
+                        }
+                    }
+                }
+                _ => {}
+            },
+        }
+    }
+}
+
+/// What has happened to a file from some moment on, so that the power can be cut at any point of it afterwards.
+#[derive(Clone, Default)]
+pub struct History {
+    /// What was durable at that moment.
+    base: Vec<u8>,
+    /// Changes in order; `None` is a sync.
+    events: Vec<Option<Change>>,
+}
+
+impl History {
+    /// How many changes and syncs it has.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether nothing has happened.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// The power cuts before the first event, after it, after the second, and so on.
+    pub fn cuts(&self) -> impl Iterator<Item = Cut<'_>> {
+        let mut cut = Cut {
+            events: 0,
+            durable: self.base.clone(),
+            pending: Vec::new(),
+        };
+        let rest = self.events.iter().map(move |event| {
+            cut.advance(event.as_ref());
+            cut.clone()
+        });
+        let first = Cut {
+            events: 0,
+            durable: self.base.clone(),
+            pending: Vec::new(),
+        };
+        std::iter::once(first).chain(rest)
+    }
+}
+
+/// A file at the moment when the power goes.
+#[derive(Clone)]
+pub struct Cut<'a> {
+    /// How many changes and syncs there have been.
+    pub events: usize,
+    durable: Vec<u8>,
+    pending: Vec<&'a Change>,
+}
+
+impl<'a> Cut<'a> {
+    fn advance(&mut self, event: Option<&'a Change>) {
+        self.events += 1;
+        match event {
+            Some(change) => self.pending.push(change),
+            None => {
+                for change in take(&mut self.pending) {
+                    change.apply(&mut self.durable);
+                }
+            }
+        }
+    }
+
+    /// What is left when the device had written everything: what comes after a process that is killed, and what a device gives
+    /// that writes in order.
+    pub fn in_order(&self) -> Vec<u8> {
+        let mut content = self.durable.clone();
+        self.pending
+            .iter()
+            .for_each(|change| change.apply(&mut content));
+        content
+    }
+
+    /// What is left when of each write since the last sync, by chance, all, some sectors or nothing was written.
+    pub fn torn(&self, draw: &mut dyn FnMut(u64) -> u64) -> Vec<u8> {
+        let mut content = self.durable.clone();
+        self.pending
+            .iter()
+            .for_each(|change| change.tear(&mut content, draw));
+        content
+    }
 }
 
 impl SimFile {
@@ -83,27 +200,33 @@ impl SimFile {
     pub fn after_crash(&self, draw: &mut dyn FnMut(u64) -> u64) -> Vec<u8> {
         let state = lock(&self.state);
         let mut content = state.durable.clone();
-        for change in &state.pending {
-            match change {
-                Change::Size(size) => {
-                    if draw(2) == 0 {
-                        content.resize(*size as usize, 0);
-                    }
-                }
-                Change::Write(offset, data) => match draw(3) {
-                    0 => put(&mut content, *offset, data),
-                    1 => {
-                        for (i, sector) in data.chunks(SECTOR).enumerate() {
-                            if draw(2) == 0 {
-                                put(&mut content, offset + (i * SECTOR) as u64, sector);
-                            }
-                        }
-                    }
-                    _ => {}
-                },
-            }
-        }
+        state
+            .pending
+            .iter()
+            .for_each(|change| change.tear(&mut content, draw));
         content
+    }
+
+    /// Keeps from now on what happens to the file. What was not synced before counts as synced.
+    pub fn record(&self) {
+        let mut state = lock(&self.state);
+        let base = state.content.clone();
+        state.durable.clone_from(&base);
+        state.pending.clear();
+        state.history = Some(History {
+            base,
+            events: Vec::new(),
+        });
+    }
+
+    /// What has happened since [`record`](Self::record), up to now.
+    pub fn history(&self) -> History {
+        lock(&self.state).history.clone().unwrap_or_default()
+    }
+
+    /// How many changes and syncs there have been since [`record`](Self::record).
+    pub fn recorded(&self) -> usize {
+        lock(&self.state).history.as_ref().map_or(0, History::len)
     }
 
     fn carry_out(&self, op: &mut BlockOp, offset: u64) -> Result<(), Errno> {
@@ -129,6 +252,14 @@ fn put(content: &mut Vec<u8>, offset: u64, data: &[u8]) {
 }
 
 impl State {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.content);
+        if let Some(history) = &mut self.history {
+            history.events.push(Some(change.clone()));
+        }
+        self.pending.push(change);
+    }
+
     fn count(&mut self) -> Result<(), Errno> {
         let number = self.operations;
         self.operations += 1;
@@ -159,19 +290,18 @@ impl BackingFile for SimFile {
         if state.faults.full_at.is_some_and(|full| end > full) {
             return Err(Errno::ENOSPC);
         }
-        put(&mut state.content, offset, buf);
-        state.pending.push(Change::Write(offset, buf.into()));
+        state.change(Change::Write(offset, buf.into()));
         Ok(())
     }
 
     fn sync(&self) -> Result<(), Errno> {
         let mut state = lock(&self.state);
         state.count()?;
-        for change in std::mem::take(&mut state.pending) {
-            match change {
-                Change::Write(offset, data) => put(&mut state.durable, offset, &data),
-                Change::Size(size) => state.durable.resize(size as usize, 0),
-            }
+        for change in take(&mut state.pending) {
+            change.apply(&mut state.durable);
+        }
+        if let Some(history) = &mut state.history {
+            history.events.push(None);
         }
         Ok(())
     }
@@ -186,8 +316,7 @@ impl BackingFile for SimFile {
         if state.faults.full_at.is_some_and(|full| size > full) {
             return Err(Errno::ENOSPC);
         }
-        state.content.resize(size as usize, 0);
-        state.pending.push(Change::Size(size));
+        state.change(Change::Size(size));
         Ok(())
     }
 
@@ -236,6 +365,25 @@ mod tests {
         );
         assert_eq!(file.after_crash(&mut |_| 2)[..512], [1; 512]);
         assert_eq!(file.after_crash(&mut |_| 0), vec![2; 1024]);
+    }
+
+    #[test]
+    fn the_power_can_be_cut_after_each_event_of_a_history() {
+        let file = SimFile::new(Weak::new(), vec![0; 512]);
+        file.record();
+        file.write_at(&[1; 512], 0).expect("written");
+        file.sync().expect("synced");
+        file.write_at(&[2; 512], 512).expect("written");
+        let history = file.history();
+        let seen: Vec<_> = history
+            .cuts()
+            .map(|cut| (cut.events, cut.in_order(), cut.torn(&mut |_| 2)))
+            .collect();
+        assert_eq!(seen[0], (0, vec![0; 512], vec![0; 512]));
+        assert_eq!(seen[1], (1, vec![1; 512], vec![0; 512]));
+        assert_eq!(seen[2], (2, vec![1; 512], vec![1; 512]));
+        assert_eq!(seen[3].1[512..], [2; 512]);
+        assert_eq!((seen.len(), &seen[3].2), (4, &vec![1; 512]));
     }
 
     #[test]

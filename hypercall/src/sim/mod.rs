@@ -1,7 +1,8 @@
 //! The simulated host: virtual time, one seeded scheduler that decides every switch, and disks that fail.
 //!
 //! Everything of a run happens on the one host thread that calls [`SimHost::run`]: the kernel's threads are
-//! coroutines, and which of them goes on after a hypercall is drawn from the seed. Time passes only as the run says:
+//! coroutines, and which of them goes on after a hypercall is drawn from the seed; in builds with debug assertions each lock
+//! that is taken or given back is such a place, too. Time passes only as the run says:
 //! a little with each switch, and at once to the next deadline when nobody can go on. The same seed gives the same
 //! run, to the byte of its [`trace`](Run::trace), as long as the code under test keeps no other source of chance
 //! (the order of a hash map with random keys is one).
@@ -24,7 +25,7 @@ use crate::{
     ThreadBody, WakeReason, Wire, WireSpec,
 };
 
-pub use disk::{Faults, SimFile};
+pub use disk::{Cut, Faults, History, SimFile};
 pub use link::{LinkConfig, LinkEnd};
 pub use sched::{Failure, Run};
 
@@ -168,6 +169,10 @@ impl Host for SimHost {
 
     fn explores(&self) -> bool {
         true
+    }
+
+    fn preempt(&self) {
+        sched::preempt(&self.sched);
     }
 
     fn now(&self, clock: Clock) -> Nanos {

@@ -17,6 +17,8 @@ use crate::{JoinHandle, Nanos, ThreadBody, WakeReason};
 const STEP: Nanos = 500;
 /// One unpark in so many is followed by a switch, so that the woken thread comes to run before its waker goes on.
 const UNPARK_SWITCH: u32 = 4;
+/// One place where another may come in between, in so many, is used for it.
+const PREEMPT_SWITCH: u32 = 8;
 
 type Coro = Coroutine<(), (), ()>;
 type Panic = Box<dyn std::any::Any + Send>;
@@ -168,7 +170,7 @@ impl Sched {
     pub(super) fn after(&mut self, delay: Nanos, work: DeviceWork) {
         self.sequence += 1;
         self.device.push(Reverse(Timed {
-            at: self.now + delay,
+            at: self.now.saturating_add(delay),
             sequence: self.sequence,
             work,
         }));
@@ -317,7 +319,8 @@ pub(super) fn park(
         let address = word.as_ptr().addr();
         s.threads[id].status = Status::Parked(address, park);
         s.parked.entry(address).or_default().push(id);
-        if let Some(at) = deadline {
+        // The end of time does not come.
+        if let Some(at) = deadline.filter(|&at| at != Nanos::MAX) {
             s.deadlines.push(Reverse((at, park, id)));
         }
         let now = s.now;
@@ -356,8 +359,24 @@ pub(super) fn unpark(sched: &Mutex<Sched>, word: &AtomicU32, count: u32) {
     }
 }
 
+/// Lets somebody else run, now and then.
+pub(super) fn preempt(sched: &Mutex<Sched>) {
+    let switches = {
+        let mut s = lock(sched);
+        let others = s.current.is_some() && !s.runnable.is_empty();
+        others && s.rng.u32(..PREEMPT_SWITCH) == 0
+    };
+    if switches {
+        switch(sched);
+    }
+}
+
 /// Lets somebody else run who can.
 pub(super) fn switch(sched: &Mutex<Sched>) {
+    // What the language knows of a panic belongs to the host thread, which all share.
+    if std::thread::panicking() {
+        return;
+    }
     {
         let mut s = lock(sched);
         let Some(id) = s.current else { return };

@@ -166,6 +166,7 @@ impl<'a> Curlwp<'a> {
     pub fn sleep_until(&self, deadline: Nanos) -> Result<(), Errno> {
         let sleeper = self.cpu.sleeper();
         sleeper.prepare(true);
+        self.cpu.cpus().host().waits_for("nanoslp");
         match sleeper.sleep(&self.cpu, Some(deadline)) {
             Wake::Interrupted => Err(Errno::EINTR),
             Wake::TimedOut | Wake::Woken => Ok(()),

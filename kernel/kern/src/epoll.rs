@@ -31,10 +31,13 @@ type Key = (i32, usize);
 
 /// An epoll instance.
 ///
-/// Locks, in this order: `items`, the watched file's own with its [`PollHead`], then `ready`, then the locks of an
-/// instance that watches this one.
+/// Locks, in this order: `items`, `taking`, an item's `data`, the watched file's own with its [`PollHead`], then `ready`, then
+/// the locks of an instance that watches this one.
 pub struct Epoll {
     items: Mutex<BTreeMap<Key, Arc<Item>>>,
+    /// Held by who goes through `ready`, which takes out what it looks at: else another one would find nothing there and
+    /// take it for the truth.
+    taking: Mutex<()>,
     ready: Mutex<VecDeque<Arc<Item>>>,
     changed: Condvar,
     poll: PollHead,
@@ -49,6 +52,8 @@ pub struct Item {
     key: Key,
     /// The wanted events and the flags; 0 for an item that has been taken out.
     mask: AtomicU32,
+    /// What the events carry. Held while `mask` is changed, and from the look at the file to the report of it, so that a
+    /// one-shot event is reported once.
     data: Mutex<u64>,
     /// Whether it is in `ready`.
     queued: AtomicBool,
@@ -61,6 +66,7 @@ impl Epoll {
     pub fn new(cx: &Curlwp<'_>) -> Arc<Epoll> {
         Arc::new_cyclic(|me| Epoll {
             items: Mutex::default(),
+            taking: Mutex::default(),
             ready: Mutex::default(),
             changed: Condvar::new("epoll"),
             poll: PollHead::new(),
@@ -134,8 +140,11 @@ impl Epoll {
         if item.exclusive || event.events & EPOLLEXCLUSIVE != 0 {
             return Err(Errno::EINVAL);
         }
-        *item.data.lock(cx.cpu()) = event.data;
-        item.mask.store(event.events, Ordering::SeqCst);
+        {
+            let mut data = item.data.lock(cx.cpu());
+            *data = event.data;
+            item.mask.store(event.events, Ordering::SeqCst);
+        }
         item.look(cx, of);
         Ok(())
     }
@@ -182,6 +191,7 @@ impl Epoll {
 
     /// Goes once through the queue. Level-triggered items that are ready stay in it.
     fn collect(&self, cx: &Curlwp<'_>, max: usize) -> Vec<EpollEvent> {
+        let _taking = self.taking.lock(cx.cpu());
         let mut events = Vec::new();
         let mut again = Vec::new();
         let mut turns = self.ready.lock(cx.cpu()).len();
@@ -267,9 +277,10 @@ impl Item {
 
     /// What to report of it, and whether it stays in the queue.
     fn take(&self, cx: &Curlwp<'_>) -> Option<(EpollEvent, bool)> {
-        let wanted = self.wanted();
         let of = self.file.upgrade()?;
+        let data = self.data.lock(cx.cpu());
         let mask = self.mask.load(Ordering::SeqCst);
+        let wanted = self.wanted();
         if wanted.is_empty() {
             return None;
         }
@@ -279,13 +290,11 @@ impl Item {
         }
         if mask & EPOLLONESHOT != 0 {
             // Rests until it is modified.
-            let _ =
-                self.mask
-                    .compare_exchange(mask, mask & FLAGS, Ordering::SeqCst, Ordering::SeqCst);
+            self.mask.fetch_and(FLAGS, Ordering::SeqCst);
         }
         let event = EpollEvent {
             events: now.0,
-            data: *self.data.lock(cx.cpu()),
+            data: *data,
         };
         Some((event, mask & (EPOLLET | EPOLLONESHOT) == 0))
     }
@@ -355,6 +364,7 @@ impl File for Epoll {
 impl Epoll {
     /// Whether some queued item is really ready; those that are not leave the queue.
     fn has_ready(&self, cx: &Curlwp<'_>) -> bool {
+        let _taking = self.taking.lock(cx.cpu());
         let turns = self.ready.lock(cx.cpu()).len();
         for _ in 0..turns {
             let Some(item) = self.ready.lock(cx.cpu()).pop_front() else {
@@ -371,6 +381,8 @@ impl Epoll {
                 if !item.queued.swap(true, Ordering::SeqCst) {
                     self.ready.lock(cx.cpu()).push_front(item);
                 }
+                // Who was about to sleep has not seen it.
+                self.changed.signal(cx.cpu());
                 return true;
             }
         }

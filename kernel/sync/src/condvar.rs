@@ -101,23 +101,19 @@ impl Condvar {
 
     /// Wakes one waiter, the one that has waited longest.
     pub fn signal(&self, parker: &dyn Parker) {
-        while self.waiters.load(Ordering::SeqCst) != 0 {
-            let Some(sleeper) = self.pop(parker) else {
-                return;
-            };
-            if sleeper.wake(parker.host()) {
-                return;
-            }
+        if let Some(sleeper) = self.claim_first(parker) {
+            sleeper.unpark(parker.host());
         }
     }
 
-    /// Wakes every waiter.
+    /// Wakes everybody who waits now.
     pub fn broadcast(&self, parker: &dyn Parker) {
-        while self.waiters.load(Ordering::SeqCst) != 0 {
-            let Some(sleeper) = self.pop(parker) else {
+        // Who comes back meanwhile is behind them in the queue.
+        for _ in 0..self.waiters.load(Ordering::SeqCst) {
+            let Some(sleeper) = self.claim_first(parker) else {
                 return;
             };
-            sleeper.wake(parker.host());
+            sleeper.unpark(parker.host());
         }
     }
 
@@ -126,11 +122,19 @@ impl Condvar {
         self.waiters.load(Ordering::SeqCst) != 0
     }
 
-    fn pop(&self, parker: &dyn Parker) -> Option<Arc<Sleeper>> {
+    /// Takes the first waiter out of the queue whose sleep has not ended otherwise, and ends it.
+    fn claim_first(&self, parker: &dyn Parker) -> Option<Arc<Sleeper>> {
+        if self.waiters.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
         let mut queue = self.queue.lock(parker);
-        let sleeper = queue.pop_front()?;
-        self.waiters.fetch_sub(1, Ordering::SeqCst);
-        Some(sleeper)
+        loop {
+            let sleeper = queue.pop_front()?;
+            self.waiters.fetch_sub(1, Ordering::SeqCst);
+            if sleeper.claim() {
+                return Some(sleeper);
+            }
+        }
     }
 }
 

@@ -214,7 +214,8 @@ fn a_sleep_ends_once_whether_woken_or_interrupted() {
         let told = woke.clone();
         all([
             Box::new(move || {
-                if a.wake(&*host_a) {
+                if a.claim() {
+                    a.unpark(&*host_a);
                     told.store(1, Ordering::Relaxed);
                 }
             }),

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use crate::Parker;
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{SPINS, const_fn};
+use crate::parker::preempt;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -47,6 +48,7 @@ impl<T: ?Sized> Mutex<T> {
     /// Takes the mutex, waiting while another has it.
     #[inline]
     pub fn lock<'a>(&'a self, parker: &'a dyn Parker) -> MutexGuard<'a, T> {
+        preempt(parker);
         if self
             .word
             .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
@@ -128,6 +130,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
         if self.mutex.word.swap(FREE, Ordering::Release) == CONTENDED {
             self.parker.unpark(&self.mutex.word, 1);
         }
+        preempt(self.parker);
     }
 }
 

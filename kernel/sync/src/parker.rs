@@ -17,6 +17,15 @@ pub trait Parker {
     }
 }
 
+/// A place at which a host that explores orders lets others come in between. Costs nothing in optimised builds.
+#[inline(always)]
+pub(crate) fn preempt(parker: &dyn Parker) {
+    #[cfg(all(debug_assertions, not(loom)))]
+    parker.host().preempt();
+    #[cfg(not(all(debug_assertions, not(loom))))]
+    let _ = parker;
+}
+
 /// A host thread that holds no virtual CPU.
 #[derive(Clone, Copy)]
 pub struct OffCpu<'h>(pub &'h dyn Host);

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use crate::Parker;
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{SPINS, const_fn};
+use crate::parker::preempt;
 
 /// Held by a writer.
 const WRITER: u32 = 1 << 31;
@@ -49,6 +50,7 @@ impl<T: ?Sized> RwLock<T> {
     /// Takes the lock for reading.
     #[inline]
     pub fn read<'a>(&'a self, parker: &'a dyn Parker) -> ReadGuard<'a, T> {
+        preempt(parker);
         if !self.try_read_word() {
             self.wait(parker, RwLock::try_read_word);
         }
@@ -58,6 +60,7 @@ impl<T: ?Sized> RwLock<T> {
     /// Takes the lock for writing.
     #[inline]
     pub fn write<'a>(&'a self, parker: &'a dyn Parker) -> WriteGuard<'a, T> {
+        preempt(parker);
         if !self.try_write_word() {
             self.wait(parker, RwLock::try_write_word);
         }
@@ -160,6 +163,7 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
         if before == WAITERS | 1 {
             self.lock.wake_all(self.parker);
         }
+        preempt(self.parker);
     }
 }
 
@@ -185,6 +189,7 @@ impl<T: ?Sized> Drop for WriteGuard<'_, T> {
         if before & WAITERS != 0 {
             self.lock.wake_all(self.parker);
         }
+        preempt(self.parker);
     }
 }
 

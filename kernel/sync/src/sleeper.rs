@@ -25,8 +25,9 @@ pub enum Wake {
 /// condition variable, poll and wait of that lwp.
 ///
 /// Protocol: the lwp calls [`prepare`](Self::prepare), makes itself findable (a queue), looks at its condition
-/// once more, and calls [`sleep`](Self::sleep). A waker takes it from the queue and calls [`wake`](Self::wake).
-/// The word alone decides who came first, so there is no lost wake-up and no lock order.
+/// once more, and calls [`sleep`](Self::sleep). A waker takes it from the queue and [`claim`](Self::claim)s it under the
+/// queue's lock, which a sleeper that left by itself takes to leave the queue: so a wake-up never goes to a later sleep
+/// of the same lwp. The word alone decides who came first, so there is no lost wake-up and no lock order.
 #[derive(Debug)]
 pub struct Sleeper {
     id: u64,
@@ -97,13 +98,16 @@ impl Sleeper {
         }
     }
 
-    /// Ends the sleep. False when it had ended already, so that the waker can pick another sleeper.
-    pub fn wake(&self, host: &dyn Host) -> bool {
-        if self.word.swap(AWAKE, Ordering::AcqRel) == AWAKE {
-            return false;
-        }
+    /// Ends the sleep; its thread is to be [unparked](Self::unpark). False when it had ended already, so that the waker can pick
+    /// another sleeper. Under the lock of the queue where the sleeper was found: only as long is it certain that this is
+    /// the sleep it was queued for.
+    pub fn claim(&self) -> bool {
+        self.word.swap(AWAKE, Ordering::AcqRel) != AWAKE
+    }
+
+    /// Unparks the thread of a sleep that was [claimed](Self::claim).
+    pub fn unpark(&self, host: &dyn Host) {
         host.unpark(&self.word, 1);
-        true
     }
 
     /// Makes the present and every later interruptible sleep end at once, until [`clear`](Self::clear).

@@ -88,32 +88,29 @@ impl SleepQueues {
 
     /// Wakes everybody who sleeps on the identity; answers how many.
     pub fn wakeup(&self, parker: &dyn Parker, ident: usize) -> usize {
-        let woken = self
+        let claimed: Vec<Waiter> = self
             .bucket(ident)
             .lock(parker)
             .extract_if(.., |w| w.ident == ident)
-            .collect::<Vec<_>>();
-        woken
-            .iter()
-            .filter(|w| w.sleeper.wake(parker.host()))
-            .count()
+            .filter(|w| w.sleeper.claim())
+            .collect();
+        for waiter in &claimed {
+            waiter.sleeper.unpark(parker.host());
+        }
+        claimed.len()
     }
 
     /// Wakes the one who has slept longest on the identity; answers whether there was one.
     pub fn wakeup_one(&self, parker: &dyn Parker, ident: usize) -> bool {
-        loop {
-            let first = {
-                let mut queue = self.bucket(ident).lock(parker);
-                queue
-                    .iter()
-                    .position(|w| w.ident == ident)
-                    .map(|at| queue.remove(at))
-            };
-            match first {
-                None => return false,
-                Some(waiter) if waiter.sleeper.wake(parker.host()) => return true,
-                Some(_) => {}
+        let mut queue = self.bucket(ident).lock(parker);
+        while let Some(at) = queue.iter().position(|w| w.ident == ident) {
+            let waiter = queue.remove(at);
+            if waiter.sleeper.claim() {
+                drop(queue);
+                waiter.sleeper.unpark(parker.host());
+                return true;
             }
         }
+        false
     }
 }

@@ -7,9 +7,8 @@ mod common;
 use std::os::unix::fs::FileExt;
 
 use abi::{Errno, Syscalls};
-use common::host::ScriptedHost;
-use common::rng::Rng;
 use common::{Image, Machine, c, pattern};
+use testing::{Dice, FaultyHost};
 
 #[test]
 fn a_full_disk_is_told_by_write_and_works_again_when_there_is_space() {
@@ -46,19 +45,19 @@ fn a_full_disk_is_told_by_write_and_works_again_when_there_is_space() {
 #[test]
 fn a_failing_host_is_told_and_the_kernel_goes_on() {
     let image = Image::make("-t ext4 -b 4096", "32M");
-    let host = ScriptedHost::new();
-    let m = Machine::on(host.clone());
+    let (host, faults) = FaultyHost::new();
+    let m = Machine::on(host);
     m.mount(&image.path, "").expect("mounts");
     let fd = m.open("/m/f", abi::O_RDWR | abi::O_CREAT).expect("made");
     m.write_at(fd, &pattern(1, 100_000), 0).expect("written");
     m.fsync(fd).expect("synced");
     m.write_at(fd, &pattern(2, 100_000), 0).expect("written");
     m.lwp.mkdir(&c("/m/d"), 0o755).expect("made");
-    host.script.lock().unwrap().fail_writes = true;
+    faults.writes(true);
     assert_eq!(m.fsync(fd), Err(Errno::EIO));
     m.close(fd);
     assert!(m.lwp.mkdir(&c("/elsewhere"), 0o755).is_ok());
-    host.script.lock().unwrap().fail_writes = false;
+    faults.writes(false);
     let _ = m.unmount();
     common::repair(&image.path);
     let m = Machine::with(&image.path);
@@ -72,13 +71,13 @@ fn unreadable_data_is_an_error_of_that_file_alone() {
     let m = Machine::with(&image.path);
     m.write("/m/f", &pattern(1, 100_000)).expect("written");
     m.unmount().expect("unmounts");
-    let host = ScriptedHost::new();
-    let m = Machine::on(host.clone());
+    let (host, faults) = FaultyHost::new();
+    let m = Machine::on(host);
     m.mount(&image.path, "").expect("mounts");
     m.stat("/m/f").expect("stat");
-    host.script.lock().unwrap().fail_reads = true;
+    faults.reads(true);
     assert_eq!(m.read("/m/f").err(), Some(Errno::EIO));
-    host.script.lock().unwrap().fail_reads = false;
+    faults.reads(false);
     assert!(m.read("/m/f").expect("read") == pattern(1, 100_000));
     m.unmount().expect("unmounts");
 }
@@ -211,7 +210,7 @@ fn damaged_images_do_no_harm() {
             .filter(|i| base[*i] != 0)
             .collect();
         for seed in 0..25 {
-            let mut rng = Rng::new(seed);
+            let mut rng = Dice::new(seed);
             let mut bytes = base.clone();
             for _ in 0..1 + rng.below(20) {
                 let at = interesting[rng.below(interesting.len() as u64) as usize];

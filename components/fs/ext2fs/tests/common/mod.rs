@@ -11,9 +11,7 @@ use abi::{AT_FDCWD, Errno, Stat, Syscalls};
 use hypercall::{Host, PosixHost};
 use kern::{Kernel, LwpHandle, RforkFds};
 
-pub mod host;
 pub mod model;
-pub mod rng;
 
 /// A kernel that may have an image mounted on /m.
 pub struct Machine {
@@ -213,8 +211,19 @@ impl Image {
         image
     }
 
+    /// As [`make`](Self::make), in memory where the host has such a directory, for images that are written over and over.
+    pub fn small(args: &str, size: &str) -> Image {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let image = Image::within(dir.expect("a directory"));
+        image.format(args, size);
+        image
+    }
+
     pub fn empty() -> Image {
-        let dir = tempfile::tempdir().expect("a directory");
+        Image::within(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn within(dir: tempfile::TempDir) -> Image {
         let path = dir.path().join("image");
         Image { dir, path }
     }
@@ -256,7 +265,7 @@ pub fn repair(path: &Path) -> String {
 
 /// Bytes that can be told from those of another file or place.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    let mut rng = rng::Rng::new(seed);
+    let mut rng = testing::Dice::new(seed);
     let mut data = vec![0; len];
     for chunk in data.chunks_mut(8) {
         let word = rng.next().to_le_bytes();

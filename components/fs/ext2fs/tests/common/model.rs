@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use abi::{AT_FDCWD, Errno, Syscalls};
 
-use super::rng::Rng;
 use super::{Machine, c, pattern};
+use testing::Dice;
 
 /// What a path should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Entry {
 
 pub type Model = BTreeMap<String, Entry>;
 
-fn random_path(rng: &mut Rng, model: &Model) -> String {
+fn random_path(rng: &mut Dice, model: &Model) -> String {
     let dirs: Vec<&String> = model
         .iter()
         .filter(|(_, e)| **e == Entry::Dir)
@@ -31,7 +31,7 @@ fn random_path(rng: &mut Rng, model: &Model) -> String {
     format!("{dir}/name{}", rng.below(12))
 }
 
-fn existing(rng: &mut Rng, model: &Model) -> Option<String> {
+fn existing(rng: &mut Dice, model: &Model) -> Option<String> {
     let n = model.len() as u64;
     (n > 0).then(|| {
         model
@@ -48,7 +48,7 @@ fn has_children(model: &Model, dir: &str) -> bool {
 }
 
 /// Makes one random change in both; they must agree whether it can be made.
-pub fn step(m: &Machine, rng: &mut Rng, model: &mut Model) {
+pub fn step(m: &Machine, rng: &mut Dice, model: &mut Model) {
     let what = rng.below(100);
     match what {
         0..40 => {
