@@ -36,7 +36,7 @@ pub(crate) fn read(
         return Ok(());
     }
     let indexed = fs.look(cx, |inner| {
-        Ok(inner.ext4.directory_end_cursor(ino)? == DirectoryCursor::End)
+        Ok(inner.ext4()?.directory_end_cursor(ino)? == DirectoryCursor::End)
     })?;
     if indexed {
         read_indexed(cx, fs, ino, cookie, sink)
@@ -51,7 +51,7 @@ fn batch(
     ino: InodeNumber,
     from: DirectoryCursor,
 ) -> Result<Vec<DirectoryEntry>, Errno> {
-    fs.look(cx, |inner| inner.ext4.read_directory(ino, from, BATCH))
+    fs.look(cx, |inner| inner.ext4()?.read_directory(ino, from, BATCH))
 }
 
 fn hand(sink: &mut DirSink<'_>, entry: &DirectoryEntry, next: u64) -> bool {

@@ -30,6 +30,20 @@ impl FileMap {
         ordered.then_some(FileMap { extents })
     }
 
+    /// The map with one more run. `None` when that overlaps with what is there.
+    pub(crate) fn with(&self, run: Extent) -> Option<FileMap> {
+        let mut extents = self.extents.clone();
+        let at = extents.partition_point(|e| e.logical < run.logical);
+        let joins = |last: &&mut Extent| {
+            last.end() == run.logical && last.physical + last.len == run.physical && last.written
+        };
+        match extents[..at].last_mut().filter(joins) {
+            Some(last) => last.len += run.len,
+            None => extents.insert(at, run),
+        }
+        FileMap::new(extents)
+    }
+
     /// All runs.
     pub(crate) fn extents(&self) -> &[Extent] {
         &self.extents

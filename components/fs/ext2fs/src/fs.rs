@@ -1,6 +1,5 @@
 //! A mounted file system: the one lock around rsext4, and what happens when something goes wrong inside.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -9,18 +8,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use abi::{Errno, MS_RDONLY};
 use hypercall::{Host, Nanos};
 use kern::{Curlwp, Kernel};
-use rsext4::{
-    Clock, Ext4, Ext4Error, Ext4ErrorKind, Ext4Result, Ext4Timestamp, InodeInfo, InodeNumber,
-    MountOptions, MountServices, MountedServices, NoopObserver,
-};
+use rsext4::{Ext4Error, Ext4ErrorKind, Ext4Result, InodeNumber};
 use sync::{Mutex, OffCpu};
 use vfs::{BlockDev, Mount, Vnode};
 
-use crate::layout::Times;
-use crate::store::{Shim, Store};
-use crate::superblock::{Super, le32};
-
-type Driver = Ext4<Shim, MountedServices<(), NoopObserver>>;
+use crate::inner::Inner;
+use crate::store::Store;
+use crate::superblock::Super;
 
 /// How much a mount still does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,20 +25,6 @@ enum Health {
     Damaged = 1,
     /// The device failed on the way, or rsext4 broke down: nothing more is written.
     Dead = 2,
-}
-
-/// rsext4's clock: what [`Fs::run`] was told.
-struct OurClock(Arc<AtomicU64>);
-
-impl Clock for OurClock {
-    fn now(&self) -> Ext4Result<Ext4Timestamp> {
-        Ok(timestamp(self.0.load(Ordering::Relaxed)))
-    }
-}
-
-/// A point in time as rsext4 takes it.
-pub(crate) fn timestamp(time: Nanos) -> Ext4Timestamp {
-    Ext4Timestamp::new((time / 1_000_000_000) as i64, (time % 1_000_000_000) as u32)
 }
 
 /// A mounted file system.
@@ -68,66 +48,8 @@ pub(crate) struct Fs {
     reserved: AtomicU64,
 }
 
-/// What the mount-wide lock guards.
-pub(crate) struct Inner {
-    pub(crate) ext4: Driver,
-    store: Arc<Mutex<Store>>,
-    host: Arc<dyn Host>,
-    /// Inodes that rsext4 may have newer in its cache than the store has.
-    dirty: HashSet<u32>,
-    /// Files without a name that have not been freed.
-    pub(crate) orphans: HashSet<InodeNumber>,
-    remounted: bool,
-}
-
-impl Inner {
-    /// Says that an operation has changed an inode.
-    pub(crate) fn touch(&mut self, ino: InodeNumber) {
-        self.dirty.insert(ino.raw());
-    }
-
-    /// An inode, with its times in full.
-    pub(crate) fn inode(&mut self, ino: InodeNumber) -> Ext4Result<(InodeInfo, Times)> {
-        if self.dirty.contains(&ino.raw()) {
-            self.settle()?;
-        }
-        let info = self.ext4.inode(ino)?;
-        let raw = self
-            .store(|store| store.raw_inode(ino.raw()))
-            .map_err(|_| Ext4Error::io())?;
-        Ok((info, Times::decode(&raw)))
-    }
-
-    /// The size of a directory as an operation that has added a name has stored it.
-    pub(crate) fn stored_size(&mut self, ino: InodeNumber) -> Option<u64> {
-        let raw = self.store(|store| store.raw_inode(ino.raw())).ok()?;
-        Some(u64::from(le32(&raw, 4)))
-    }
-
-    /// Moves what rsext4 has in its caches to the store.
-    pub(crate) fn settle(&mut self) -> Ext4Result<()> {
-        if !self.ext4.options().readonly {
-            self.ext4.sync()?;
-        }
-        self.dirty.clear();
-        Ok(())
-    }
-
-    /// Uses the store.
-    pub(crate) fn store<R>(&self, f: impl FnOnce(&mut Store) -> R) -> R {
-        f(&mut self.store.lock(&OffCpu(&*self.host)))
-    }
-
-    /// Makes everything durable.
-    fn commit(&mut self, now: Nanos) -> Result<(), Broken> {
-        self.settle().map_err(Broken::Ext4)?;
-        self.store(|store| store.commit(now))
-            .map_err(Broken::Commit)
-    }
-}
-
 /// Why an operation did not do what it should.
-enum Broken {
+pub(crate) enum Broken {
     Ext4(Ext4Error),
     /// The device, on the way to make changes durable.
     Commit(Errno),
@@ -183,24 +105,9 @@ impl Fs {
         let journaled = store.journaled();
         let store = Arc::new(Mutex::new(store));
         let clock = Arc::new(AtomicU64::new(now));
-        let shim = Shim {
-            store: store.clone(),
-            host: host.clone(),
-            size: sb.blocks * u64::from(sb.block_size),
-            writable,
-        };
-        let options = MountOptions {
-            readonly: !writable,
-            replay_journal: false,
-            block_validity: true,
-        };
         let opened = contain(|| {
-            let mut ext4 = Ext4::mount(
-                shim,
-                MountServices::new(OurClock(clock.clone()), (), NoopObserver),
-                options,
-            )
-            .map_err(Broken::Ext4)?;
+            let mut inner = Inner::open(store.clone(), host.clone(), clock.clone(), writable)
+                .map_err(Broken::Ext4)?;
             if writable {
                 if journaled {
                     store
@@ -208,30 +115,25 @@ impl Fs {
                         .flag_recovery(true)
                         .map_err(Broken::Commit)?;
                 }
-                ext4.sync().map_err(Broken::Ext4)?;
-                store_commit(&store, &*host, now)?;
+                inner.commit(now)?;
+                inner
+                    .store(Store::keep_mount_count)
+                    .map_err(Broken::Commit)?;
             }
-            Ok(ext4)
+            let free = inner.space().map_err(Broken::Ext4)?.blocks;
+            Ok((inner, free))
         });
-        let ext4 = opened.map_err(|broken| {
+        let (inner, free) = opened.map_err(|broken| {
             cx.kernel().log(format_args!(
                 "ext2fs: {name}: {broken}; mount refused. Way out: e2fsck"
             ));
             broken.errno()
         })?;
-        let free = ext4.statfs().free_blocks;
         Ok(Fs {
             dev,
             sb,
             writable,
-            inner: Mutex::new(Inner {
-                ext4,
-                store: store.clone(),
-                host: host.clone(),
-                dirty: HashSet::new(),
-                orphans: HashSet::new(),
-                remounted: false,
-            }),
+            inner: Mutex::new(inner),
             store,
             clock,
             host,
@@ -315,8 +217,8 @@ impl Fs {
             contain(|| {
                 self.clock.store(now, Ordering::Relaxed);
                 let result = self.operate(&mut inner, f)?;
-                self.free
-                    .store(inner.ext4.statfs().free_blocks, Ordering::Relaxed);
+                let free = inner.space().map_err(Broken::Ext4)?.blocks;
+                self.free.store(free, Ordering::Relaxed);
                 if inner.store(|store| store.is_full()) {
                     inner.commit(now)?;
                 }
@@ -393,11 +295,12 @@ impl Fs {
                 self.clock.store(now, Ordering::Relaxed);
                 // rsext4 refuses to unmount while files without a name wait to be freed.
                 let orphans: Vec<InodeNumber> = inner.orphans.drain().collect();
-                if clean && !inner.remounted {
+                if clean && !inner.is_remounted() {
+                    let ext4 = inner.ext4().map_err(Broken::Ext4)?;
                     for ino in orphans {
-                        inner.ext4.reap_unlinked_inode(ino).map_err(Broken::Ext4)?;
+                        ext4.reap_unlinked_inode(ino).map_err(Broken::Ext4)?;
                     }
-                    inner.ext4.unmount().map_err(Broken::Ext4)?;
+                    ext4.unmount().map_err(Broken::Ext4)?;
                 } else {
                     inner.settle().map_err(Broken::Ext4)?;
                 }
@@ -420,10 +323,7 @@ impl Fs {
         let result = cx.unscheduled(|| {
             contain(|| {
                 self.clock.store(now, Ordering::Relaxed);
-                let mut options = inner.ext4.options();
-                options.readonly = read_only;
-                inner.ext4.remount(options).map_err(Broken::Ext4)?;
-                inner.remounted = read_only;
+                inner.remount(read_only).map_err(Broken::Ext4)?;
                 inner
                     .store(|store| {
                         store.commit(now)?;
@@ -479,13 +379,6 @@ impl Fs {
         let free = self.free.load(Ordering::Relaxed);
         free.saturating_sub(self.reserved.load(Ordering::Relaxed))
     }
-}
-
-fn store_commit(store: &Mutex<Store>, host: &dyn Host, now: Nanos) -> Result<(), Broken> {
-    store
-        .lock(&OffCpu(host))
-        .commit(now)
-        .map_err(Broken::Commit)
 }
 
 impl Broken {

@@ -106,13 +106,21 @@ fn change(cx: &Curlwp<'_>, root: &Arc<Vnode>) -> Result<(), Errno> {
         .create(cx, root, b"fuzz-dir", &new(VnodeKind::Directory))?;
     root.ops()
         .create(cx, root, b"fuzz-link", &new(VnodeKind::Symlink))?;
+    let page = [7; vfs::pages::PAGE_SIZE];
+    // So many that the last ones are made without rsext4.
+    for i in 0..20 {
+        let name = format!("fuzz-file{i}");
+        let vp = root
+            .ops()
+            .create(cx, root, name.as_bytes(), &new(VnodeKind::Regular))?;
+        vp.update(cx, |attr| attr.size = 5000);
+        vp.ops().write_pages(cx, &vp, 0, &[&page, &page], 5000)?;
+        vp.ops().write_attr(cx, &vp)?;
+        let _ = root.ops().lookup(cx, root, b"fuzz-absent");
+    }
     let vp = root
         .ops()
         .create(cx, root, b"fuzz-file", &new(VnodeKind::Regular))?;
-    let page = [7; vfs::pages::PAGE_SIZE];
-    vp.update(cx, |attr| attr.size = 5000);
-    vp.ops().write_pages(cx, &vp, 0, &[&page, &page], 5000)?;
-    vp.ops().write_attr(cx, &vp)?;
     vp.ops().fsync(cx, &vp, false)?;
     root.ops().remove(cx, root, b"fuzz-file", &vp)?;
     vp.ops().inactive(cx, &vp)

@@ -9,15 +9,12 @@ use rsext4::{
     InodeNumber,
 };
 
-use crate::fs::Inner;
-use crate::layout::crc32c;
+use crate::dirblock;
+use crate::inner::Inner;
 use crate::superblock::Super;
 
 /// Blocks that an inode points at itself.
 const DIRECT: u64 = 12;
-/// Bytes of the pseudo entry that keeps a directory block's checksum, and its type.
-const TAIL: usize = 12;
-const TAIL_TYPE: u8 = 0xde;
 
 impl Inner {
     /// An operation that puts a name into a directory, which grows if it has to. `f` may run twice; rsext4 takes back
@@ -41,7 +38,7 @@ impl Inner {
 
     /// Appends an empty block to a directory. False when it is not one that rsext4 would not let grow.
     fn append_block(&mut self, sb: &Super, dir: InodeNumber) -> Ext4Result<bool> {
-        let info = self.ext4.inode(dir)?;
+        let info = self.ext4()?.inode(dir)?;
         let size = u64::from(sb.block_size);
         if info
             .flags
@@ -52,40 +49,27 @@ impl Inner {
         }
         self.touch(dir);
         let block = self.empty_block(sb, dir)?;
-        self.ext4.write_inode(dir, info.size, &block)?;
+        self.ext4()?.write_inode(dir, info.size, &block)?;
         // Writing takes set-id bits away, which mean something else in a directory.
         if info.mode & 0o6000 != 0 {
             let update = InodeMetadataUpdate {
                 permissions: Some(FilePermissions::new(info.mode & 0o7777)?),
                 ..InodeMetadataUpdate::default()
             };
-            self.ext4.update_inode_metadata(dir, update)?;
+            self.ext4()?.update_inode_metadata(dir, update)?;
         }
         Ok(true)
     }
 
     /// A directory block with nothing but one unused entry.
     fn empty_block(&mut self, sb: &Super, dir: InodeNumber) -> Ext4Result<Vec<u8>> {
-        let mut block = vec![0; sb.block_size as usize];
-        let Some(seed) = sb.checksum_seed else {
-            set_length(&mut block, sb.block_size as usize);
-            return Ok(block);
-        };
+        let size = sb.block_size as usize;
+        if sb.checksum_seed.is_none() {
+            return Ok(dirblock::empty(size, None));
+        }
         self.settle()?;
-        let raw = self
-            .store(|store| store.raw_inode(dir.raw()))
-            .map_err(|_| Ext4Error::io())?;
-        let seed = crc32c(seed, &[&dir.raw().to_le_bytes(), &raw[0x64..0x68]]);
-        let (entry, tail) = block.split_at_mut(sb.block_size as usize - TAIL);
-        set_length(entry, entry.len());
-        set_length(tail, TAIL);
-        tail[7] = TAIL_TYPE;
-        tail[8..].copy_from_slice(&crc32c(seed, &[entry]).to_le_bytes());
-        Ok(block)
+        let inode = self.store(|store| store.raw_inode(dir.raw()));
+        let seed = inode.map_err(|_| Ext4Error::io())?.seed(sb);
+        Ok(dirblock::empty(size, seed))
     }
-}
-
-/// Sets the length of a directory entry; blocks are no larger than fits.
-fn set_length(entry: &mut [u8], len: usize) {
-    entry[4..6].copy_from_slice(&(len as u16).to_le_bytes());
 }

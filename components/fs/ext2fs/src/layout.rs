@@ -1,7 +1,6 @@
 //! Where things are: bitmaps, inode tables, inodes, and the blocks of a file whose inode is read by hand (the journal's).
 
 use abi::Errno;
-use hypercall::Nanos;
 use rsext4::checksum::ext4_metadata_csum32;
 
 use crate::superblock::{Super, le16, le32};
@@ -127,6 +126,27 @@ impl Layout {
         self.groups.iter().map(|g| g[1])
     }
 
+    /// The bitmap of a group's blocks.
+    pub(crate) fn block_bitmap(&self, group: u32) -> Option<u64> {
+        self.groups.get(group as usize).map(|g| g[0])
+    }
+
+    /// The bitmap of a group's inodes.
+    pub(crate) fn inode_bitmap(&self, group: u32) -> Option<u64> {
+        self.groups.get(group as usize).map(|g| g[1])
+    }
+
+    /// The block in which a group's descriptor is, and where in it.
+    pub(crate) fn descriptor(&self, sb: &Super, group: u32) -> Option<(u64, usize)> {
+        self.groups.get(group as usize)?;
+        let per_block = sb.block_size / u32::from(sb.desc_size);
+        let block = u64::from(sb.first_data_block) + 1 + u64::from(group / per_block);
+        Some((
+            block,
+            (group % per_block) as usize * usize::from(sb.desc_size),
+        ))
+    }
+
     /// The number of the first inode in a block, when it is one of an inode table.
     pub(crate) fn inodes_at(&self, sb: &Super, block: u64) -> Option<u32> {
         let next = self.tables.partition_point(|&(first, _)| first <= block);
@@ -149,49 +169,6 @@ impl Layout {
         let byte = u64::from(index % sb.inodes_per_group) * u64::from(sb.inode_size);
         let block_size = u64::from(sb.block_size);
         Some((group[2] + byte / block_size, (byte % block_size) as usize))
-    }
-}
-
-/// The times of an inode, in nanoseconds since the epoch. What lies before it is 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Times {
-    pub atime: Nanos,
-    pub mtime: Nanos,
-    pub ctime: Nanos,
-    pub btime: Nanos,
-}
-
-impl Times {
-    /// Decodes the times of a raw inode: 32-bit seconds, and where the inode is large enough 30 bits of nanoseconds and
-    /// two more bits of seconds.
-    pub(crate) fn decode(raw: &[u8]) -> Times {
-        let extra_end = if raw.len() > 128 {
-            128 + usize::from(le16(raw, 0x80))
-        } else {
-            0
-        };
-        let time = |at: usize, extra_at: usize| {
-            let low = i64::from(le32(raw, at) as i32);
-            let extra = if extra_at + 4 <= extra_end {
-                le32(raw, extra_at)
-            } else {
-                0
-            };
-            let seconds = low + (i64::from(extra & 3) << 32);
-            u64::try_from(seconds).map_or(0, |s| {
-                s.saturating_mul(1_000_000_000) + u64::from(extra >> 2)
-            })
-        };
-        Times {
-            atime: time(0x08, 0x8c),
-            ctime: time(0x0c, 0x84),
-            mtime: time(0x10, 0x88),
-            btime: if extra_end >= 0x94 {
-                time(0x90, 0x94)
-            } else {
-                0
-            },
-        }
     }
 }
 

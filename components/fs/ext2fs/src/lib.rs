@@ -7,6 +7,10 @@
 //! there is one lock a mount (`fs`); cached reads and writes, and page I/O on files whose blocks are known, do without
 //! it.
 //!
+//! What comes in large numbers is done without rsext4 (`quick`): in a file system with extents names are looked up,
+//! regular files made, small ones written and attributes stored in the blocks of the store directly. `inner` knows which
+//! of the two has the newest state.
+//!
 //! Mount options: `ro`, `rw`. It may use `vfs`, `kern` and what is below them, and rsext4. Start reading at `node`, the
 //! operations.
 //!
@@ -19,16 +23,22 @@
 mod blockset;
 mod data;
 mod dir;
+mod dirblock;
+mod extents;
 mod filemap;
 mod fs;
 #[cfg(feature = "fuzz")]
 mod fuzz;
 mod grow;
+mod htree;
+mod inner;
+mod inode;
 mod journal;
 mod layout;
 mod mount;
 mod names;
 mod node;
+mod quick;
 mod store;
 mod superblock;
 mod xattr;

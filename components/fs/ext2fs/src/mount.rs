@@ -9,6 +9,7 @@ use kern::Curlwp;
 use vfs::{BlockDev, FsStat, Mount, MountArgs, MountOps, Vnode};
 
 use crate::fs::Fs;
+use crate::inner::Inner;
 use crate::journal::Journal;
 use crate::layout::{Layout, file_blocks};
 use crate::node;
@@ -177,20 +178,16 @@ fn lay_out(dev: &BlockDev, sb: Super) -> Result<(Super, Layout, Option<Journal>)
 impl MountOps for Mounted {
     fn statfs(&self, cx: &Curlwp<'_>, _mount: &Mount) -> Result<FsStat, Errno> {
         let fs = &self.0;
-        let stat = fs.look(cx, |inner| Ok(inner.ext4.statfs()))?;
-        let free = if fs.writable {
-            fs.free()
-        } else {
-            stat.free_blocks
-        };
+        let space = fs.look(cx, Inner::space)?;
+        let free = if fs.writable { fs.free() } else { space.blocks };
         Ok(FsStat {
             magic: EXT4_SUPER_MAGIC,
             bsize: fs.sb.block_size,
-            blocks: stat.total_blocks,
+            blocks: fs.sb.blocks,
             bfree: free,
             bavail: free.saturating_sub(fs.sb.reserved_blocks),
-            files: u64::from(stat.total_inodes),
-            ffree: u64::from(stat.free_inodes),
+            files: u64::from(fs.sb.inodes),
+            ffree: u64::from(space.inodes),
             namelen: 255,
         })
     }

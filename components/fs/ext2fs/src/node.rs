@@ -17,9 +17,11 @@ use vfs::{Attr, DirSink, Mount, NewNode, Rename, SetAttr, Vnode, VnodeKind, Vnod
 
 use crate::data::{Data, Stored};
 use crate::dir;
-use crate::fs::{Fs, Inner, timestamp};
-use crate::layout::Times;
+use crate::fs::Fs;
+use crate::inner::{Inner, timestamp};
+use crate::inode::{Attributes, Times};
 use crate::names::Names;
+use crate::quick;
 use crate::xattr;
 
 /// What the driver keeps of a file in memory.
@@ -122,7 +124,7 @@ fn new_vnode(
 /// The vnode of the root directory.
 pub(crate) fn root(cx: &Curlwp<'_>, fs: &Arc<Fs>, mount: &Arc<Mount>) -> Result<Arc<Vnode>, Errno> {
     let (info, times) = fs.look(cx, |inner| {
-        let root = inner.ext4.root_inode();
+        let root = inner.ext4()?.root_inode();
         inner.inode(root)
     })?;
     mount.vget(cx, u64::from(info.number.raw()), || {
@@ -176,6 +178,33 @@ impl Node {
         }
     }
 
+    /// Stores attributes, and the size of a file that has grown, if that can be done without rsext4.
+    fn store_quickly(
+        &self,
+        inner: &mut Inner,
+        attr: &Attr,
+        size: Option<u64>,
+    ) -> Result<bool, Ext4Error> {
+        let attributes = Attributes {
+            perm: attr.perm,
+            uid: attr.uid,
+            gid: attr.gid,
+            times: Times {
+                atime: attr.atime,
+                mtime: attr.mtime,
+                ctime: attr.ctime,
+                btime: attr.btime,
+            },
+        };
+        let ino = self.ino.raw();
+        let stored =
+            inner.try_quick(|store| quick::set_attributes(store, ino, &attributes, size))?;
+        if let (Some(()), Some(size)) = (stored, size) {
+            self.data.lock(&self.fs.off()).grow(size);
+        }
+        Ok(stored.is_some())
+    }
+
     /// Writing takes set-id bits away in rsext4; whether it does is the vfs's to say.
     pub(crate) fn keep_setid(&self, cx: &Curlwp<'_>, vp: &Vnode) -> Result<(), Errno> {
         let attr = vp.attr(cx);
@@ -187,7 +216,10 @@ impl Node {
             ..InodeMetadataUpdate::default()
         };
         self.fs.change(cx, attr.ctime, |inner| {
-            inner.ext4.update_inode_metadata(self.ino, update).map(drop)
+            inner
+                .ext4()?
+                .update_inode_metadata(self.ino, update)
+                .map(drop)
         })
     }
 
@@ -203,9 +235,9 @@ impl Node {
         let now = Vnode::timestamp(cx);
         let (info, links) = self.fs.change(cx, now, |inner| {
             let outcome = if vp.is_dir() {
-                inner.ext4.remove_empty_directory(self.ino, name)?
+                inner.ext4()?.remove_empty_directory(self.ino, name)?
             } else {
-                inner.ext4.unlink(self.ino, name)?
+                inner.ext4()?.unlink(self.ino, name)?
             };
             if outcome.remaining_links == 0 {
                 inner.orphans.insert(outcome.inode);
@@ -215,7 +247,7 @@ impl Node {
             // A name less changes nothing of a directory but its times; a directory less, its links.
             let info = vp
                 .is_dir()
-                .then(|| inner.ext4.inode(self.ino))
+                .then(|| inner.ext4()?.inode(self.ino))
                 .transpose()?;
             Ok((info, outcome.remaining_links))
         })?;
@@ -238,7 +270,7 @@ fn make(
     device: DeviceNumber,
 ) -> Result<InodeInfo, Ext4Error> {
     let context = MutationContext::new(new.uid, new.gid, 0, 0);
-    let ext4 = &mut inner.ext4;
+    let ext4 = inner.ext4()?;
     let special = match new.kind {
         VnodeKind::Regular => return ext4.create_regular_file(context, parent, name, perm),
         VnodeKind::Directory => return ext4.create_directory(context, parent, name, perm),
@@ -264,11 +296,8 @@ impl VnodeOps for Node {
             return Ok(None);
         }
         let name = file_name(name)?;
-        match self
-            .fs
-            .look(cx, |inner| inner.ext4.lookup_child(self.ino, name))?
-        {
-            Some(info) => self.vget(cx, dir, info.number).map(Some),
+        match self.fs.look(cx, |inner| inner.lookup(self.ino, name))? {
+            Some(ino) => self.vget(cx, dir, ino).map(Some),
             None => Ok(None),
         }
     }
@@ -289,8 +318,25 @@ impl VnodeOps for Node {
         }
         self.learn_name(cx, name);
         let now = Vnode::timestamp(cx);
+        let times = Times {
+            atime: now,
+            mtime: now,
+            ctime: now,
+            btime: now,
+        };
+        let attributes = Attributes {
+            perm: new.perm,
+            uid: new.uid,
+            gid: new.gid,
+            times,
+        };
         let size = dir.attr(cx).size;
         let (info, of_dir) = self.fs.change(cx, now, |inner| {
+            if new.kind == VnodeKind::Regular
+                && let Some(info) = inner.create(self.ino, name, &attributes)?
+            {
+                return Ok((info, None));
+            }
             let info = inner.naming(&self.fs.sb, self.ino, |inner| {
                 make(inner, self.ino, name, new, perm, device)
             })?;
@@ -299,16 +345,10 @@ impl VnodeOps for Node {
             // The directory grows seldom, and asking for it takes as long as looking a name up.
             let grown =
                 new.kind == VnodeKind::Directory || inner.stored_size(self.ino) != Some(size);
-            let of_dir = grown.then(|| inner.ext4.inode(self.ino)).transpose()?;
+            let of_dir = grown.then(|| inner.ext4()?.inode(self.ino)).transpose()?;
             Ok((info, of_dir))
         })?;
         Self::changed(cx, dir, of_dir.as_ref(), now);
-        let times = Times {
-            atime: now,
-            mtime: now,
-            ctime: now,
-            btime: now,
-        };
         let mount = dir.mount().ok_or(Errno::ENODEV)?;
         mount.vget(cx, u64::from(info.number.raw()), || {
             new_vnode(&self.fs, dir.mount_weak(), &info, times, true)
@@ -328,11 +368,11 @@ impl VnodeOps for Node {
         let now = Vnode::timestamp(cx);
         let (links, of_dir) = self.fs.change(cx, now, |inner| {
             let info = inner.naming(&self.fs.sb, self.ino, |inner| {
-                inner.ext4.hard_link(target, self.ino, name)
+                inner.ext4()?.hard_link(target, self.ino, name)
             })?;
             inner.touch(target);
             inner.touch(self.ino);
-            Ok((info.links, inner.ext4.inode(self.ino)?))
+            Ok((info.links, inner.ext4()?.inode(self.ino)?))
         })?;
         Self::changed(cx, dir, Some(&of_dir), now);
         vp.update(cx, |attr| {
@@ -379,7 +419,7 @@ impl VnodeOps for Node {
         let (of_from, of_to, left) = self.fs.change(cx, now, |inner| {
             let outcome = inner.naming(&self.fs.sb, to_dir, |inner| {
                 inner
-                    .ext4
+                    .ext4()?
                     .rename(from_dir, from_name, to_dir, to_name, options)
             })?;
             let left = outcome.replaced.map(|gone| gone.remaining_links);
@@ -392,7 +432,11 @@ impl VnodeOps for Node {
             {
                 inner.touch(ino);
             }
-            Ok((inner.ext4.inode(from_dir)?, inner.ext4.inode(to_dir)?, left))
+            Ok((
+                inner.ext4()?.inode(from_dir)?,
+                inner.ext4()?.inode(to_dir)?,
+                left,
+            ))
         })?;
         Self::changed(cx, rename.from_dir, Some(&of_from), now);
         Self::changed(cx, rename.to_dir, Some(&of_to), now);
@@ -426,7 +470,7 @@ impl VnodeOps for Node {
         }
         let target = self.fs.look(cx, |inner| {
             let mut target = vec![0; attr.size as usize];
-            let n = inner.ext4.read_inode(self.ino, 0, &mut target)?;
+            let n = inner.ext4()?.read_inode(self.ino, 0, &mut target)?;
             inner.touch(self.ino);
             target.truncate(n);
             Ok(target)
@@ -447,11 +491,13 @@ impl VnodeOps for Node {
             self.truncate(cx, vp, after.mtime, size)?;
         }
         self.fs.change(cx, after.ctime, |inner| {
-            inner.touch(self.ino);
-            store_owner(inner, self.ino, &attr, &after)?;
-            inner
-                .ext4
-                .update_inode_metadata(self.ino, metadata(&after)?)?;
+            if !self.store_quickly(inner, &after, None)? {
+                inner.touch(self.ino);
+                store_owner(inner, self.ino, &attr, &after)?;
+                inner
+                    .ext4()?
+                    .update_inode_metadata(self.ino, metadata(&after)?)?;
+            }
             self.data.lock(&self.fs.off()).stored = Stored::of(&after);
             Ok(())
         })
@@ -523,11 +569,14 @@ impl VnodeOps for Node {
             return Ok(());
         }
         self.fs.change(cx, attr.ctime, |inner| {
-            inner.touch(self.ino);
-            self.store_size(inner, attr.size)?;
-            inner
-                .ext4
-                .update_inode_metadata(self.ino, metadata(&attr)?)?;
+            let size = Some(attr.size).filter(|_| self.regular);
+            if !self.store_quickly(inner, &attr, size)? {
+                inner.touch(self.ino);
+                self.store_size(inner, attr.size)?;
+                inner
+                    .ext4()?
+                    .update_inode_metadata(self.ino, metadata(&attr)?)?;
+            }
             self.data.lock(&self.fs.off()).stored = stored;
             Ok(())
         })
@@ -549,7 +598,9 @@ impl VnodeOps for Node {
     fn getxattr(&self, cx: &Curlwp<'_>, _vp: &Arc<Vnode>, name: &[u8]) -> Result<Vec<u8>, Errno> {
         let (namespace, name) = xattr::split(name)?;
         self.fs
-            .look(cx, |inner| inner.ext4.get_xattr(self.ino, namespace, name))
+            .look(cx, |inner| {
+                inner.ext4()?.get_xattr(self.ino, namespace, name)
+            })
             .map_err(xattr::error)
     }
 
@@ -569,19 +620,23 @@ impl VnodeOps for Node {
             _ => XattrSetMode::Upsert,
         };
         self.change_xattrs(cx, vp, |inner| {
-            inner.ext4.set_xattr(self.ino, namespace, name, value, mode)
+            inner
+                .ext4()?
+                .set_xattr(self.ino, namespace, name, value, mode)
         })
     }
 
     fn listxattr(&self, cx: &Curlwp<'_>, _vp: &Arc<Vnode>) -> Result<Vec<u8>, Errno> {
-        let names = self.fs.look(cx, |inner| inner.ext4.list_xattrs(self.ino))?;
+        let names = self
+            .fs
+            .look(cx, |inner| inner.ext4()?.list_xattrs(self.ino))?;
         Ok(xattr::join(&names))
     }
 
     fn removexattr(&self, cx: &Curlwp<'_>, vp: &Arc<Vnode>, name: &[u8]) -> Result<(), Errno> {
         let (namespace, name) = xattr::split(name)?;
         self.change_xattrs(cx, vp, |inner| {
-            inner.ext4.remove_xattr(self.ino, namespace, name)
+            inner.ext4()?.remove_xattr(self.ino, namespace, name)
         })
     }
 
@@ -603,7 +658,7 @@ impl Node {
             .change(cx, now, |inner| {
                 inner.touch(self.ino);
                 f(inner)?;
-                Ok(inner.ext4.inode(self.ino)?.blocks)
+                Ok(inner.ext4()?.inode(self.ino)?.blocks)
             })
             .map_err(xattr::error)?;
         vp.update(cx, |attr| {
@@ -628,7 +683,7 @@ fn store_owner(
         owner: Some((after.uid, after.gid)),
         ..InodeMetadataUpdate::default()
     };
-    inner.ext4.update_inode_metadata(ino, update).map(drop)
+    inner.ext4()?.update_inode_metadata(ino, update).map(drop)
 }
 
 /// Permissions and times as the vnode has them; the change time is the operation's.

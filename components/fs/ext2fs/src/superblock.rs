@@ -14,6 +14,8 @@ pub(crate) const SIZE: usize = 1024;
 
 const MAGIC: u16 = 0xef53;
 const CHECKSUM: usize = 0x3fc;
+/// Where it counts the times that it has been mounted.
+pub(crate) const MOUNT_COUNT: usize = 0x34;
 const STATE: usize = 0x3a;
 const COMPAT: usize = 0x5c;
 const INCOMPAT: usize = 0x60;
@@ -31,6 +33,9 @@ const BIT64: u32 = 0x80;
 const METADATA_CSUM: u32 = 0x400;
 const CSUM_SEED: u32 = 0x2000;
 const GDT_CSUM: u32 = 0x10;
+
+/// `s_flags`: names are hashed as unsigned bytes.
+const UNSIGNED_HASH: u32 = 2;
 
 /// Incompatible features that are understood.
 const INCOMPAT_KNOWN: u32 = FILETYPE | RECOVER | EXTENTS | BIT64 | 0x200 | 0x2000;
@@ -189,6 +194,14 @@ pub(crate) struct Super {
     pub bit64: bool,
     /// What inode checksums start with, where there are any.
     pub checksum_seed: Option<u32>,
+    /// What the older checksums of group descriptors start with, where there are those.
+    pub group_seed: Option<u16>,
+    /// What hashes of names in indexed directories start with, and whether they take bytes as unsigned.
+    pub hash_seed: [u32; 4],
+    /// See `hash_seed`.
+    pub hash_unsigned: bool,
+    /// How much of an inode behind its first 128 bytes new ones use.
+    pub want_extra: u16,
     /// Read-only-compatible features that cannot be written, and whether types are missing from directories.
     pub read_only: Option<String>,
 }
@@ -310,12 +323,22 @@ impl Super {
                 0 => ext4_metadata_csum32(!0, &[&raw[0x68..0x78]]),
                 _ => le32(raw, 0x270),
             }),
+            group_seed: (ro_compat & (METADATA_CSUM | GDT_CSUM) == GDT_CSUM)
+                .then(|| crc16(!0, &raw[0x68..0x78])),
+            hash_seed: [0xec, 0xf0, 0xf4, 0xf8].map(|at| le32(raw, at)),
+            hash_unsigned: le32(raw, 0x160) & UNSIGNED_HASH != 0,
+            want_extra: le16(raw, 0x15e),
             read_only: Some(obstacles).filter(|o| !o.is_empty()),
         })
     }
 }
 
 impl Super {
+    /// Bytes of the file system.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.blocks * u64::from(self.block_size)
+    }
+
     /// Whether rsext4 is shown another superblock than there is.
     pub(crate) fn is_masked(&self) -> bool {
         self.block_mapped || self.has_journal()
@@ -342,12 +365,15 @@ impl Super {
         seal(raw);
     }
 
-    /// What goes to the disk for a superblock that rsext4 has written.
-    pub(crate) fn unmask(&self, raw: &mut [u8; SIZE]) {
+    /// What goes to the disk for a superblock that rsext4 has written. `mount_count` is what it has counted up.
+    pub(crate) fn unmask(&self, raw: &mut [u8; SIZE], mount_count: Option<u16>) {
         if self.block_mapped && self.dir_index {
             set32(raw, COMPAT, le32(raw, COMPAT) | DIR_INDEX);
-            seal(raw);
         }
+        if let Some(count) = mount_count {
+            set16(raw, MOUNT_COUNT, count);
+        }
+        seal(raw);
     }
 }
 
@@ -375,7 +401,8 @@ pub(crate) fn mark_errors(raw: &mut [u8; SIZE]) {
     seal(raw);
 }
 
-fn seal(raw: &mut [u8; SIZE]) {
+/// Sets the checksum, where there is one.
+pub(crate) fn seal(raw: &mut [u8; SIZE]) {
     if le32(raw, 0x64) & METADATA_CSUM != 0 {
         let sum = checksum(raw);
         set32(raw, CHECKSUM, sum);
@@ -384,6 +411,15 @@ fn seal(raw: &mut [u8; SIZE]) {
 
 fn checksum(raw: &[u8; SIZE]) -> u32 {
     ext4_metadata_csum32(!0, &[&raw[..CHECKSUM]])
+}
+
+/// CRC-16 as group descriptors have it without metadata_csum: polynomial 0x8005, reflected.
+pub(crate) fn crc16(seed: u16, bytes: &[u8]) -> u16 {
+    bytes.iter().fold(seed, |sum, &byte| {
+        (0..8).fold(sum ^ u16::from(byte), |sum, _| {
+            (sum >> 1) ^ if sum & 1 != 0 { 0xa001 } else { 0 }
+        })
+    })
 }
 
 /// A little-endian field; 0 beyond the end.
@@ -401,9 +437,23 @@ pub(crate) fn le32(raw: &[u8], at: usize) -> u32 {
 }
 
 fn set16(raw: &mut [u8; SIZE], at: usize, value: u16) {
-    raw[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    put16(raw, at, value);
 }
 
 fn set32(raw: &mut [u8; SIZE], at: usize, value: u32) {
-    raw[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    put32(raw, at, value);
+}
+
+/// Sets a little-endian field, unless it is beyond the end.
+pub(crate) fn put16(raw: &mut [u8], at: usize, value: u16) {
+    if let Some(field) = raw.get_mut(at..at + 2) {
+        field.copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// See [`put16`].
+pub(crate) fn put32(raw: &mut [u8], at: usize, value: u32) {
+    if let Some(field) = raw.get_mut(at..at + 4) {
+        field.copy_from_slice(&value.to_le_bytes());
+    }
 }

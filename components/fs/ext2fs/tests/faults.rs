@@ -175,6 +175,11 @@ fn use_it(image: &Image) {
                 }
             }
         }
+        // So many that the last ones are made without rsext4.
+        for i in 0..24 {
+            let _ = m.write(&format!("/m/dir{}/new{i}", i % 4), &pattern(i, 5000));
+        }
+        let _ = m.sync();
         let _ = m.write("/m/new", &pattern(1, 5000));
         let _ = m.lwp.mkdir(&c("/m/newdir"), 0o755);
         let _ = m.lwp.unlink(&c("/m/dir0/file3"));

@@ -9,7 +9,7 @@ use vfs::Vnode;
 
 use super::transfer::{zero_bytes, zero_tail};
 use crate::filemap::FileMap;
-use crate::fs::Inner;
+use crate::inner::Inner;
 use crate::node::Node;
 
 impl Node {
@@ -28,7 +28,7 @@ impl Node {
             let off = self.fs.off();
             let mut data = self.data.lock(&off);
             let shrinks = size < data.size;
-            inner.ext4.truncate_inode(self.ino, size)?;
+            inner.ext4()?.truncate_inode(self.ino, size)?;
             data.size = size;
             data.map = None;
             let map = self.load_map(inner)?;
@@ -40,7 +40,7 @@ impl Node {
             }
             data.map = Some(map);
             data.written(now);
-            Ok(inner.ext4.inode(self.ino)?.blocks)
+            Ok(inner.ext4()?.inode(self.ino)?.blocks)
         })?;
         vp.update(cx, |attr| attr.blocks = blocks);
         self.keep_setid(cx, vp)
@@ -66,7 +66,7 @@ impl Node {
             } else {
                 None
             };
-            inner.ext4.reap_unlinked_inode(self.ino)?;
+            inner.ext4()?.reap_unlinked_inode(self.ino)?;
             inner.orphans.remove(&self.ino);
             inner.touch(self.ino);
             if let Some(map) = map {
@@ -102,7 +102,7 @@ impl Node {
             if first < behind {
                 let range =
                     ((behind - first) * block_size).min(size.saturating_sub(first * block_size));
-                inner.ext4.operate_inode_range(
+                inner.ext4()?.operate_inode_range(
                     self.ino,
                     first * block_size,
                     range,
@@ -113,7 +113,7 @@ impl Node {
             self.release(inner, &before, &map);
             data.map = Some(map.clone());
             zero_bytes(&self.fs.dev, &map, offset..end, block_size)?;
-            Ok(inner.ext4.inode(self.ino)?.blocks)
+            Ok(inner.ext4()?.inode(self.ino)?.blocks)
         })?;
         vp.update(cx, |attr| attr.blocks = blocks);
         Ok(())
@@ -133,7 +133,7 @@ impl Node {
         let blocks = self.fs.change(cx, Vnode::timestamp(cx), |inner| {
             let before = self.claimed_map(inner)?;
             inner.touch(self.ino);
-            let result = inner.ext4.preallocate_inode(
+            let result = inner.ext4()?.preallocate_inode(
                 self.ino,
                 offset,
                 len,
@@ -143,7 +143,7 @@ impl Node {
             let mut data = self.data.lock(&off);
             self.take_new(inner, &mut data, &before)?;
             result?;
-            Ok(inner.ext4.inode(self.ino)?.blocks)
+            Ok(inner.ext4()?.inode(self.ino)?.blocks)
         })?;
         vp.update(cx, |attr| attr.blocks = blocks);
         Ok(())
@@ -157,7 +157,7 @@ impl Node {
         let before = self.claimed_map(inner)?;
         let off = self.fs.off();
         let mut data = self.data.lock(&off);
-        inner.ext4.truncate_inode(self.ino, size)?;
+        inner.ext4()?.truncate_inode(self.ino, size)?;
         data.size = size;
         self.take_new(inner, &mut data, &before).map(drop)
     }

@@ -25,6 +25,7 @@ impl Store {
 
     /// Makes everything written so far durable: data, and the running transaction as a whole.
     pub(crate) fn commit(&mut self, now: Nanos) -> Result<(), Errno> {
+        self.seal()?;
         if !self.writable || (self.running.is_empty() && self.revoked.is_empty()) {
             return self.dev.sync();
         }

@@ -3,7 +3,8 @@
 //! rsext4 is shown a file system without a journal, so that it writes metadata blocks in place, one by one, and takes
 //! back what it has written when an operation fails. Here those writes are caught: they make up the running transaction,
 //! which [`Store::commit`] puts into the log as a whole ([`crate::journal`]), between two operations. Without a journal
-//! (ext2) a commit writes the blocks home.
+//! (ext2) a commit writes the blocks home. What is done without rsext4 changes blocks of the running transaction too
+//! ([`Store::edit`]).
 //!
 //! Data of regular files does not come through here: the driver moves it between the page cache and the device itself,
 //! and says which blocks hold data ([`Store::claim`]). What rsext4 writes to those (it thinks that it moves the data) is
@@ -15,6 +16,7 @@
 //! - in `logged`: the log has it and its home has not; [`Store::checkpoint`] writes it home.
 
 mod commit;
+mod groups;
 mod shim;
 
 use std::collections::BTreeSet;
@@ -22,14 +24,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use abi::Errno;
+use smallvec::SmallVec;
 use vfs::BlockDev;
 
 use crate::blockset::{BlockMap, BlockSet, Blocks};
+use crate::inode::Inode;
 use crate::journal::{Journal, Replay};
 use crate::layout::Layout;
-use crate::superblock::{self, Refusal, Super};
+use crate::superblock::{self, Refusal, Super, le16};
 
-pub(crate) use shim::Shim;
+use self::groups::Unsealed;
+
+pub(crate) use shim::{Shim, device_error};
 
 /// Bytes of clean blocks that are kept.
 const CLEAN_BYTES: usize = 16 << 20;
@@ -41,6 +47,8 @@ struct Buf {
     /// Of a block bitmap that differs from what is committed: what is committed.
     before: Option<Box<[u8]>>,
     used: bool,
+    /// Its checksum has been looked at, by whoever knows what it is.
+    checked: bool,
 }
 
 /// See the module.
@@ -59,6 +67,8 @@ pub(crate) struct Store {
     data: BlockSet,
     block_bitmaps: Blocks,
     inode_bitmaps: Blocks,
+    unsealed: Unsealed,
+    mount_count: Option<u16>,
     writable: bool,
     errors: bool,
     /// Reads that the operation under way may still make.
@@ -80,6 +90,8 @@ impl Store {
             journal: None,
             replay: Replay::new(),
             data: BlockSet::default(),
+            unsealed: Unsealed::default(),
+            mount_count: None,
             writable,
             errors: false,
             budget: u64::MAX,
@@ -150,6 +162,13 @@ impl Store {
         self.journal.is_some()
     }
 
+    /// The mount count that the superblock keeps, however often rsext4 is opened.
+    pub(crate) fn keep_mount_count(&mut self) -> Result<(), Errno> {
+        let raw = self.raw_superblock()?;
+        self.mount_count = Some(le16(&raw, superblock::MOUNT_COUNT));
+        Ok(())
+    }
+
     /// Starts to count the reads of an operation. On an image gone wrong it might read in circles.
     pub(crate) fn begin_operation(&mut self) {
         self.budget = (1 << 20) + self.sb.blocks.saturating_mul(8);
@@ -190,12 +209,64 @@ impl Store {
         });
     }
 
-    /// A raw inode as it is in the cache. `None` beyond the file system.
-    pub(crate) fn raw_inode(&mut self, ino: u32) -> Result<Vec<u8>, Errno> {
+    /// A block of metadata. `EUCLEAN` where a file has its data.
+    pub(crate) fn block(&mut self, block: u64) -> Result<&[u8], Errno> {
+        if block >= self.sb.blocks || self.data.contains(block) {
+            return Err(Errno::EUCLEAN);
+        }
+        Ok(&self.get(block)?.data)
+    }
+
+    /// A block of metadata that has a checksum, which `is_right` looks at when the block has just been read.
+    pub(crate) fn checked_block(
+        &mut self,
+        block: u64,
+        is_right: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<&[u8], Errno> {
+        self.block(block)?;
+        let buf = self.get(block)?;
+        if !buf.checked {
+            if !is_right(&buf.data) {
+                return Err(Errno::EUCLEAN);
+            }
+            buf.checked = true;
+        }
+        Ok(&buf.data)
+    }
+
+    /// An inode as it is in the cache. `EUCLEAN` beyond the file system, and where its checksum is wrong.
+    pub(crate) fn inode(&mut self, ino: u32) -> Result<Inode, Errno> {
+        let inode = self.raw_inode(ino)?;
+        if inode.is_sealed(&self.sb) {
+            Ok(inode)
+        } else {
+            Err(Errno::EUCLEAN)
+        }
+    }
+
+    /// As [`inode`](Self::inode), whatever its checksum.
+    pub(crate) fn raw_inode(&mut self, ino: u32) -> Result<Inode, Errno> {
         let (block, at) = self.layout.inode(&self.sb, ino).ok_or(Errno::EUCLEAN)?;
         let size = usize::from(self.sb.inode_size);
-        let buf = self.get(block)?;
-        Ok(buf.data.get(at..at + size).ok_or(Errno::EUCLEAN)?.to_vec())
+        let raw = self.get(block)?.data.get(at..at + size);
+        Ok(Inode {
+            number: ino,
+            raw: SmallVec::from_slice(raw.ok_or(Errno::EUCLEAN)?),
+        })
+    }
+
+    /// Stores an inode.
+    pub(crate) fn put_inode(&mut self, mut inode: Inode) -> Result<(), Errno> {
+        inode.seal(&self.sb);
+        self.edit_inode(inode.number)?.copy_from_slice(&inode.raw);
+        Ok(())
+    }
+
+    pub(crate) fn edit_inode(&mut self, ino: u32) -> Result<&mut [u8], Errno> {
+        let (block, at) = self.layout.inode(&self.sb, ino).ok_or(Errno::EUCLEAN)?;
+        let size = usize::from(self.sb.inode_size);
+        let raw = self.edit(block)?.get_mut(at..at + size);
+        raw.ok_or(Errno::EUCLEAN)
     }
 
     fn superblock_place(&self) -> (u64, usize) {
@@ -216,7 +287,7 @@ impl Store {
     // Writing.
 
     /// A block that is about to be changed, as part of the running transaction.
-    fn edit(&mut self, block: u64) -> Result<&mut [u8], Errno> {
+    pub(crate) fn edit(&mut self, block: u64) -> Result<&mut [u8], Errno> {
         self.get(block)?;
         self.revoked.remove(&block);
         let fresh = self.running.insert(block);
@@ -279,6 +350,7 @@ impl Buf {
             frozen: None,
             before: None,
             used: true,
+            checked: false,
         }
     }
 }

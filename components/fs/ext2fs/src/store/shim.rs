@@ -13,7 +13,8 @@ use smallvec::SmallVec;
 use sync::{Mutex, OffCpu};
 
 use super::{Buf, Store};
-use crate::layout::{crc32c, tree_blocks};
+use crate::inode::Inode;
+use crate::layout::tree_blocks;
 use crate::superblock::{self, le16, le32};
 
 impl Store {
@@ -92,24 +93,28 @@ impl Store {
 
     /// Changes a block as rsext4 wants it, and puts right what it does wrong.
     pub(super) fn change(&mut self, block: u64, f: impl FnOnce(&mut [u8])) -> Result<(), Errno> {
-        let is_inode_bitmap = self.inode_bitmaps.contains(&block);
-        let inodes = self.sb.inodes_per_group as usize;
+        // Bits behind the last of a group count as taken; rsext4 leaves them free when it makes a bitmap.
+        let bits = match () {
+            () if self.inode_bitmaps.contains(&block) => Some(self.sb.inodes_per_group),
+            () if self.block_bitmaps.contains(&block) => Some(self.sb.blocks_per_group),
+            () => None,
+        };
         let (sb_block, sb_at) = self.superblock_place();
         let (journaled, errors) = (self.journal.is_some(), self.errors);
+        let mount_count = self.mount_count;
         let sb = (block == sb_block).then(|| self.sb.clone());
         let data = self.edit(block)?;
         f(data);
-        if is_inode_bitmap {
-            // Bits behind the last inode count as taken; rsext4 leaves them free when it makes a bitmap.
-            if let Some(padding) = data.get_mut(inodes.div_ceil(8)..) {
-                padding.fill(0xff);
-            }
+        if let Some(bits) = bits
+            && let Some(padding) = data.get_mut((bits as usize).div_ceil(8)..)
+        {
+            padding.fill(0xff);
         }
         if let Some(sb) = sb
             && let Ok(raw) =
                 <&mut [u8; superblock::SIZE]>::try_from(&mut data[sb_at..sb_at + superblock::SIZE])
         {
-            sb.unmask(raw);
+            sb.unmask(raw, mount_count);
             if journaled {
                 superblock::show_journal(raw, true);
             }
@@ -154,11 +159,13 @@ impl Store {
                 continue;
             }
             inode[0x1c..0x20].copy_from_slice(&units.to_le_bytes());
-            if let Some(seed) = sb.checksum_seed {
-                seal_inode(&mut inode, seed, first_inode + i as u32);
-            }
+            let mut inode = Inode {
+                number: first_inode + i as u32,
+                raw: SmallVec::from_vec(inode),
+            };
+            inode.seal(&sb);
             let data = &mut self.get(block)?.data;
-            data[i * size..(i + 1) * size].copy_from_slice(&inode);
+            data[i * size..(i + 1) * size].copy_from_slice(&inode.raw);
         }
         Ok(())
     }
@@ -176,21 +183,6 @@ fn hide_indexes(inodes: &mut [u8], size: usize) {
     }
 }
 
-/// Sets the checksum of a raw inode.
-fn seal_inode(inode: &mut [u8], seed: u32, ino: u32) {
-    let high = inode.len() > 128 && le16(inode, 0x80) >= 4;
-    inode[0x7c..0x7e].fill(0);
-    if high {
-        inode[0x82..0x84].fill(0);
-    }
-    let seed = crc32c(seed, &[&ino.to_le_bytes(), &inode[0x64..0x68]]);
-    let sum = crc32c(seed, &[inode]).to_le_bytes();
-    inode[0x7c..0x7e].copy_from_slice(&sum[..2]);
-    if high {
-        inode[0x82..0x84].copy_from_slice(&sum[2..]);
-    }
-}
-
 /// The device that rsext4 sees. It is used without a virtual CPU and under the mount's lock only, so the store's lock is
 /// never waited for.
 pub(crate) struct Shim {
@@ -203,7 +195,8 @@ pub(crate) struct Shim {
 /// Bytes of a sector; every block size is a multiple.
 const SECTOR: u32 = 1024;
 
-fn device_error(error: Errno) -> Ext4Error {
+/// What rsext4 is told of an error of the device.
+pub(crate) fn device_error(error: Errno) -> Ext4Error {
     match error {
         Errno::ENOSPC => Ext4Error::no_space(),
         Errno::EROFS => Ext4Error::read_only(),

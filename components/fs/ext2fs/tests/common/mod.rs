@@ -172,23 +172,18 @@ impl Machine {
     }
 }
 
-/// A program that is being started has the files of all kernels of this process open until it is executed, and with them
-/// their claims on images. So no image is opened while one is.
+/// A program that is being started has the files of all kernels of this process open until it is executed, and a little
+/// longer than who starts it can tell, and with them their claims on images. So no image is opened while one runs.
 static STARTING: Mutex<()> = Mutex::new(());
 
 pub fn run(program: &str, args: &[&str]) -> (i32, String) {
-    let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let child = Command::new(program)
+    let _one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let out = Command::new(program)
         .args(args)
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    drop(starting);
-    let out = child
-        .and_then(|child| child.wait_with_output())
+        .output()
         .unwrap_or_else(|e| {
             panic!("{program}: {e}; these tests need the Debian package e2fsprogs")
         });
