@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// A program and the Debian package it comes in.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 13] = [
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/sqlite3", "sqlite3"),
     ("/usr/bin/python3", "python3-minimal"),
@@ -18,6 +18,9 @@ const NEEDED: [(&str, &str); 10] = [
     ("/usr/bin/fuse2fs", "fuse2fs"),
     ("/usr/bin/fusermount", "fuse"),
     ("/usr/bin/mount", "mount"),
+    ("/usr/sbin/ip", "iproute2"),
+    ("/usr/bin/passt", "passt"),
+    ("/usr/bin/tshark", "tshark"),
 ];
 
 /// The packages of [`NEEDED`] that are not installed.

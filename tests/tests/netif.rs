@@ -1,0 +1,255 @@
+//! Interfaces against the host's own stack: tap devices, raw interfaces, passt.
+//!
+//! The first two need root; without it they say so and test nothing. Interfaces of the host have names and addresses (198.18.0.0/15, for
+//! benchmarks, RFC 2544) that the tests do not share.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use hypercall::PosixHost;
+use net::consts::ETHERTYPE_IP;
+use net::{EtherAddr, InternetSum, Packet};
+use netif_testing::{BROADCAST, Station, arp_request, ether, is_arp_reply};
+use virtif::VIRTIF;
+
+const MAC: EtherAddr = [2, 0, 0, 0, 0, 0x77];
+
+fn boot() -> Station {
+    Station::boot(PosixHost::new(), &[&VIRTIF])
+}
+
+/// Whether the host lets us make network devices; says so if not.
+fn may_make_devices(test: &str) -> bool {
+    let root = Command::new("id").arg("-u").output();
+    let may = root.is_ok_and(|out| out.stdout == b"0\n") && Path::new("/dev/net/tun").exists();
+    if !may {
+        println!("{test}: not tested: it needs root and /dev/net/tun");
+    }
+    may
+}
+
+fn ip(args: &str) {
+    let status = Command::new("ip").args(args.split(' ')).status();
+    assert!(status.expect("ip runs").success(), "ip {args}");
+}
+
+/// An IPv4 packet in a frame.
+fn ipv4(to: EtherAddr, from: [u8; 4], dest: [u8; 4], protocol: u8, body: &[u8]) -> Packet {
+    let len = (20 + body.len()) as u16;
+    let mut header = [
+        0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    header[2..4].copy_from_slice(&len.to_be_bytes());
+    header[12..16].copy_from_slice(&from);
+    header[16..20].copy_from_slice(&dest);
+    let sum = InternetSum::default().with(&header).checksum();
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    ether(to, MAC, ETHERTYPE_IP, &[&header[..], body].concat())
+}
+
+/// An ICMP echo request with so much data.
+fn echo_request(len: usize) -> Vec<u8> {
+    let mut icmp = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];
+    icmp.extend((0..len).map(|i| i as u8));
+    let sum = InternetSum::default().with(&icmp).checksum();
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    icmp
+}
+
+/// Asks for the address of the host at the other end, and pings it, with little data and with as much as goes into a packet.
+fn arp_and_ping(station: &Station, interface: &net::Ifnet, me: [u8; 4], host: [u8; 4], mtu: usize) {
+    station
+        .send(interface, arp_request(MAC, me, host))
+        .expect("sent");
+    let reply = station.next_that(|frame| is_arp_reply(frame, host));
+    let at: EtherAddr = reply[22..28].try_into().expect("six bytes");
+    for len in [56, mtu - 28] {
+        let request = echo_request(len);
+        station
+            .send(interface, ipv4(at, me, host, 1, &request))
+            .expect("sent");
+        let is_echo_reply = |frame: &[u8]| {
+            frame.len() >= 34 && frame[12..14] == [8, 0] && frame[23] == 1 && frame[34] == 0
+        };
+        let reply = station.next_that(is_echo_reply);
+        assert_eq!(reply[42..], request[8..], "{len} bytes come back");
+        assert_eq!(InternetSum::default().with(&reply[34..]).checksum(), 0);
+    }
+}
+
+#[test]
+fn the_host_answers_arp_and_ping_over_a_tap_device_at_every_mtu() {
+    if !may_make_devices("tap") {
+        return;
+    }
+    for (n, mtu) in [(1u8, 1500usize), (2, 9000), (3, 65_520)] {
+        let name = format!("rk{}t{n}", std::process::id() % 100_000);
+        let station = boot();
+        let params = format!("tap={name},mac=02:00:00:00:00:77,mtu={mtu}");
+        let tap = station.create("virt0", &params).expect("made");
+        ip(&format!("link set {name} mtu {mtu} up"));
+        ip(&format!("addr add 198.18.{n}.1/24 dev {name}"));
+        arp_and_ping(&station, &tap, [198, 18, n, 2], [198, 18, n, 1], mtu);
+        let busy = boot();
+        let error = busy.create("virt0", &params).err().expect("it is in use");
+        assert!(error.text.contains(&name), "{error}");
+        busy.end();
+        station.end();
+    }
+}
+
+#[test]
+fn the_host_cuts_what_is_too_long_and_completes_checksums() {
+    use net::{Checksum, Cut, Gso};
+    if !may_make_devices("tap offload") {
+        return;
+    }
+    let name = format!("rk{}o", std::process::id() % 100_000);
+    let station = boot();
+    let params = format!("tap={name},mac=02:00:00:00:00:77");
+    let tap = station.create("virt0", &params).expect("made");
+    assert!(tap.features().checksum && tap.features().gso_max >= 65_000);
+    ip(&format!("link set {name} up"));
+    ip(&format!("addr add 198.18.4.1/24 dev {name}"));
+    let (me, host) = ([198, 18, 4, 2], [198, 18, 4, 1]);
+    station
+        .send(&tap, arp_request(MAC, me, host))
+        .expect("sent");
+    let reply = station.next_that(|frame| is_arp_reply(frame, host));
+    let at: EtherAddr = reply[22..28].try_into().expect("six bytes");
+    let server = std::net::UdpSocket::bind("198.18.4.1:0").expect("binds");
+    let port = server.local_addr().expect("an address").port();
+    // 20,000 bytes that are twenty datagrams, the checksum left to the host or to our own software, as the host can.
+    let mut udp = [
+        &[0x30, 0x39][..],
+        &port.to_be_bytes(),
+        &20_008u16.to_be_bytes(),
+        &[0, 0],
+    ]
+    .concat();
+    let pseudo = InternetSum::pseudo(&[me, host].concat(), 17, 20_008).folded();
+    udp[6..8].copy_from_slice(&pseudo.to_be_bytes());
+    udp.extend((0..20_000).map(|i| (i / 1000) as u8));
+    let mut packet = ipv4(at, me, host, 17, &udp);
+    packet.checksum = Checksum::Partial {
+        start: 34,
+        offset: 6,
+    };
+    packet.gso = Some(Gso {
+        size: 1000,
+        cut: Cut::Udp,
+    });
+    station.send(&tap, packet).expect("sent");
+    let mut buf = [0; 2000];
+    for n in 0..20u8 {
+        let len = server.recv(&mut buf).expect("a datagram");
+        assert_eq!(buf[..len], [n; 1000]);
+    }
+    station.end();
+}
+
+#[test]
+fn the_host_answers_over_a_raw_interface() {
+    if !may_make_devices("packet") {
+        return;
+    }
+    let id = std::process::id() % 100_000;
+    let (ours, hosts) = (format!("rk{id}p"), format!("rk{id}q"));
+    ip(&format!("link add {ours} type veth peer name {hosts}"));
+    ip(&format!("link set {ours} up"));
+    ip(&format!("link set {hosts} up"));
+    ip(&format!("addr add 198.18.5.1/24 dev {hosts}"));
+    let station = boot();
+    let params = format!("packet={ours},mac=02:00:00:00:00:77");
+    let raw = station.create("virt0", &params).expect("made");
+    arp_and_ping(&station, &raw, [198, 18, 5, 2], [198, 18, 5, 1], 1500);
+    ip(&format!("link del {ours}"));
+    station.end();
+}
+
+/// A passt that ends with the test.
+struct Passt {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Passt {
+    /// Starts one. As root it changes to another user, who must be able to make its socket.
+    fn start() -> Option<Passt> {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(dir.path(), open).expect("may");
+        let mut command = Command::new("passt");
+        command
+            .args(["--foreground", "--quiet", "--one-off", "--socket"])
+            .arg(dir.path().join("passt"))
+            .args(["-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.2"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        match command.spawn() {
+            Ok(child) => Some(Passt { child, dir }),
+            Err(error) => {
+                println!("passt: not tested: {error}; install the package passt");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Passt {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn passt_answers_arp_and_dhcp() {
+    let Some(mut passt) = Passt::start() else {
+        return;
+    };
+    let station = boot();
+    let socket = passt.dir.path().join("passt");
+    let params = format!("unix={},mac=02:00:00:00:00:77,mtu=65520", socket.display());
+    // Until it listens there is nobody there; that it ends instead is a failure.
+    let wan = loop {
+        match station.create("virt0", &params) {
+            Ok(interface) => break interface,
+            Err(error) => {
+                assert!(error.text.contains("passt"), "{error}");
+                let ended = passt.child.try_wait().expect("a child");
+                assert!(ended.is_none(), "passt ended: {ended:?}");
+                std::thread::yield_now();
+            }
+        }
+    };
+    let mut bootp = vec![0; 240];
+    bootp[..4].copy_from_slice(&[1, 1, 6, 0]);
+    bootp[4..8].copy_from_slice(b"rump");
+    bootp[10] = 0x80;
+    bootp[28..34].copy_from_slice(&MAC);
+    bootp[236..].copy_from_slice(&[99, 130, 83, 99]);
+    bootp.extend([53, 1, 1, 255]);
+    let mut udp = vec![0, 68, 0, 67, 0, 0, 0, 0];
+    udp[4..6].copy_from_slice(&(8 + bootp.len() as u16).to_be_bytes());
+    udp.extend(&bootp);
+    let discover = ipv4(BROADCAST, [0; 4], [255; 4], 17, &udp);
+    station.send(&wan, discover).expect("sent");
+    let offer = station.next_that(|frame| {
+        frame.len() > 282 && frame[12..14] == [8, 0] && frame[23] == 17 && frame[36..38] == [0, 68]
+    });
+    assert_eq!(offer[46..50], *b"rump", "the answer to our question");
+    assert_eq!(
+        offer[58..62],
+        [10, 0, 2, 15],
+        "the address that passt was given"
+    );
+    let (me, gateway) = ([10, 0, 2, 15], [10, 0, 2, 2]);
+    station
+        .send(&wan, arp_request(MAC, me, gateway))
+        .expect("sent");
+    station.next_that(|frame| is_arp_reply(frame, gateway));
+    station.end();
+}
