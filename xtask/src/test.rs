@@ -27,6 +27,9 @@ pub(crate) fn run() -> Result<()> {
         sh::run(&mut sh::cargo(["build", "--workspace", "--all-targets"]))
     });
     report.section("tests", || tests(&mut count));
+    report.section("models of locks and of the end of processes", || {
+        models(&mut count)
+    });
     report.section("documentation tests", || doc_tests(&mut count));
     report.section("documentation", documentation);
     report.section("docs/syscalls.md", || docs::run(true));
@@ -60,6 +63,15 @@ fn tests(count: &mut Count) -> Result<()> {
     } else {
         sh::cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"])
     };
+    watch_tests(&mut command, count)
+}
+
+/// The protocols below the locks, in every order up to a bound, by loom. They are built apart, as the whole crate is another one then.
+fn models(count: &mut Count) -> Result<()> {
+    let mut command = sh::cargo(["test", "--release", "-p", "rumpkit-sync", "--lib"]);
+    command
+        .args(["--target-dir", "target/loom"])
+        .env("RUSTFLAGS", "--cfg loom");
     watch_tests(&mut command, count)
 }
 

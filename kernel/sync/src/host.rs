@@ -1,5 +1,5 @@
 //! What this crate stands on: atomics and the host. Under `cfg(loom)` both are loom's, so that the models in
-//! `models.rs` see every interleaving and every value that the memory orderings allow.
+//! `models` see every interleaving and every value that the memory orderings allow.
 
 #[cfg(not(loom))]
 pub(crate) use hypercall::{Host, Nanos, WakeReason};
@@ -13,6 +13,14 @@ pub(crate) use model::ModelHost;
 #[cfg(loom)]
 #[allow(unreachable_pub)]
 pub use model::{Host, Nanos, WakeReason};
+
+/// Stands between a sequentially consistent store and a later load in the models only: loom takes such accesses for weaker ones, and
+/// knows the order of fences.
+#[inline(always)]
+pub(crate) fn in_order() {
+    #[cfg(loom)]
+    atomic::fence(atomic::Ordering::SeqCst);
+}
 
 /// How often a thread looks before it parks; the holder is most often a few instructions from letting go.
 pub(crate) const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
@@ -46,6 +54,7 @@ mod model {
     pub trait Host: Send + Sync {
         fn park(&self, word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason;
         fn unpark(&self, word: &AtomicU32, count: u32);
+        fn waits_for(&self, _: &'static str) {}
         fn relax(&self);
     }
 

@@ -10,8 +10,8 @@
 //! Besides `hypercall` this is the only crate below the frontends with unsafe code: a lock must hand out `&mut`
 //! to what it guards, and a per-CPU cell must do so without a lock. Each block says why that holds.
 //!
-//! The memory orderings are checked by models in `models.rs`, with loom:
-//! `RUSTFLAGS="--cfg loom" cargo test --release -p rumpkit-sync --target-dir target/loom`.
+//! The memory orderings are checked by models in `models`, with loom:
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p rumpkit-sync --target-dir target/loom`, which `cargo xtask test` does too.
 //!
 //! It may use `abi` and `hypercall`. Start reading at [`Cpus`], then [`Mutex`], [`Condvar`] and [`PerCpu`].
 

@@ -2,7 +2,7 @@
 
 use crate::Parker;
 use crate::host::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::host::{Host, Nanos, WakeReason};
+use crate::host::{Host, Nanos, WakeReason, in_order};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
@@ -66,6 +66,7 @@ impl Sleeper {
             if interruptible { ASLEEP_INTR } else { ASLEEP },
             Ordering::SeqCst,
         );
+        in_order();
     }
 
     /// Takes back [`prepare`](Self::prepare) when the condition has come true meanwhile.
@@ -113,6 +114,7 @@ impl Sleeper {
     /// Makes the present and every later interruptible sleep end at once, until [`clear`](Self::clear).
     pub fn interrupt(&self, host: &dyn Host) {
         self.interrupted.store(true, Ordering::SeqCst);
+        in_order();
         if self.word.load(Ordering::SeqCst) == ASLEEP_INTR {
             // The sleeper itself decides what its sleep ended with; the new value of the word only keeps a
             // thread that is just about to park from sleeping through this.

@@ -1,6 +1,8 @@
 //! Models of the locks and of the CPUs' hand-over, checked by loom in every interleaving up to a bound. A lost
 //! wake-up is a deadlock there, a missing ordering a race on what the lock guards.
 
+mod exit;
+
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
