@@ -6,12 +6,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use abi::{AT_FDCWD, Errno, Stat, Syscalls};
-use common::host::{Event, ScriptedHost};
-use common::rng::Rng;
-use common::{Image, Machine, c, pattern};
+use common::{Image, Machine, assert_clean, c, pattern};
+use hypercall::sim::{SimConfig, SimHost};
+use testing::Dice;
 
 const KINDS: &[&str] = &[
     "-t ext4 -b 1024",
@@ -29,15 +29,15 @@ const KINDS: &[&str] = &[
 ];
 
 /// Names of many lengths, and of bytes beyond ASCII.
-fn name(rng: &mut Rng, i: usize) -> String {
-    let filler = ["", "n", "some-longer-", "\u{e9}\u{fc}\u{4e2d}"][rng.below(4) as usize];
-    format!("{}{i}", filler.repeat(rng.below(6) as usize))
+fn name(dice: &mut Dice, i: usize) -> String {
+    let filler = ["", "n", "some-longer-", "\u{e9}\u{fc}\u{4e2d}"][dice.below(4) as usize];
+    format!("{}{i}", filler.repeat(dice.below(6) as usize))
 }
 
 /// Makes files, and now and then something that only rsext4 does.
 fn make_files(
     m: &Machine,
-    rng: &mut Rng,
+    dice: &mut Dice,
     which: Range<usize>,
     model: &mut BTreeMap<String, Vec<u8>>,
 ) {
@@ -45,16 +45,16 @@ fn make_files(
         let _ = m.lwp.mkdir(&c(format!("/m/dir{dir}")), 0o755);
     }
     for i in which {
-        let path = format!("/m/dir{}/{}", rng.below(3), name(rng, i));
+        let path = format!("/m/dir{}/{}", dice.below(3), name(dice, i));
         let content = pattern(
             i as u64,
-            [0, 1, 100, 100, 5000, 20_000][rng.below(6) as usize],
+            [0, 1, 100, 100, 5000, 20_000][dice.below(6) as usize],
         );
         m.write(&path, &content).expect("written");
         model.insert(path, content);
-        let old = model.keys().nth(rng.below(model.len() as u64) as usize);
+        let old = model.keys().nth(dice.below(model.len() as u64) as usize);
         let old = old.expect("there").clone();
-        match rng.below(200) {
+        match dice.below(200) {
             0 => {
                 m.lwp.unlink(&c(&old)).expect("unlinked");
                 model.remove(&old);
@@ -107,11 +107,11 @@ fn many_files_of_all_sizes_are_there_and_the_image_is_clean() {
     for (seed, kind) in KINDS.iter().enumerate() {
         let image = Image::make(&format!("{kind} -N 4000"), "48M");
         let m = Machine::with(&image.path);
-        let mut rng = Rng::new(seed as u64);
+        let mut dice = Dice::new(seed as u64);
         let mut model = BTreeMap::new();
         for round in 0..2 {
             let from = round * 500;
-            make_files(&m, &mut rng, from..from + 500, &mut model);
+            make_files(&m, &mut dice, from..from + 500, &mut model);
             if round == 0 {
                 compare(&m, &model);
             }
@@ -247,62 +247,72 @@ fn a_file_system_full_of_small_files_is_clean() {
     m.unmount().expect("unmounts");
 }
 
-#[test]
-fn a_crash_while_files_are_made_loses_nothing_that_was_synced() {
-    for kind in ["-t ext4 -b 4096 -J size=4", "-t ext4 -b 1024 -J size=1"] {
-        let image = Image::make(&format!("{kind} -N 4000"), "24M");
-        let base = std::fs::read(&image.path).expect("read");
-        let host = ScriptedHost::new();
-        host.script.lock().unwrap().record = true;
+const DISK: &str = "/disk";
+
+/// Mounts a disk and looks for files. Answers the disk as the unmounting leaves it.
+fn look_for(disk: Vec<u8>, files: Vec<(String, Vec<u8>)>) -> Vec<u8> {
+    let run = SimHost::run(SimConfig::new(2), move |host| {
+        host.put_file(DISK.as_bytes(), host.new_file(disk));
         let m = Machine::on(host.clone());
-        m.mount(&image.path, "").expect("mounts");
-        let (mut rng, mut model) = (Rng::new(3), BTreeMap::new());
-        let mut synced = Vec::new();
-        for round in 0..8 {
-            let from = round * 60;
-            make_files(&m, &mut rng, from..from + 60, &mut model);
-            m.sync().expect("synced");
-            synced.push((host.script.lock().unwrap().events.len(), model.clone()));
+        m.mount(Path::new(DISK), "").expect("mounts");
+        for (path, content) in &files {
+            assert!(&m.read(path).expect("there") == content, "{path}");
         }
         m.unmount().expect("unmounts");
-        drop(m);
-        let events = std::mem::take(&mut host.script.lock().unwrap().events);
-        let scratch = Image::empty();
-        let samples = 30;
-        for s in 0..=samples {
-            let n = events.len() * s / samples;
-            std::fs::write(&scratch.path, &base).expect("copied");
-            let file = std::fs::File::options().write(true).open(&scratch.path);
-            let file = file.expect("opened");
-            let last = events[..n]
-                .iter()
-                .rposition(|e| matches!(e, Event::Sync))
-                .unwrap_or(0);
-            let mut lost = Rng::new(s as u64);
-            for (i, event) in events[..n].iter().enumerate() {
-                if let Event::Write(at, data) = event
-                    && (i < last || lost.below(2) == 0)
-                {
-                    file.write_all_at(data, *at).expect("written");
-                }
-            }
-            let m = Machine::with(&scratch.path);
-            // What came later may have changed a file, but not one that it did not touch.
-            let after = synced
-                .iter()
-                .find(|(at, _)| *at > n)
-                .map(|(_, model)| model);
-            let before = synced.iter().rfind(|(at, _)| *at <= n);
-            for (path, content) in before.map(|(_, model)| model).into_iter().flatten() {
-                if after.is_none_or(|after| after.get(path) == Some(content)) {
-                    assert!(
-                        &m.read(path).expect("there") == content,
-                        "{kind}: {path}, {n}"
-                    );
-                }
+        m.kernel.shutdown(true).expect("halts");
+        host.file(DISK.as_bytes()).expect("put there").content()
+    });
+    run.result.expect("the disk is as it should be")
+}
+
+#[test]
+fn a_crash_while_files_are_made_loses_nothing_that_was_synced() {
+    for kind in [
+        "-t ext4 -b 4096 -J size=4 -O ^metadata_csum",
+        "-t ext4 -b 1024 -J size=1",
+    ] {
+        let image = Image::make(&format!("{kind} -N 1000"), "9M");
+        let base = std::fs::read(&image.path).expect("read");
+        let run = SimHost::run(SimConfig::new(1), move |host| {
+            host.put_file(DISK.as_bytes(), host.new_file(base));
+            let file = host.file(DISK.as_bytes()).expect("put there");
+            file.record();
+            let m = Machine::on(host.clone());
+            m.mount(Path::new(DISK), "").expect("mounts");
+            let (mut dice, mut model) = (Dice::new(3), BTreeMap::new());
+            let mut synced = Vec::new();
+            for round in 0..8 {
+                let from = round * 30;
+                make_files(&m, &mut dice, from..from + 30, &mut model);
+                m.sync().expect("synced");
+                synced.push((file.recorded(), model.clone()));
             }
             m.unmount().expect("unmounts");
-            scratch.assert_clean();
+            m.kernel.shutdown(true).expect("halts");
+            (file.history(), synced)
+        });
+        let (history, synced) = run.result.expect("the workload ends");
+        let mut dice = Dice::new(3);
+        // Every cut would take long.
+        for cut in history.cuts().skip(7).step_by(history.len() / 40) {
+            let n = cut.events;
+            let before = synced.iter().rfind(|(at, _)| *at <= n);
+            let after = synced.iter().find(|(at, _)| *at > n);
+            // What came later may have changed a file, but not one that it did not touch.
+            let kept = |path: &String, content: &Vec<u8>| {
+                after.is_none_or(|(_, after)| after.get(path) == Some(content))
+            };
+            let files = before.map(|(_, model)| model).into_iter().flatten();
+            let files = files.filter(|(path, content)| kept(path, content));
+            let files = files.map(|(path, content)| (path.clone(), content.clone()));
+            // A superblock with a checksum of which half was written is no superblock.
+            let disk = if kind.contains("^metadata_csum") {
+                cut.torn(&mut |bound| dice.below(bound))
+            } else {
+                cut.in_order()
+            };
+            std::fs::write(&image.path, look_for(disk, files.collect())).expect("written");
+            assert_clean(&image.path);
         }
     }
 }
