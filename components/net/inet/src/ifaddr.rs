@@ -25,6 +25,8 @@ pub struct IfAddr {
     pub peer: Option<IpAddr>,
     /// The broadcast address, of IPv4.
     pub broadcast: Option<Ipv4Addr>,
+    /// It is used at once, without asking whether anybody has it.
+    pub nodad: bool,
     /// It is not yet known that nobody else has it: nobody may use it (duplicate address detection).
     pub tentative: bool,
     /// Somebody else has it.
@@ -54,6 +56,7 @@ impl IfAddr {
             prefix_len,
             peer: None,
             broadcast,
+            nodad: false,
             tentative: false,
             duplicate: false,
             deprecated: false,
@@ -139,7 +142,7 @@ impl Inet {
     }
 
     /// Gives an interface an address, and adds the routes that go with it. `EEXIST` when it has it, `ENODEV`, `EINVAL`.
-    pub fn add_address(&self, cpu: &Cpu<'_>, addr: IfAddr) -> Result<(), Errno> {
+    pub fn add_address(&self, cpu: &Cpu<'_>, mut addr: IfAddr) -> Result<(), Errno> {
         let interface = self
             .interfaces
             .by_index(addr.interface)
@@ -148,6 +151,7 @@ impl Inet {
         if addr.addr.is_multicast() || addr.addr.is_unspecified() {
             return Err(Errno::EINVAL);
         }
+        addr.tentative = !addr.nodad && self.needs_probing(&interface, &addr.addr);
         let addr = Arc::new(addr);
         self.addrs.change(cpu, |list| {
             let same = |a: &Arc<IfAddr>| (a.interface, a.addr) == (addr.interface, addr.addr);
@@ -158,6 +162,10 @@ impl Inet {
             Ok(())
         })?;
         self.add_address_routes(cpu, &addr, &interface);
+        self.introduce_address(cpu, &interface, &addr);
+        if addr.valid_until != 0 || addr.preferred_until != 0 {
+            self.want_slow_timer(cpu);
+        }
         self.tell(cpu, &Event::AddressAdded(addr));
         Ok(())
     }
@@ -198,6 +206,11 @@ impl Inet {
         self.flush_routes(cpu, |r| {
             r.prefsrc == Some(*addr) && r.protocol != PROTO_KERNEL
         });
+        let last = |a: &Arc<IfAddr>| a.interface != interface || !a.addr.is_ipv4();
+        if addr.is_ipv4() && self.addresses().iter().all(last) {
+            // As on Linux, an interface without an address of IPv4 has no routes of it either.
+            self.flush_routes(cpu, |r| r.oif == interface && r.dst.addr.is_ipv4());
+        }
         self.tell(cpu, &Event::AddressDeleted(gone));
         Ok(())
     }

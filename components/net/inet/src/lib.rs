@@ -43,6 +43,7 @@ mod udp;
 pub use addr::Endpoint;
 pub use filter::{Filter, Hook, Passage, Verdict};
 pub use ifaddr::IfAddr;
+pub use neigh::{Neighbour, NeighbourState};
 pub use route::{
     IfThere, PROTO_BOOT, PROTO_DHCP, PROTO_KERNEL, PROTO_RA, Prefix, Route, RouteKind, TABLE_LOCAL,
     TABLE_MAIN,

@@ -302,6 +302,11 @@ impl Inet {
         })
     }
 
+    /// The source address that packets to an address have, by interface `oif` if not 0.
+    pub fn source_for(&self, dst: &IpAddr, oif: u32) -> Option<IpAddr> {
+        self.route(dst, oif).ok().map(|hop| hop.src)
+    }
+
     /// Where a packet to an address goes, by interface `oif` if not 0. `ENETUNREACH` and what routes of other kinds say.
     pub(crate) fn route(&self, dst: &IpAddr, oif: u32) -> Result<Hop, Errno> {
         let kind = self.special(dst);

@@ -39,6 +39,7 @@ impl Inet {
         let cpu = cx.cpu();
         let mut more = self.age_fragments(cpu);
         more |= self.age_neighbours(cpu);
+        more |= self.age_autoconf(cpu);
         self.age_path_mtus(cpu);
         if more {
             self.want_slow_timer(cpu);

@@ -1,6 +1,7 @@
 //! The stack: everything that one kernel's inet and inet6 domains know.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -10,7 +11,7 @@ use hypercall::{Clock, Host, Nanos};
 use kern::Curlwp;
 use net::consts::{AF_INET, AF_INET6};
 use net::{Common, Domain, Ifnet, Interfaces, Kind, LinkEvent, Net, Protocol};
-use sync::Cpu;
+use sync::{Cpu, Mutex};
 
 use crate::config::Config;
 use crate::filter::Filters;
@@ -19,12 +20,12 @@ use crate::ifaddr::{Addrs, IfAddr};
 use crate::limit::Limits;
 use crate::link::Netisr;
 use crate::multicast::Groups;
-use crate::neigh::Neighbours;
+use crate::neigh::{Autoconf, Neighbours};
 use crate::pathmtu::PathMtu;
 use crate::ports::Ports;
 use crate::route::{Fib, Route};
 use crate::slow::SlowTimer;
-use crate::{addr, dgram, raw};
+use crate::{dgram, leaf, raw};
 
 pub(crate) const IPPROTO_ICMP: u8 = 1;
 pub(crate) const IPPROTO_UDP: u8 = 17;
@@ -56,6 +57,9 @@ pub struct Inet {
     pub(crate) addrs: Addrs,
     pub(crate) path_mtu: PathMtu,
     pub(crate) neighbours: Neighbours,
+    pub(crate) autoconf: Autoconf,
+    /// A leaf.
+    up: Mutex<Up>,
     pub(crate) groups: Groups,
     pub(crate) reassembly: Reassembly,
     pub(crate) filters: Filters,
@@ -88,6 +92,8 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
         addrs: Addrs::default(),
         path_mtu: PathMtu::default(),
         neighbours: Neighbours::default(),
+        autoconf: Autoconf::default(),
+        up: Mutex::default(),
         groups: Groups::default(),
         reassembly: Reassembly::default(),
         filters: Filters::default(),
@@ -237,13 +243,12 @@ impl Inet {
                 let Some(interface) = self.interfaces.by_index(index) else {
                     return;
                 };
-                if interface.is_loopback() && interface.is_up() {
-                    let local = |text: &str, len| {
-                        let ip = text.parse().unwrap_or(addr::any(false));
-                        let _ = self.add_address(cpu, IfAddr::new(index, ip, len));
-                    };
-                    local("127.0.0.1", 8);
-                    local("::1", 128);
+                let up = interface.is_up();
+                let was_up = self.up.lock(&leaf(cpu)).set(index, up);
+                match (was_up, up) {
+                    (false, true) => self.link_came_up(cpu, &interface),
+                    (true, false) => self.link_down(cpu, index),
+                    _ => {}
                 }
             }
             LinkEvent::Detached(index) => {
@@ -251,8 +256,34 @@ impl Inet {
                     let _ = self.delete_address(cpu, index, &addr.addr);
                 }
                 self.flush_routes(cpu, |r| r.oif == index);
-                self.forget_neighbours(cpu, index);
+                self.up.lock(&leaf(cpu)).set(index, false);
+                self.link_down(cpu, index);
             }
+        }
+    }
+
+    fn link_came_up(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>) {
+        if !interface.is_loopback() {
+            return self.link_up(cpu, interface);
+        }
+        let local = |ip: IpAddr, len| {
+            let _ = self.add_address(cpu, IfAddr::new(interface.index(), ip, len));
+        };
+        local(Ipv4Addr::LOCALHOST.into(), 8);
+        local(Ipv6Addr::LOCALHOST.into(), 128);
+    }
+}
+
+/// Which interfaces were up when they were last looked at.
+#[derive(Default)]
+pub(crate) struct Up(BTreeSet<u32>);
+
+impl Up {
+    /// Notes how it is; answers how it was.
+    fn set(&mut self, index: u32, up: bool) -> bool {
+        match up {
+            true => !self.0.insert(index),
+            false => self.0.remove(&index),
         }
     }
 }
