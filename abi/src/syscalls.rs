@@ -257,4 +257,6 @@ syscalls! {
     527 _ksem_timedwait (id: Off, abstime: In(Fixed(16))) -> Zero, Kern, Full;
     528 _ksem_getvalue (id: Off, value: Out(Fixed(4))) -> Zero, Kern, Full;
     529 _ksem_destroy (id: Off) -> Zero, Kern, Full;
+    560 ifcreate (name: Str, params: Str) -> Int, Net, Full;
+    561 ifdestroy (name: Str) -> Zero, Net, Full;
 }

@@ -9,6 +9,7 @@ use crate::Socket;
 
 mod create;
 mod data;
+mod interface;
 mod name;
 
 /// Fills the faction's slots of the system-call vector.
@@ -32,6 +33,8 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         recvmsg => data::recvmsg,
         sendmmsg => data::sendmmsg,
         recvmmsg => data::recvmmsg,
+        ifcreate => interface::ifcreate,
+        ifdestroy => interface::ifdestroy,
     })
 }
 
