@@ -22,7 +22,9 @@
 #![forbid(unsafe_code)]
 
 mod mount;
+mod network;
 mod process;
+mod rtnl;
 pub mod sim;
 mod sysctl;
 
@@ -36,13 +38,16 @@ pub use abi;
 pub use hypercall;
 pub use kern;
 pub use net;
+pub use veth;
 pub use vfs;
 
 pub use abi::{Errno, Invoke, Stat, Syscalls};
 pub use hypercall::PosixHost;
 pub use kern::{Builder, Component, Config, Kernel, LwpHandle, RforkFds};
 pub use mount::{EtfsKind, MountEntry, MountSpec, SpecError};
+pub use network::{IfAddress, NetKind, NetSpec};
 pub use process::{File, Process};
+pub use rtnl::{Interface, InterfaceAddress, InterfaceChange, Neighbour, RouteEntry};
 pub use sysctl::Variable;
 
 /// Every component there is, each with the line that adds it: what [`builder`] boots. A kernel of fewer parts takes its own list.
@@ -54,7 +59,12 @@ pub static COMPONENTS: &[&Component] = &[
     &local::LOCAL,
     &packet::PACKET,
     &inet::INET,
+    &netlink::NETLINK,
     &netloop::LOOP,
+    &veth::VETH,
+    &virtif::VIRTIF,
+    &bridge::BRIDGE,
+    &vlan::VLAN,
 ];
 
 /// Describes a kernel on this Linux process, with every component and the settings that the environment gives (`RUMP_NCPU` and so on,

@@ -27,9 +27,9 @@ pub struct MountSpec {
     pub options: String,
 }
 
-/// What is wrong with the text of a [`MountSpec`].
+/// What is wrong with the text of a [`MountSpec`] or a [`NetSpec`](crate::NetSpec).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpecError(String);
+pub struct SpecError(pub(crate) String);
 
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
