@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use rumpkit::MountSpec;
+use rumpkit::{MountSpec, NetSpec};
 
 const EXIT_STATUS: &str = "\
 Exit status of run, trace and exec:
@@ -17,12 +17,13 @@ Of the other words: 0 when done, 125 on failure, 2 on wrong usage.";
 const EXAMPLES: &str = "\
 Examples:
   rump run --mount ext4:disk.img:/data -- ls -l /rump/data
+  rump run --net passt -- curl https://example.org/
   rump run --tmpfs /scratch:size=64m -- sh -c 'echo hello > /rump/scratch/f; cat /rump/scratch/f'
   rump server unix:///tmp/k && rump exec unix:///tmp/k -- ls /rump; rump halt unix:///tmp/k";
 
 /// An operating-system kernel in an ordinary process: run programs on it, serve it, look into it
 ///
-/// A rump kernel is the file systems (later the network) of a kernel as a library. `rump run` boots one, runs an unmodified program on it,
+/// A rump kernel is the file systems and the network of a kernel as a library. `rump run` boots one, runs an unmodified program on it,
 /// and leaves when the program ends. The program sees the kernel's files under /rump and the host's everywhere else. No root, no virtual
 /// machine, no kernel module.
 #[derive(Parser)]
@@ -45,6 +46,12 @@ pub(crate) enum Word {
     Mount(Mount),
     Umount(Umount),
     Df(Df),
+    Ifconfig(Ifconfig),
+    Route(Route),
+    Arp(Neighbours),
+    Ndp(Neighbours),
+    Ping(Ping),
+    Tcpdump(Tcpdump),
     /// Looks after the programs of a run
     #[command(name = crate::guard::WORD, hide = true)]
     Guard {
@@ -66,6 +73,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) mounts: Mounts,
+
+    #[command(flatten)]
+    pub(crate) network: Network,
 
     /// At the end, say what the shim did in each program: system calls rewritten, and those it could not
     #[arg(long)]
@@ -119,6 +129,9 @@ pub(crate) struct Server {
 
     #[command(flatten)]
     pub(crate) mounts: Mounts,
+
+    #[command(flatten)]
+    pub(crate) network: Network,
 
     /// Make a host file appear in the kernel: key=PATH,hostpath=FILE,size=BYTES|host, if wanted with
     /// offset=BYTES and type=blk|chr|reg
@@ -221,6 +234,108 @@ pub(crate) struct Df {
     pub(crate) json: bool,
 }
 
+/// Show and set a kernel's network interfaces
+///
+/// Without words all are shown. After an interface's name come, in any order: create [PARAMETER=VALUE,...], destroy, up, down, mtu N,
+/// mac ADDRESS, name NAME, master BRIDGE, nomaster, ADDRESS/PREFIX, ADDRESS/PREFIX delete.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rump ifconfig
+  rump ifconfig virt0 create tap=tap7 10.0.0.2/24 up
+  rump ifconfig shmif create bus=/tmp/bus 10.1.1.1/24 up
+  rump ifconfig virt0 10.0.0.2/24 delete")]
+pub(crate) struct Ifconfig {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// The interface, and what shall be done to it
+    #[arg(value_name = "WORD")]
+    pub(crate) words: Vec<String>,
+}
+
+/// Show and set a kernel's routes
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rump route
+  rump route add default 10.0.0.1
+  rump route add 192.168.0.0/16 10.0.0.7 dev virt0
+  rump route delete default")]
+pub(crate) struct Route {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Show those to the kernel's own addresses too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// show, add DESTINATION [GATEWAY] [dev INTERFACE], or delete DESTINATION [GATEWAY] [dev INTERFACE]
+    #[arg(value_name = "WORD")]
+    pub(crate) words: Vec<String>,
+}
+
+/// Show and set the link-layer addresses of a kernel's neighbours
+#[derive(Args)]
+pub(crate) struct Neighbours {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// show, add ADDRESS MAC dev INTERFACE, or delete ADDRESS dev INTERFACE
+    #[arg(value_name = "WORD")]
+    pub(crate) words: Vec<String>,
+}
+
+/// Send echo requests from a kernel
+#[derive(Args)]
+pub(crate) struct Ping {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// How many
+    #[arg(short, long, default_value_t = 4)]
+    pub(crate) count: u32,
+
+    /// Seconds between two
+    #[arg(short, long, default_value_t = 1.0)]
+    pub(crate) interval: f64,
+
+    /// Seconds to wait for an answer
+    #[arg(short = 'W', long, default_value_t = 2.0)]
+    pub(crate) timeout: f64,
+
+    /// Bytes of data in each
+    #[arg(short = 'S', long, default_value_t = 56)]
+    pub(crate) size: usize,
+
+    /// Whom to ask
+    pub(crate) address: String,
+}
+
+/// Watch a kernel's interfaces with the host's tcpdump(8), which runs on the kernel
+#[derive(Args)]
+#[command(after_help = "Example:  rump tcpdump -- -n -i virt0 icmp")]
+pub(crate) struct Tcpdump {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// What tcpdump takes
+    #[arg(value_name = "ARG", last = true)]
+    pub(crate) words: Vec<OsString>,
+}
+
 /// Settings of a kernel that is booted here.
 #[derive(Args)]
 pub(crate) struct KernelOptions {
@@ -259,6 +374,19 @@ impl Mounts {
         all.sort_by_key(|spec| spec.dir.components().count());
         all
     }
+}
+
+/// The kernel's network.
+#[derive(Args)]
+pub(crate) struct Network {
+    /// Give the kernel a network, which the program's sockets are on then; may be said more than once
+    ///
+    /// loop: the loopback interface alone. passt: the outside world, without root, by passt(1). tap:DEVICE: a tap device of the host.
+    /// if:INTERFACE: an interface of the host, by packet sockets. socket:PATH, listen:PATH: QEMU's network protocol over a Unix socket.
+    /// bus:FILE: the bus that all kernels with this file share. host: the host's own sockets, as without --net.
+    /// Settings, with commas between: ADDRESS/PREFIX, gw=ADDRESS, dns=ADDRESS, dhcp, mtu=N, mac=ADDRESS, name=NAME, pcap=FILE.
+    #[arg(long = "net", value_name = "KIND[:WHERE][,SETTING]...")]
+    pub(crate) net: Vec<NetSpec>,
 }
 
 /// The program to run.

@@ -99,7 +99,7 @@ pub(crate) fn halt(kernel: &Arc<Kernel>) -> Result<()> {
 }
 
 /// The lines that came to a message buffer; it is a ring, so the old ones may have moved or gone.
-fn news(before: &[u8], after: &[u8]) -> String {
+pub(crate) fn news(before: &[u8], after: &[u8]) -> String {
     let new = (0..=before.len())
         .find_map(|gone| after.strip_prefix(&before[gone..]))
         .unwrap_or(after);

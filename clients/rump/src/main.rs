@@ -11,6 +11,8 @@ mod failure;
 mod guard;
 mod kernel;
 mod leftovers;
+mod net;
+mod network;
 mod program;
 mod remote;
 mod run;
@@ -40,6 +42,12 @@ fn main() -> ExitCode {
         Word::Mount(options) => remote::mount(&options),
         Word::Umount(options) => remote::umount(&options),
         Word::Df(options) => remote::df(&options),
+        Word::Ifconfig(options) => net::ifconfig(&options),
+        Word::Route(options) => net::route(&options),
+        Word::Arp(options) => net::arp(&options),
+        Word::Ndp(options) => net::ndp(&options),
+        Word::Ping(options) => net::ping(&options),
+        Word::Tcpdump(options) => run::tcpdump(&options),
         Word::Guard { url } => guard::watch(&url),
     };
     match result {

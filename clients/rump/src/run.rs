@@ -9,13 +9,14 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use rumpkit::Kernel;
 
-use crate::cli::{Exec, Run, Trace};
+use crate::cli::{Exec, Run, Tcpdump, Trace};
 use crate::failure::{CANNOT_RUN, Failure, Outcome};
 use crate::guard::Guard;
+use crate::network::Networked;
 use crate::serve::Served;
 use crate::signals::Forwarder;
 use crate::trace::Tracing;
-use crate::{child, kernel, leftovers, program, remote, shim};
+use crate::{child, kernel, leftovers, network, program, remote, shim};
 
 /// `rump run`.
 pub(crate) fn run(options: &Run) -> Outcome {
@@ -24,9 +25,9 @@ pub(crate) fn run(options: &Run) -> Outcome {
 
 /// `rump trace`.
 pub(crate) fn trace(options: &Trace) -> Outcome {
-    on_a_kernel(&options.run, |kernel, signals, command, shim| {
+    on_a_kernel(&options.run, |kernel, signals, command, shim, network| {
         let tracing = Tracing::start(kernel, options.output.as_deref())?;
-        let status = serve_to(kernel, signals, command, shim);
+        let status = serve_to(kernel, signals, command, shim, network);
         tracing.stop()?;
         status
     })
@@ -35,7 +36,7 @@ pub(crate) fn trace(options: &Trace) -> Outcome {
 /// Boots a kernel, mounts, has `act` run the program on it, and takes it down in order.
 fn on_a_kernel(
     options: &Run,
-    act: impl FnOnce(&Arc<Kernel>, Forwarder, Command, &Path) -> Result<ExitStatus, Failure>,
+    act: impl FnOnce(&Arc<Kernel>, Forwarder, Command, &Path, bool) -> Result<ExitStatus, Failure>,
 ) -> Outcome {
     let words = &options.program.words;
     let mut command = command(words, program::find(&words[0])?);
@@ -47,8 +48,10 @@ fn on_a_kernel(
     let signals = Forwarder::new()?;
     let kernel = kernel::boot(&options.kernel)?;
     kernel::mount_all(&kernel, &options.mounts)?;
-    let status = act(&kernel, signals, command, &shim);
+    let network = Networked::start(&kernel, &options.network)?;
+    let status = act(&kernel, signals, command, &shim, network.is_on());
     let halted = kernel::halt(&kernel);
+    drop(network);
     let status = child::shell_status(status?);
     match halted {
         // The program's own failure comes first.
@@ -67,11 +70,12 @@ fn serve_to(
     signals: Forwarder,
     mut command: Command,
     shim: &Path,
+    network: bool,
 ) -> Result<ExitStatus, Failure> {
     leftovers::adopt()?;
     let served = Served::privately(kernel)?;
     let guard = Guard::start(&served.url)?;
-    shim::prepare(&mut command, shim, &served.url);
+    shim::prepare(&mut command, shim, &served.url, network);
     let status = child::run(command, signals);
     drop(guard);
     leftovers::end();
@@ -81,14 +85,24 @@ fn serve_to(
 
 /// `rump exec`: becomes the program.
 pub(crate) fn exec(options: &Exec) -> Outcome {
-    let words = &options.program.words;
+    become_program(&options.url.url, &options.program.words)
+}
+
+/// `rump tcpdump`: becomes tcpdump(8).
+pub(crate) fn tcpdump(options: &Tcpdump) -> Outcome {
+    let mut words = vec![OsString::from("tcpdump")];
+    words.extend_from_slice(&options.words);
+    become_program(&options.server.url, &words)
+}
+
+fn become_program(url: &str, words: &[OsString]) -> Outcome {
     let program = program::find(&words[0])?;
     let shim = shim::find()?;
     // A wrong URL is told here, in our words, and not by every program that is started.
-    let url = remote::absolute(&options.url.url)?;
-    remote::connect(&url)?;
+    let url = remote::absolute(url)?;
+    let network = network::is_on(&remote::connect(&url)?);
     let mut command = command(words, program);
-    shim::prepare(&mut command, &shim, &url);
+    shim::prepare(&mut command, &shim, &url, network);
     let error = command.exec();
     let text = format!("{}: cannot be run: {error}", words[0].display());
     Err(Failure::with_status(CANNOT_RUN, anyhow!(text)))

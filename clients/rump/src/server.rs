@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 use crate::cli::Server;
 use crate::drive::Drive;
 use crate::failure::Outcome;
+use crate::network::Networked;
 use crate::{child, kernel, remote, serve};
 
 /// In the environment of the process that goes to the background.
@@ -37,6 +38,7 @@ pub(crate) fn run(options: &Server) -> Outcome {
     let signals = Signals::new([SIGTERM, SIGINT]).context("signal handlers cannot be set")?;
     let kernel = kernel::boot_with(&options.kernel, libraries(&options.libraries)?)?;
     kernel::mount_all(&kernel, &options.mounts)?;
+    let network = Networked::start(&kernel, &options.network)?;
     let result = register(&kernel, &drives)
         .and_then(|()| load_modules(&kernel, &options.modules))
         .and_then(|()| serve::serve(&kernel, &url));
@@ -55,6 +57,7 @@ pub(crate) fn run(options: &Server) -> Outcome {
     }
     kernel.wait_halted();
     drop(server);
+    drop(network);
     Ok(0)
 }
 

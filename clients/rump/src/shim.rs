@@ -8,8 +8,11 @@ use anyhow::{Context, Result, bail};
 
 /// The shim's file name.
 const SHIM: &str = "librump_hijack.so";
-/// The program sees the kernel's tree here and nothing else of it, while there are no sockets to take over.
-const DEFAULT_HIJACK: &str = "path=/rump";
+/// The program sees the kernel's tree here and nothing else of it.
+const FILES: &str = "path=/rump";
+/// Its sockets are the kernel's too, and the resolver asks whom the kernel asks.
+const FILES_AND_SOCKETS: &str =
+    "path=/rump,socket=all:nolocal,blanket=/etc/resolv.conf:/etc/hosts:/etc/nsswitch.conf";
 
 /// Where the shim is: in `RUMP_LIBDIR` when that is set, else beside this executable or in `../lib` from there.
 pub(crate) fn find() -> Result<PathBuf> {
@@ -51,8 +54,8 @@ fn usable(shim: PathBuf) -> Result<PathBuf> {
     Ok(shim)
 }
 
-/// Sets the environment by which a program runs on the kernel at `url`.
-pub(crate) fn prepare(command: &mut Command, shim: &Path, url: &str) {
+/// Sets the environment by which a program runs on the kernel at `url`; its sockets too when the kernel has a network.
+pub(crate) fn prepare(command: &mut Command, shim: &Path, url: &str, network: bool) {
     let mut preload = OsString::from(shim);
     if let Some(more) = std::env::var_os("LD_PRELOAD").filter(|v| !v.is_empty()) {
         preload.push(":");
@@ -60,7 +63,10 @@ pub(crate) fn prepare(command: &mut Command, shim: &Path, url: &str) {
     }
     command.env("LD_PRELOAD", preload).env("RUMP_SERVER", url);
     if std::env::var_os("RUMPHIJACK").is_none() {
-        command.env("RUMPHIJACK", DEFAULT_HIJACK);
+        command.env(
+            "RUMPHIJACK",
+            if network { FILES_AND_SOCKETS } else { FILES },
+        );
     }
 }
 

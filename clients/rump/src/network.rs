@@ -1,0 +1,191 @@
+//! The network of a kernel that is booted here: its interfaces, and the host programs that they need.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use abi::Invoke;
+use anyhow::{Context, Result, anyhow, bail};
+use rumpkit::{Kernel, NetKind, NetSpec, Process};
+use tempfile::TempDir;
+
+use crate::cli::Network;
+use crate::kernel::news;
+
+/// What passt gives the kernel: addresses that are nobody's outside, as other user-mode networks have them.
+const PASST_ADDRESS: &str = "10.0.2.15";
+const PASST_PREFIX: u8 = 24;
+const PASST_GATEWAY: &str = "10.0.2.2";
+/// Queries to this address go to the host's name servers.
+const PASST_DNS: &str = "10.0.2.3";
+
+/// The kernel's interfaces, as long as what they need on the host is there.
+pub(crate) struct Networked {
+    on: bool,
+    /// passt, each with the directory of its socket.
+    helpers: Vec<(Child, TempDir)>,
+}
+
+impl Networked {
+    /// Makes the interfaces that were asked for. On failure the kernel is halted, and the error says which one and why.
+    pub(crate) fn start(kernel: &Arc<Kernel>, options: &Network) -> Result<Networked> {
+        let mut networked = Networked {
+            on: false,
+            helpers: Vec::new(),
+        };
+        if let Err(error) = networked.configure(kernel, &options.net) {
+            let _ = kernel.shutdown(true);
+            return Err(error);
+        }
+        Ok(networked)
+    }
+
+    /// Whether programs' sockets are the kernel's.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    fn configure(&mut self, kernel: &Arc<Kernel>, specs: &[NetSpec]) -> Result<()> {
+        let specs: Vec<&NetSpec> = specs.iter().filter(|s| s.kind != NetKind::Host).collect();
+        if specs.is_empty() {
+            return Ok(());
+        }
+        let process = Process::new(kernel)?;
+        let mut servers: Vec<IpAddr> = Vec::new();
+        for spec in specs {
+            let mut spec = spec.clone();
+            let mut socket = None;
+            if spec.kind == NetKind::Passt {
+                socket = Some(self.passt()?);
+                with_passt_addresses(&mut spec);
+            }
+            let before = kernel.messages();
+            process
+                .configure(&spec, socket.as_deref())
+                .map_err(|error| explain(&spec, &error, &news(&before, &kernel.messages())))?;
+            servers.extend(&spec.dns);
+        }
+        process
+            .configure_resolver(&servers)
+            .context("the resolver's files cannot be written in the kernel")?;
+        self.on = true;
+        Ok(())
+    }
+
+    /// Starts passt(1); answers where it listens.
+    fn passt(&mut self) -> Result<PathBuf> {
+        let dir = tempfile::Builder::new().prefix("rump-passt-").tempdir()?;
+        let socket = dir.path().join("socket");
+        let mut command = Command::new("passt");
+        command
+            .args([
+                "--foreground",
+                "--one-off",
+                "--quiet",
+                "--ipv4-only",
+                "--socket",
+            ])
+            .arg(&socket);
+        command.args([
+            "--address",
+            PASST_ADDRESS,
+            "--netmask",
+            &PASST_PREFIX.to_string(),
+        ]);
+        command.args([
+            "--gateway",
+            PASST_GATEWAY,
+            "--dns-forward",
+            PASST_DNS,
+            "--dns",
+            PASST_DNS,
+        ]);
+        if rustix::process::getuid().is_root() {
+            // It would become nobody, who may not enter the directory.
+            command.args(["--runas", "0:0"]);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => anyhow!("passt: is not installed, and --net passt needs it; see the Debian package passt"),
+                _ => anyhow!("passt: cannot be run: {error}"),
+            })?;
+        self.helpers.push((child, dir));
+        let (child, _) = self.helpers.last_mut().context("just pushed")?;
+        wait_for(&socket, child)?;
+        Ok(socket)
+    }
+}
+
+impl Drop for Networked {
+    fn drop(&mut self) {
+        for (child, _) in &mut self.helpers {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn with_passt_addresses(spec: &mut NetSpec) {
+    let parse = |text: &str| text.parse::<IpAddr>().ok();
+    if spec.addresses.is_empty() && !spec.dhcp {
+        spec.addresses
+            .extend(parse(PASST_ADDRESS).map(|a| (a, PASST_PREFIX)));
+        spec.gateways.extend(parse(PASST_GATEWAY));
+    }
+    if spec.dns.is_empty() {
+        spec.dns.extend(parse(PASST_DNS));
+    }
+    // The protocol carries frames of any length; long ones are fewer.
+    spec.mtu.get_or_insert(65_520);
+}
+
+/// Waits until passt listens, or has ended.
+fn wait_for(socket: &Path, child: &mut Child) -> Result<()> {
+    let inotify = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC)?;
+    let dir = socket.parent().unwrap_or(Path::new("/"));
+    rustix::fs::inotify::add_watch(&inotify, dir, rustix::fs::inotify::WatchFlags::CREATE)?;
+    loop {
+        if socket.exists() {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("passt: did not start ({status}); what it said is above");
+        }
+        let mut fds = [rustix::event::PollFd::new(
+            &inotify,
+            rustix::event::PollFlags::IN,
+        )];
+        let second = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
+        let _ = rustix::event::poll(&mut fds, Some(&second));
+    }
+}
+
+/// Whether a kernel has a network: its loopback interface is up.
+pub(crate) fn is_on<S: Invoke>(process: &Process<S>) -> bool {
+    process.interface("lo").is_ok_and(|lo| lo.is_up())
+}
+
+fn explain(spec: &NetSpec, error: &io::Error, said: &str) -> anyhow::Error {
+    let what = match &spec.kind {
+        NetKind::Loop => "lo".to_owned(),
+        NetKind::Passt => "passt".to_owned(),
+        NetKind::Tap(device) => format!("tap {device}"),
+        NetKind::Interface(name) => format!("interface {name}"),
+        NetKind::Socket { path, .. } => format!("socket {}", path.display()),
+        NetKind::Bus(file) => format!("bus {}", file.display()),
+        NetKind::Host => "host".to_owned(),
+    };
+    match said.lines().last() {
+        Some(why) => anyhow!("--net: {what}: {why}"),
+        None => anyhow!("--net: {what}: {error}"),
+    }
+}
