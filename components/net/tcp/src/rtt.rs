@@ -25,6 +25,8 @@ pub(crate) struct Rtt {
     min_since: u64,
     /// Timeouts in a row.
     pub(crate) backoff: u8,
+    /// The SYN was lost, and there is no sample (RFC 6298 section 5.7).
+    pub(crate) syn_lost: bool,
 }
 
 impl Rtt {
@@ -58,7 +60,11 @@ impl Rtt {
     /// The timeout without.
     pub(crate) fn base(&self) -> u64 {
         if self.srtt == 0 {
-            return RTO_INITIAL;
+            return if self.syn_lost {
+                3 * RTO_INITIAL
+            } else {
+                RTO_INITIAL
+            };
         }
         (self.srtt + (4 * self.var).max(RTO_MIN)).min(RTO_MAX)
     }

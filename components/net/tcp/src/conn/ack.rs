@@ -1,7 +1,7 @@
 //! What an acknowledgement does: it frees what has arrived, tells of losses and of the peer's window, and clocks out new data.
 
 use super::{Connection, Probe};
-use crate::congestion::Ack;
+use crate::congestion::{Ack, Window};
 use crate::loss::{Phase, Record};
 use crate::rtt::MS;
 use crate::seq::{before, unwrap};
@@ -40,7 +40,7 @@ impl Connection {
     pub(super) fn process_ack(&mut self, now: u64, segment: &Segment, ack: u64) {
         self.stats.last_ack_recv = now;
         let una = self.tx.una;
-        let flight = self.board.pipe();
+        let (flight, wnd) = (self.board.pipe(), self.tx.wnd);
         if ack >= una {
             self.take_window(segment, ack);
         }
@@ -53,9 +53,10 @@ impl Connection {
         self.take_cumulative(now, ack, echo, &mut delivered);
         let dsack = self.take_sack(now, segment, ack, echo, &mut delivered);
         self.sample_rtt(now, ack > una, echo, &delivered);
-        let is_dup = ack == una && segment.seq_len() == 0 && !self.board.is_empty();
+        let is_dup =
+            ack == una && segment.seq_len() == 0 && self.tx.wnd == wnd && !self.board.is_empty();
         let before_lost = self.board.lost();
-        self.end_tail_probe(ack, dsack, delivered.bytes);
+        self.end_tail_probe(now, ack, dsack, is_dup);
         if self.agreed.sack {
             self.detect(now);
         } else {
@@ -70,6 +71,7 @@ impl Connection {
         } else if ack > una || delivered.bytes > 0 || self.board.lost() > before_lost {
             if ack > una {
                 self.timers.retries = 0;
+                self.timers.progress = now;
             }
             self.arm_retransmit(now);
         }
@@ -196,48 +198,61 @@ impl Connection {
     }
 
     /// A peer without SACK: three duplicates say that the first segment is lost (RFC 5681), an advance in recovery that the next is
-    /// (RFC 6582). Each duplicate is a segment that has left the network (RFC 3042).
+    /// (RFC 6582). Each duplicate is a segment that has left the network, so that new data may follow it (RFC 3042).
     fn count_duplicate(&mut self, ack: u64, una: u64, is_dup: bool, delivered: &mut Delivered) {
         let mss = u64::from(self.current_mss());
+        let gone = self.board.gone();
         if is_dup {
             self.recovery.dupacks += 1;
-            delivered.bytes += mss.min(self.board.pipe());
+            self.board.set_gone(gone + mss.min(self.board.pipe()));
+            if self.recovery.phase != Phase::Open {
+                delivered.bytes += mss;
+            }
             if u64::from(self.recovery.dupacks) == DUP_THRESH && self.recovery.phase != Phase::Loss
             {
                 self.board.mark_first_lost();
             }
         } else if ack > una {
-            self.recovery.dupacks = 0;
+            // All but the segment that was missing had been counted.
+            let counted = gone.min((ack - una).saturating_sub(mss));
+            self.board.set_gone(gone - counted);
             if self.recovery.phase == Phase::Recovery && ack < self.recovery.point {
+                delivered.bytes -= counted.min(delivered.bytes);
                 self.board.mark_first_lost();
+            } else {
+                self.board.set_gone(0);
+                self.recovery.dupacks = 0;
             }
         }
     }
 
-    /// The tail-loss probe is over when it is acknowledged; if it was a retransmission and no duplicate of it is told, it repaired a
-    /// loss, which is congestion (RFC 8985 section 7.4).
-    fn end_tail_probe(&mut self, ack: u64, dsack: bool, _: u64) {
+    /// The tail-loss probe is over when more than it is acknowledged, or it is told as a duplicate; in the first case, if it was a
+    /// retransmission, it repaired a loss, which is congestion (RFC 8985 section 7.4).
+    fn end_tail_probe(&mut self, now: u64, ack: u64, dsack: bool, is_dup: bool) {
         let Some((end, retransmission)) = self.recovery.tlp else {
             return;
         };
-        if ack < end {
+        if ack < end || retransmission && ack == end && !dsack && !is_dup {
             return;
         }
         self.recovery.tlp = None;
-        if retransmission && !dsack && self.recovery.phase == Phase::Open {
-            let ssthresh = self
-                .congestion
-                .on_congestion(&self.window, self.stats.last_ack_recv);
-            let flight = self.window.cwnd;
-            self.recovery.begin(
-                Phase::Reduced,
-                self.tx.nxt,
-                flight,
-                self.window.cwnd,
-                self.window.ssthresh,
-            );
-            self.window.ssthresh = ssthresh;
+        if retransmission && ack > end && !dsack && self.recovery.phase == Phase::Open {
+            self.reduce(now);
         }
+    }
+
+    /// A reduction of the window without anything to send again.
+    fn reduce(&mut self, now: u64) {
+        let ssthresh = self.congestion.on_congestion(&self.window, now);
+        let Window {
+            cwnd,
+            ssthresh: old,
+            ..
+        } = self.window;
+        let flight = self.board.pipe();
+        self.recovery
+            .begin(Phase::Reduced, self.tx.nxt, flight, cwnd, old);
+        self.window.ssthresh = ssthresh;
     }
 
     /// From one phase to the next.
@@ -261,12 +276,6 @@ impl Connection {
         }
         if self.board.lost() > 0 && matches!(self.recovery.phase, Phase::Open | Phase::Reduced) {
             self.enter_recovery(now, flight);
-        }
-        if self.recovery.phase == Phase::Open || !advanced {
-            return;
-        }
-        if self.recovery.phase == Phase::Loss && !self.agreed.sack {
-            self.recovery.dupacks = 0;
         }
     }
 
@@ -335,6 +344,7 @@ impl Connection {
         self.window.ssthresh = self.window.ssthresh.max(self.recovery.prior_ssthresh);
         self.congestion.on_undo();
         self.board.forgive();
+        self.board.set_gone(0);
         self.recovery.phase = Phase::Open;
         self.recovery.undo = None;
         self.recovery.stamp = None;
@@ -351,17 +361,8 @@ impl Connection {
         if self.tx.una < self.recovery.ecn_until || self.recovery.phase != Phase::Open {
             return;
         }
-        let ssthresh = self.congestion.on_congestion(&self.window, now);
-        let cwnd = self.window.cwnd;
-        self.recovery.begin(
-            Phase::Reduced,
-            self.tx.nxt,
-            self.board.pipe(),
-            cwnd,
-            self.window.ssthresh,
-        );
+        self.reduce(now);
         self.recovery.ecn_until = self.tx.nxt;
-        self.window.ssthresh = ssthresh;
         self.tx.cwr = true;
     }
 
@@ -397,7 +398,7 @@ impl Connection {
     }
 
     /// Twice what may be on the way, so that there is always something to send (send-buffer auto-tuning).
-    fn tune_send_buffer(&mut self) {
+    pub(super) fn tune_send_buffer(&mut self) {
         let max = self.settings.send_buffer.max;
         if self.tx.buffer < max {
             let want = (2 * self.window.cwnd).min(u64::from(max)) as u32;

@@ -45,8 +45,9 @@ impl Connection {
         // RFC 9293, MUST-15: without the option, 536.
         let peer = u32::from(options.mss.unwrap_or(536));
         self.set_effective_mss(u32::from(self.settings.mss()).min(peer));
-        self.window.cwnd = super::initial_window(self.current_mss());
-        self.rx.mss = self.current_mss().min(u32::from(self.settings.mss()));
+        self.rx.mss = self.current_mss();
+        let room = (4 * self.rx.mss).min(self.settings.recv_buffer.max);
+        self.rx.buffer = self.rx.buffer.max(room);
     }
 
     fn in_syn_sent(&mut self, now: u64, segment: Segment) {
@@ -125,10 +126,14 @@ impl Connection {
         self.rtt.backoff = 0;
         self.timers.last_heard = now;
         self.timers.retries = 0;
-        if syn_retransmitted && !self.agreed.timestamps {
-            // RFC 6928 section 2: a lost SYN is a sign of congestion.
+        self.window.ssthresh = u64::MAX;
+        self.window.cwnd = super::initial_window(self.current_mss());
+        if syn_retransmitted && self.rtt.srtt == 0 {
+            // RFC 6928 section 2: a lost SYN is a sign of congestion. With timestamps we would know that it was not lost.
             self.window.cwnd = self.window.mss;
+            self.rtt.syn_lost = true;
         }
+        self.tune_send_buffer();
         self.recovery = crate::loss::Recovery::default();
         self.arm_keepalive(now);
     }

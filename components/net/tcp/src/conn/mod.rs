@@ -199,7 +199,7 @@ impl Connection {
             if accepted.retransmitted {
                 connection
                     .board
-                    .resent(connection.tx.iss, connection.tx.nxt, now);
+                    .resent(connection.tx.iss, connection.tx.nxt, now, 1);
             }
         }
         connection

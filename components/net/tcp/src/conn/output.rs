@@ -46,7 +46,10 @@ impl Connection {
 
     /// SYN and SYN-ACK, first or again.
     fn handshake(&mut self, now: u64) -> Option<Segment> {
-        let again = self.board.next_lost(1).is_some();
+        let again = self
+            .board
+            .next_lost(1)
+            .is_some_and(|(lost, _)| lost == self.tx.iss);
         if self.tx.nxt > self.tx.iss && !again {
             return None;
         }
@@ -67,7 +70,7 @@ impl Connection {
             _ => Flags::SYN,
         };
         if again {
-            self.board.resent(start, start + 1, now);
+            self.board.resent(start, start + 1, now, 1);
             self.stats.retransmits = self.stats.retransmits.wrapping_add(1);
             self.recovery.stamp.get_or_insert(self.ts_now(now));
         } else {
@@ -80,6 +83,9 @@ impl Connection {
         self.arm_after_send(now);
         let mut segment = self.segment(now, start, flags, payload);
         segment.options = self.syn_options(now, passive);
+        if !again {
+            segment.options.fast_open = self.tx.fast_open;
+        }
         Some(segment)
     }
 
@@ -99,7 +105,7 @@ impl Connection {
             window_scale: say.window_scaling.then(|| self.settings.window_scale()),
             sack_permitted: say.sack,
             timestamps: say.timestamps.then(|| self.timestamps(now)),
-            fast_open: self.tx.fast_open,
+
             ..Options::default()
         }
     }
@@ -206,7 +212,7 @@ impl Connection {
             flags |= Flags::PSH;
         }
         if again {
-            self.board.resent(start, end, now);
+            self.board.resent(start, end, now, mss);
             self.stats.retransmits = self
                 .stats
                 .retransmits
@@ -266,15 +272,11 @@ impl Connection {
 
     /// RFC 8985 section 7.3: new data if the window has room for some, whatever the congestion window says; else the last segment.
     fn tail_probe(&mut self, now: u64, mss: u32) -> Option<Segment> {
-        let last = *self.board.last()?;
+        let tail = self.board.tail()?;
         let right = (self.tx.una + self.tx.wnd).min(self.tx_end());
         let fresh = right.saturating_sub(self.tx.nxt).min(u64::from(mss));
         let (start, end) = match fresh {
-            0 => (
-                last.start
-                    .max(last.end - u64::from(mss).min(last.end - last.start)),
-                last.end,
-            ),
+            0 => tail,
             len => (self.tx.nxt, self.tx.nxt + len),
         };
         self.recovery.tlp = Some((end, fresh == 0));

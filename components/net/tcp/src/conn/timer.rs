@@ -13,6 +13,8 @@ const NEVER: u64 = u64::MAX;
 const PEER_DELACK: u64 = 200 * MS;
 /// How long a corked segment waits (tcp(7)).
 const CORK_TIME: u64 = 200 * MS;
+/// How often a closed connection tries (tcp_orphan_retries).
+const ORPHAN_RETRIES: u8 = 8;
 /// Twice the life of a segment, as everybody takes it (RFC 9293 says four minutes).
 pub(crate) const TIME_WAIT: u64 = 60 * SEC;
 
@@ -157,10 +159,9 @@ impl Connection {
     /// RFC 6298 section 5, with RFC 8985 section 6.3 for what is lost by it.
     fn on_timeout(&mut self, now: u64) {
         let syn = matches!(self.state, State::SynSent | State::SynReceived);
-        let limit = if syn {
-            self.settings.syn_retries
-        } else {
-            self.settings.retries
+        let limit = match syn {
+            true => self.settings.syn_retries,
+            false => self.data_retries(),
         };
         if self.timers.retries >= limit || self.user_timeout_over(now) {
             return self.give_up();
@@ -180,6 +181,7 @@ impl Connection {
         self.recovery.point = self.tx.nxt;
         self.recovery.tlp = None;
         self.recovery.dupacks = 0;
+        self.board.set_gone(0);
         self.recovery.frto = first_of_row;
         let age = self.rack.rtt.max(1) + self.rack.window(self.rtt.min(), self.rtt.srtt, false);
         let sack = self.agreed.sack;
@@ -217,6 +219,14 @@ impl Connection {
         user > 0 && now - self.timers.progress >= user
     }
 
+    /// How often data are sent again; less often when nobody waits for it.
+    fn data_retries(&self) -> u8 {
+        match self.orphan {
+            true => self.settings.retries.min(ORPHAN_RETRIES),
+            false => self.settings.retries,
+        }
+    }
+
     fn give_up(&mut self) {
         let error = self.soft_error.unwrap_or(Error::TimedOut);
         self.end(Some(error));
@@ -228,7 +238,6 @@ impl Connection {
         if self.board.is_empty() {
             return self.timers.stop_retransmit();
         }
-        self.timers.progress = now;
         self.timers.retransmit = now + self.rto(now);
         self.arm_tail(now);
     }
@@ -281,8 +290,10 @@ impl Connection {
         if !self.board.is_empty() || self.tx.nxt >= self.tx_end() {
             return self.timers.stop_persist();
         }
-        // A peer that answers may keep its window shut as long as it likes; one that does not is gone.
-        if self.timers.probes >= self.settings.retries || self.user_timeout_over(now) {
+        // A peer that answers may keep its window shut as long as somebody here waits; one that does not is gone.
+        let stuck = self.orphan && self.timers.persist_backoff >= ORPHAN_RETRIES;
+        if self.timers.probes >= self.data_retries() || stuck || self.user_timeout_over(now) {
+            self.reset_due = stuck;
             return self.give_up();
         }
         self.timers.probes = self.timers.probes.saturating_add(1);

@@ -194,7 +194,7 @@ impl Connection {
                 self.rx.ack = AckDue::Now;
             }
         }
-        if before.cork && !after.cork || after.nodelay && !before.nodelay {
+        if self.unsent() > 0 && (before.cork && !after.cork || after.nodelay && !before.nodelay) {
             self.timers.uncorked = true;
         }
         if after.mss() < before.mss() {

@@ -65,6 +65,8 @@ pub(crate) struct Scoreboard {
     retrans: u64,
     /// Nothing before it is lost and unsent.
     lost_from: u64,
+    /// Bytes that have left the network by the duplicate acknowledgements of a peer without SACK.
+    gone: u64,
 }
 
 impl Scoreboard {
@@ -79,7 +81,23 @@ impl Scoreboard {
             _ => 0,
         };
         // What was lost and sent again is marked lost no more, so it counts once.
-        all - self.sacked - self.lost
+        all.saturating_sub(self.sacked + self.lost + self.gone)
+    }
+
+    /// A peer without SACK says by duplicates that so many bytes have arrived.
+    pub(crate) fn set_gone(&mut self, bytes: u64) {
+        self.gone = bytes;
+    }
+
+    pub(crate) fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    /// Where the last packet of the last record starts, and its end.
+    pub(crate) fn tail(&self) -> Option<(u64, u64)> {
+        let last = self.records.back()?;
+        let mss = u64::from(last.mss);
+        Some((last.start + (last.len() - 1) / mss * mss, last.end))
     }
 
     pub(crate) fn sacked(&self) -> u64 {
@@ -98,10 +116,6 @@ impl Scoreboard {
         self.records.front()
     }
 
-    pub(crate) fn last(&self) -> Option<&Record> {
-        self.records.back()
-    }
-
     /// New data left.
     pub(crate) fn sent(&mut self, start: u64, end: u64, at: u64, mss: u32) {
         self.records.push_back(Record {
@@ -115,8 +129,8 @@ impl Scoreboard {
         self.by_time.push_back(Sent { at, start, end });
     }
 
-    /// The first record's part up to `end` was sent again, as was all of `start..end`.
-    pub(crate) fn resent(&mut self, start: u64, end: u64, at: u64) {
+    /// `start..end` was sent again, in packets of `mss` bytes.
+    pub(crate) fn resent(&mut self, start: u64, end: u64, at: u64, mss: u32) {
         let mut i = self.find(start);
         while let Some(record) = self.records.get(i).copied()
             && record.start < end
@@ -140,6 +154,7 @@ impl Scoreboard {
             }
             record.flags |= RETRANS | EVER;
             record.sent_at = at;
+            record.mss = mss.max(1);
             i += 1;
         }
         self.by_time.push_back(Sent { at, start, end });
@@ -399,7 +414,7 @@ mod tests {
         assert_eq!(b.pipe(), 6000);
         let (start, end) = b.next_lost(u64::MAX).expect("a loss");
         assert_eq!((start, end), (0, 1000));
-        b.resent(start, end, 20);
+        b.resent(start, end, 20, 1000);
         assert_eq!((b.pipe(), b.next_lost(u64::MAX)), (7000, None));
         b.acknowledge(8000, |_| {});
         assert_eq!(b.pipe(), 2000);
@@ -452,7 +467,7 @@ mod tests {
                     _ => {
                         if let Some((start, end)) = b.next_lost(n * 500) {
                             prop_assert!(start >= una && end > start && end <= nxt);
-                            b.resent(start, end, now);
+                            b.resent(start, end, now, 1000);
                         }
                     }
                 }
