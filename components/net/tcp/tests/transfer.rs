@@ -39,7 +39,7 @@ fn bytes_arrive_in_order_and_once_over_a_bad_link() {
         let mut rng = sim::Rng::new(seed ^ 0xabc);
         let link = Link {
             delay: rng.below(40) * MS,
-            loss: rng.below(100),
+            loss: [rng.below(100), rng.below(100)],
             duplicate: rng.below(50),
             reorder: rng.below(150),
             corrupt: rng.below(40),

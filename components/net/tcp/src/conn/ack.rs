@@ -302,6 +302,7 @@ impl Connection {
         }
         self.window.ssthresh = ssthresh;
         self.recovery.tlp = None;
+        self.stats.recoveries = self.stats.recoveries.wrapping_add(1);
     }
 
     fn finish_recovery(&mut self) {
@@ -343,6 +344,7 @@ impl Connection {
         self.window.cwnd = self.window.cwnd.max(self.recovery.prior_cwnd);
         self.window.ssthresh = self.window.ssthresh.max(self.recovery.prior_ssthresh);
         self.congestion.on_undo();
+        self.stats.undone = self.stats.undone.wrapping_add(1);
         self.board.forgive();
         self.board.set_gone(0);
         self.recovery.phase = Phase::Open;

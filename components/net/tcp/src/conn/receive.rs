@@ -7,8 +7,8 @@ use crate::rtt::MS;
 use crate::wire::SackBlocks;
 
 /// Longest and shortest delay of an acknowledgement.
-const DELACK_MAX: u64 = 200 * MS;
-const DELACK_MIN: u64 = 40 * MS;
+const DELACK_MAX: u64 = 40 * MS;
+const DELACK_MIN: u64 = 4 * MS;
 /// How many segments at a connection's start are acknowledged at once: the peer's slow start waits for them.
 const QUICK_SEGMENTS: u8 = 16;
 
@@ -228,10 +228,10 @@ impl Receive {
 
     /// How long an acknowledgement may wait, in ns.
     pub(super) fn ack_delay(&self, srtt: u64) -> u64 {
-        // Not longer than a round trip: the peer could do nothing with it sooner (and on long paths the maximum is enough).
-        match srtt {
-            0 => DELACK_MIN,
-            srtt => srtt.clamp(DELACK_MIN, DELACK_MAX),
+        // The user's answer comes soon or not at all. Without one, a peer with a small window waits for this.
+        match self.pingpong || srtt == 0 {
+            true => DELACK_MAX,
+            false => (srtt / 4).clamp(DELACK_MIN, DELACK_MAX),
         }
     }
 

@@ -167,6 +167,7 @@ impl Connection {
             return self.give_up();
         }
         self.timers.retries += 1;
+        self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
         if self.board.first().is_some_and(|first| first.sacked()) {
             self.board.renege();
         }
