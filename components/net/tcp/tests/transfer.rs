@@ -35,7 +35,7 @@ fn handshake_data_and_close_end_in_time_wait_and_closed() {
 
 #[test]
 fn bytes_arrive_in_order_and_once_over_a_bad_link() {
-    for seed in 0..300 {
+    for seed in 0..3000 {
         let mut rng = sim::Rng::new(seed ^ 0xabc);
         let link = Link {
             delay: rng.below(40) * MS,

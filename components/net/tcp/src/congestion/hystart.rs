@@ -10,59 +10,68 @@ const SAMPLES: u8 = 8;
 const CSS_GROWTH_DIVISOR: u64 = 4;
 const CSS_ROUNDS: u8 = 5;
 
+/// Times in ns; zero is none.
 #[derive(Debug, Default)]
 pub(crate) struct HyStart {
     /// The round ends when this position is acknowledged.
     round_end: u64,
-    last_min: Option<u64>,
-    current_min: Option<u64>,
+    last_min: u64,
+    current_min: u64,
     samples: u8,
-    /// Conservative slow start: the delay that began it, and the rounds in it.
-    css: Option<(u64, u8)>,
+    /// Rounds in conservative slow start, and the delay that began it.
+    css_rounds: u8,
+    css_baseline: u64,
 }
 
 impl HyStart {
     /// Slow start with one acknowledgement; answers the bytes left over when it ends.
     pub(crate) fn on_ack(&mut self, window: &mut Window, ack: &Ack) -> u64 {
         if let Some(rtt) = ack.rtt {
-            self.current_min = Some(self.current_min.map_or(rtt, |min| min.min(rtt)));
+            let least = if self.current_min == 0 {
+                rtt
+            } else {
+                self.current_min.min(rtt)
+            };
+            self.current_min = least.max(1);
             self.samples = self.samples.saturating_add(1);
         }
-        let left = if self.css.is_some() {
-            window.slow_start(ack.acked / CSS_GROWTH_DIVISOR)
-        } else {
-            window.slow_start(ack.acked)
+        let left = match self.css_baseline {
+            0 => window.slow_start(ack.acked),
+            _ => window.slow_start(ack.acked / CSS_GROWTH_DIVISOR),
         };
-        self.judge(window);
+        if self.samples >= SAMPLES {
+            self.judge();
+        }
         if ack.una >= self.round_end {
             self.next_round(window, ack.nxt);
         }
         left
     }
 
-    fn judge(&mut self, _: &Window) {
-        let (Some(current), true) = (self.current_min, self.samples >= SAMPLES) else {
-            return;
-        };
-        match (self.css, self.last_min) {
-            (Some((baseline, _)), _) if current < baseline => self.css = None,
-            (None, Some(last)) => {
-                let thresh = (last / RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
-                if current >= last + thresh {
-                    self.css = Some((current, 0));
-                }
+    fn judge(&mut self) {
+        let current = self.current_min;
+        if self.css_baseline > 0 {
+            if current < self.css_baseline {
+                self.css_baseline = 0;
             }
-            _ => {}
+        } else if self.last_min > 0 {
+            let thresh = (self.last_min / RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
+            if current >= self.last_min + thresh {
+                (self.css_baseline, self.css_rounds) = (current, 0);
+            }
         }
     }
 
     fn next_round(&mut self, window: &mut Window, nxt: u64) {
         self.round_end = nxt;
-        self.last_min = self.current_min.take().or(self.last_min);
+        let min = std::mem::take(&mut self.current_min);
+        if min > 0 {
+            self.last_min = min;
+        }
         self.samples = 0;
-        if let Some((_, rounds)) = &mut self.css {
-            *rounds += 1;
-            if *rounds > CSS_ROUNDS {
+        if self.css_baseline > 0 {
+            self.css_rounds += 1;
+            if self.css_rounds > CSS_ROUNDS {
                 window.ssthresh = window.cwnd;
             }
         }

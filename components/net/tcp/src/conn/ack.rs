@@ -80,7 +80,7 @@ impl Connection {
     /// The window of the newest segment holds (RFC 9293 section 3.10.7.4).
     fn take_window(&mut self, segment: &Segment, ack: u64) {
         let seq = unwrap(self.rx.nxt, segment.seq);
-        let wire = u64::from(segment.window);
+        let wire = u32::from(segment.window);
         let scaled = if segment.flags.has(Flags::SYN) {
             wire
         } else {
@@ -100,7 +100,7 @@ impl Connection {
     }
 
     /// The window as a handshake's segment gives it, in bytes.
-    pub(super) fn set_window(&mut self, seq: u32, ack: u32, window: u64) {
+    pub(super) fn set_window(&mut self, seq: u32, ack: u32, window: u32) {
         self.tx.wl1 = unwrap(self.rx.nxt, seq);
         self.tx.wl2 = unwrap(self.tx.una, ack);
         self.tx.wnd = window;
@@ -124,7 +124,7 @@ impl Connection {
             delivered.add(record, now);
             rack.delivered(record, now, min, clock.ambiguous(record, echo));
         });
-        self.stats.bytes_acked += ack - self.tx.una;
+
         self.tx.una = ack;
         self.tx.queue.acknowledge(ack);
     }
@@ -153,11 +153,12 @@ impl Connection {
                     .get(1)
                     .map(place)
                     .is_some_and(|b| b.0 <= first.0 && first.1 <= b.1));
-        if dsack && first.0 + self.tx.max_wnd.max(1 << 16) >= self.tx.una && first.0 > self.tx.iss {
+        if dsack
+            && first.0 + u64::from(self.tx.max_wnd.max(1 << 16)) >= self.tx.una
+            && first.0 > self.tx.iss
+        {
             self.rack.dsack(self.tx.una, self.tx.nxt);
-            if let Some(undo) = &mut self.recovery.undo {
-                *undo = undo.saturating_sub(first.1 - first.0);
-            }
+            self.recovery.arrived_twice(first.1 - first.0);
         }
         for (left, right) in blocks.iter().skip(usize::from(dsack)).map(place) {
             // Nothing else than what is on the way can be SACKed; anything else is a mistake or a lie.
@@ -313,7 +314,7 @@ impl Connection {
             self.window.cwnd = self.window.ssthresh.max(2 * self.window.mss);
         }
         self.recovery.phase = Phase::Open;
-        self.recovery.undo = None;
+        self.recovery.settle();
         self.recovery.dupacks = 0;
         self.recovery.frto = false;
     }
@@ -325,7 +326,7 @@ impl Connection {
             return;
         };
         let by_stamp = advanced && delivered.resent && echo.is_some_and(|echo| before(echo, stamp));
-        let by_dsack = self.recovery.undo == Some(0);
+        let by_dsack = self.recovery.was_needless();
         if by_stamp || by_dsack {
             self.undo();
         }
@@ -348,7 +349,7 @@ impl Connection {
         self.board.forgive();
         self.board.set_gone(0);
         self.recovery.phase = Phase::Open;
-        self.recovery.undo = None;
+        self.recovery.settle();
         self.recovery.stamp = None;
         self.recovery.frto = false;
         self.rtt.backoff = 0;

@@ -86,7 +86,7 @@ impl Connection {
         self.take_handshake(segment.seq, &segment.options, ecn);
         self.rx.ts_recent_at = now;
         // The window of a SYN is not scaled.
-        self.set_window(segment.seq, segment.ack, u64::from(segment.window));
+        self.set_window(segment.seq, segment.ack, u32::from(segment.window));
         if ack_good {
             let retransmitted = self.board.first().is_some_and(|r| r.retransmitted());
             self.process_ack(now, &segment, ack);
@@ -107,7 +107,8 @@ impl Connection {
 
     /// The peer's SYN-ACK: perhaps it brings a cookie, perhaps it did not take the data that went with the SYN.
     fn fast_open_answer(&mut self, now: u64, options: &Options) {
-        self.tx.fast_open = options.fast_open.filter(|cookie| !cookie.is_request());
+        let cookie = options.fast_open.filter(|cookie| !cookie.is_request());
+        self.tx.fast_open = cookie.map(Box::new);
         if !self.board.is_empty() {
             self.board.mark_timed_out(|_| true);
             self.arm_retransmit(now);
@@ -188,7 +189,7 @@ impl Connection {
         }
         let ack = unwrap(self.tx.una, segment.ack);
         // RFC 5961 section 5: neither what we have not sent nor what is older than any window.
-        if ack > self.tx.nxt || ack + self.tx.max_wnd.max(1) < self.tx.una {
+        if ack > self.tx.nxt || ack + u64::from(self.tx.max_wnd.max(1)) < self.tx.una {
             if self.state == State::SynReceived {
                 self.answer_with_reset(segment);
             } else {
@@ -263,11 +264,9 @@ impl Connection {
 
     /// Sends an acknowledgement that tells a peer where we are, unless too many have been.
     fn challenge(&mut self, now: u64) {
-        if now - self.challenge.since >= SEC {
-            self.challenge = Challenge {
-                since: now,
-                count: 0,
-            };
+        let second = (now / SEC) as u32;
+        if self.challenge.second != second {
+            self.challenge = Challenge { second, count: 0 };
         }
         if self.challenge.count < CHALLENGES {
             self.challenge.count += 1;
@@ -357,7 +356,7 @@ impl Connection {
                 self.rx.take(start, clip(segment.payload, fits));
                 if self.rx.nxt > old_nxt {
                     self.rx.measure(now);
-                    self.stats.bytes_received += self.rx.nxt - old_nxt;
+
                     let packet = if gso > 0 { gso } else { len as u32 };
                     self.rx.owe_ack(packet);
                     self.pick_urgent();

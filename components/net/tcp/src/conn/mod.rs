@@ -15,6 +15,8 @@ pub use info::Info;
 pub use settings::{Buffer, KeepAlive, Offer, Settings};
 pub use state::{Error, Readiness, State};
 
+use std::sync::Arc;
+
 use crate::congestion::{self, CongestionControl, Window};
 use crate::listen::Accepted;
 use crate::loss::{Rack, Recovery, Scoreboard};
@@ -50,7 +52,7 @@ pub struct Connection {
     state: State,
     local_port: u16,
     remote_port: u16,
-    settings: Settings,
+    settings: Arc<Settings>,
     agreed: Agreed,
     tx: Transmit,
     rx: Receive,
@@ -96,10 +98,10 @@ struct Transmit {
     /// The user will send no more: a FIN follows the queue.
     fin: bool,
     /// The peer's window in bytes, and the segment that it comes from.
-    wnd: u64,
+    wnd: u32,
     wl1: u64,
     wl2: u64,
-    max_wnd: u64,
+    max_wnd: u32,
     /// The peer's window scale.
     scale: u8,
     /// The largest segment without regard to options: the peer's and our limits.
@@ -115,7 +117,7 @@ struct Transmit {
     probe: Option<Probe>,
     /// When data last left, in ns.
     last_at: u64,
-    fast_open: Option<Cookie>,
+    fast_open: Option<Box<Cookie>>,
     /// ECN: the peer is to be told of a mark; it is to be told that we have slowed down.
     echo_ce: bool,
     cwr: bool,
@@ -137,16 +139,14 @@ enum Probe {
 /// The rate of challenge acknowledgements (RFC 5961 section 7), each connection its own so that it tells nothing of others.
 #[derive(Clone, Copy, Debug, Default)]
 struct Challenge {
-    since: u64,
+    /// The second, as a number.
+    second: u32,
     count: u8,
 }
 
 /// Counters for TCP_INFO.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stats {
-    bytes_sent: u64,
-    bytes_acked: u64,
-    bytes_received: u64,
     bytes_retrans: u64,
     segs_out: u32,
     segs_in: u32,
@@ -163,16 +163,17 @@ struct Stats {
 }
 
 impl Connection {
-    /// Opens a connection: the SYN is what [`Connection::poll_transmit`] gives first. `now` in ns.
-    pub fn connect(now: u64, open: Open, settings: Settings) -> Connection {
-        let mut connection = Connection::new(now, &open, settings, State::SynSent);
-        connection.tx.fast_open = open.fast_open;
+    /// Opens a connection: the SYN is what [`Connection::poll_transmit`] gives first. `now` in ns. Settings may be shared by many
+    /// connections, as long as none of them changes its own.
+    pub fn connect(now: u64, open: Open, settings: impl Into<Arc<Settings>>) -> Connection {
+        let mut connection = Connection::new(now, &open, settings.into(), State::SynSent);
+        connection.tx.fast_open = open.fast_open.map(Box::new);
         connection
     }
 
     /// The connection of a handshake that a [`crate::SynCache`] has seen through (or of a SYN with a good fast-open cookie). The
     /// segment that ended the handshake is given to [`Connection::on_segment`] next.
-    pub fn accept(now: u64, accepted: &Accepted, settings: Settings) -> Connection {
+    pub fn accept(now: u64, accepted: &Accepted, settings: impl Into<Arc<Settings>>) -> Connection {
         let open = Open {
             local_port: accepted.local_port,
             remote_port: accepted.remote_port,
@@ -180,11 +181,11 @@ impl Connection {
             ts_offset: accepted.ts_offset,
             fast_open: accepted.cookie,
         };
-        let mut connection = Connection::new(now, &open, settings, State::SynReceived);
+        let mut connection = Connection::new(now, &open, settings.into(), State::SynReceived);
         connection.take_handshake(accepted.irs, &accepted.options, accepted.ecn);
         connection.rx.ts_recent_at = now;
-        connection.tx.fast_open = accepted.cookie;
-        connection.tx.wnd = u64::from(accepted.window);
+        connection.tx.fast_open = accepted.cookie.map(Box::new);
+        connection.tx.wnd = u32::from(accepted.window);
         connection.tx.max_wnd = connection.tx.wnd;
         if !accepted.fast_open {
             // The cache has sent the SYN; what it said of our window holds.
@@ -208,7 +209,7 @@ impl Connection {
         connection
     }
 
-    fn new(now: u64, open: &Open, settings: Settings, state: State) -> Connection {
+    fn new(now: u64, open: &Open, settings: Arc<Settings>, state: State) -> Connection {
         let iss = origin(open.iss);
         let mss = u32::from(settings.mss());
         let congestion = congestion::by_name(settings.congestion)

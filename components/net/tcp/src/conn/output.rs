@@ -59,6 +59,7 @@ impl Connection {
         let cookie = self
             .tx
             .fast_open
+            .as_deref()
             .filter(|c| !c.is_request() && !passive && !again);
         let room = u64::from(self.tx.mss.saturating_sub(60)).min(self.tx.queue.len() as u64);
         let data = if cookie.is_some() { room } else { 0 };
@@ -84,7 +85,7 @@ impl Connection {
         let mut segment = self.segment(now, start, flags, payload);
         segment.options = self.syn_options(now, passive);
         if !again {
-            segment.options.fast_open = self.tx.fast_open;
+            segment.options.fast_open = self.tx.fast_open.as_deref().copied();
         }
         Some(segment)
     }
@@ -140,7 +141,7 @@ impl Connection {
         }
         self.restart_after_idle(now);
         let mss = u64::from(mss);
-        let window = (self.tx.una + self.tx.wnd).saturating_sub(start);
+        let window = (self.tx.una + u64::from(self.tx.wnd)).saturating_sub(start);
         let pipe = self.board.pipe();
         let quota = self.window.cwnd.saturating_sub(pipe);
         let wanted = end - start;
@@ -158,7 +159,7 @@ impl Connection {
         }
         if window < wanted.min(mss) {
             // The window is the limit: half of the largest one seen is worth a segment.
-            if len > 0 && 2 * len >= self.tx.max_wnd {
+            if len > 0 && 2 * len >= u64::from(self.tx.max_wnd) {
                 return Some((start, start + len));
             }
             self.arm_persist(now);
@@ -220,9 +221,7 @@ impl Connection {
             self.stats.bytes_retrans += len;
             let stamp = self.ts_now(now);
             self.recovery.stamp.get_or_insert(stamp);
-            if let Some(undo) = &mut self.recovery.undo {
-                *undo += end - start;
-            }
+            self.recovery.sent_again(end - start);
             if start > self.tx.una {
                 // More than the first segment: F-RTO has nothing to tell apart any more.
                 self.recovery.frto = false;
@@ -236,7 +235,7 @@ impl Connection {
             self.timers.uncorked = false;
         }
         self.recovery.sent(end - start);
-        self.stats.bytes_sent += len;
+
         self.stats.data_segs_out = self.stats.data_segs_out.wrapping_add(1);
         self.tx.last_at = now;
         self.arm_after_send(now);
@@ -273,7 +272,7 @@ impl Connection {
     /// RFC 8985 section 7.3: new data if the window has room for some, whatever the congestion window says; else the last segment.
     fn tail_probe(&mut self, now: u64, mss: u32) -> Option<Segment> {
         let tail = self.board.tail()?;
-        let right = (self.tx.una + self.tx.wnd).min(self.tx_end());
+        let right = (self.tx.una + u64::from(self.tx.wnd)).min(self.tx_end());
         let fresh = right.saturating_sub(self.tx.nxt).min(u64::from(mss));
         let (start, end) = match fresh {
             0 => tail,

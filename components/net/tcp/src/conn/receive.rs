@@ -37,7 +37,8 @@ pub(super) struct Receive {
     pub(super) pingpong: bool,
     /// What the peer's full segments carry, as far as seen.
     pub(super) mss: u32,
-    dsack: Option<(u64, u64)>,
+    /// What has arrived twice; empty if nothing has.
+    dsack: (u64, u64),
     pub(super) ts_recent: u32,
     pub(super) ts_recent_at: u64,
     pub(super) urgent: Urgent,
@@ -77,7 +78,7 @@ impl Receive {
             quick: QUICK_SEGMENTS,
             pingpong: false,
             mss: 536,
-            dsack: None,
+            dsack: (0, 0),
             ts_recent: 0,
             ts_recent_at: 0,
             urgent: Urgent::default(),
@@ -110,7 +111,7 @@ impl Receive {
             let limit = self.memory_limit().saturating_sub(self.queue.charged());
             let early = self.early.get_or_insert_default();
             let inserted = early.insert(start, pieces, limit);
-            self.dsack = inserted.duplicate.or(self.dsack);
+            self.dsack = inserted.duplicate.unwrap_or(self.dsack);
             return;
         }
         let mut at = start;
@@ -152,7 +153,7 @@ impl Receive {
 
     /// Notes that `start..end` arrived twice, for the next acknowledgement.
     pub(super) fn duplicate(&mut self, start: u64, end: u64) {
-        self.dsack = Some((start, end));
+        self.dsack = (start, end);
     }
 
     /// Room for new data, in bytes.
@@ -191,7 +192,7 @@ impl Receive {
             .early
             .as_ref()
             .map_or(0, |early| early.ranges().len() as u32)
-            + u32::from(self.dsack.is_some());
+            + u32::from(self.dsack.1 > 0);
         match blocks.min(if agreed.timestamps { 3 } else { 4 }) {
             n if n > 0 && agreed.sack => 4 + 8 * n,
             _ => 0,
@@ -201,7 +202,8 @@ impl Receive {
     /// The blocks for a segment that leaves now; the duplicate is told once.
     pub(super) fn sack_blocks(&mut self) -> SackBlocks {
         let mut blocks = SackBlocks::default();
-        if let Some((start, end)) = self.dsack.take() {
+        let (start, end) = std::mem::take(&mut self.dsack);
+        if end > 0 {
             blocks.push(start as u32, end as u32);
         }
         if let Some(early) = &self.early {

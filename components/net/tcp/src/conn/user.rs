@@ -1,5 +1,7 @@
 //! What the user does: send, receive, shut down, set.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::receive::AckDue;
@@ -24,7 +26,11 @@ impl Connection {
 
     /// The fast-open cookie that the peer gave us in this handshake, to be kept for the next (RFC 7413 section 4.1.3).
     pub fn fast_open_cookie(&self) -> Option<crate::wire::Cookie> {
-        self.tx.fast_open.filter(|_| self.connected)
+        self.tx
+            .fast_open
+            .as_deref()
+            .copied()
+            .filter(|_| self.connected)
     }
 
     /// Takes as much of `data` as there is room for and leaves the rest in it; says how many bytes. Before the handshake is done, data
@@ -175,7 +181,7 @@ impl Connection {
     /// Changes settings, with their effect. `now` in ns.
     pub fn configure(&mut self, now: u64, change: impl FnOnce(&mut Settings)) {
         let before = self.settings.clone();
-        change(&mut self.settings);
+        change(Arc::make_mut(&mut self.settings));
         let after = self.settings.clone();
         if after.congestion != before.congestion
             && let Some(algorithm) = crate::congestion::by_name(after.congestion)

@@ -23,12 +23,12 @@ pub(crate) struct Recovery {
     pub(crate) prior_cwnd: u64,
     pub(crate) prior_ssthresh: u64,
     /// Bytes sent again and not yet known to have arrived twice; `None` when an undo is not possible any more.
-    pub(crate) undo: Option<u64>,
+    undo: Option<u32>,
     /// The timestamp of the first retransmission.
     pub(crate) stamp: Option<u32>,
-    prr_delivered: u64,
-    prr_out: u64,
-    flight: u64,
+    prr_delivered: u32,
+    prr_out: u32,
+    flight: u32,
     /// Duplicate acknowledgements of a peer without SACK.
     pub(crate) dupacks: u32,
     /// A timeout's first retransmission is out and nothing else has been sent again (F-RTO, RFC 5682).
@@ -51,7 +51,7 @@ impl Recovery {
     ) {
         self.phase = phase;
         self.point = point;
-        self.flight = flight.max(1);
+        self.flight = narrow(flight).max(1);
         (self.prr_delivered, self.prr_out) = (0, 0);
         (self.prior_cwnd, self.prior_ssthresh) = (cwnd, ssthresh);
         self.undo = Some(0);
@@ -61,29 +61,55 @@ impl Recovery {
     /// The window after `delivered` bytes arrived: the reduction spread over a round trip, and slow start up to the threshold when
     /// more was lost than that.
     pub(crate) fn prr(&mut self, delivered: u64, pipe: u64, ssthresh: u64, mss: u64) -> u64 {
-        self.prr_delivered += delivered;
+        self.prr_delivered = self.prr_delivered.saturating_add(narrow(delivered));
+        let (arrived, out) = (u64::from(self.prr_delivered), u64::from(self.prr_out));
         let room = if pipe > ssthresh {
-            let due = u128::from(self.prr_delivered) * u128::from(ssthresh);
-            (due.div_ceil(u128::from(self.flight)) as u64).saturating_sub(self.prr_out)
+            let due = u128::from(arrived) * u128::from(ssthresh);
+            (due.div_ceil(u128::from(self.flight)) as u64).saturating_sub(out)
         } else {
-            let limit = self
-                .prr_delivered
-                .saturating_sub(self.prr_out)
-                .max(delivered)
-                + mss;
+            let limit = arrived.saturating_sub(out).max(delivered) + mss;
             (ssthresh - pipe).min(limit)
         };
         // The first retransmission goes in any case.
-        let least = if self.prr_out == 0 { mss } else { 0 };
+        let least = if out == 0 { mss } else { 0 };
         pipe + room.max(least)
+    }
+
+    /// So many bytes were sent again.
+    pub(crate) fn sent_again(&mut self, bytes: u64) {
+        if let Some(undo) = &mut self.undo {
+            *undo = undo.saturating_add(narrow(bytes));
+        }
+    }
+
+    /// The peer says that it got so many bytes twice.
+    pub(crate) fn arrived_twice(&mut self, bytes: u64) {
+        if let Some(undo) = &mut self.undo {
+            *undo = undo.saturating_sub(narrow(bytes));
+        }
+    }
+
+    /// Whether all that was sent again arrived twice.
+    pub(crate) fn was_needless(&self) -> bool {
+        self.undo == Some(0)
+    }
+
+    /// There is nothing (more) to undo.
+    pub(crate) fn settle(&mut self) {
+        self.undo = None;
     }
 
     /// Something was sent.
     pub(crate) fn sent(&mut self, bytes: u64) {
         if self.phase != Phase::Open {
-            self.prr_out += bytes;
+            self.prr_out = self.prr_out.saturating_add(narrow(bytes));
         }
     }
+}
+
+/// What is on the way fits: a window is at most 1 GiB.
+fn narrow(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -55,18 +55,21 @@ struct Sent {
     end: u64,
 }
 
+/// A number of bytes on the way: a window is at most 1 GiB.
+type Bytes = u32;
+
 #[derive(Debug, Default)]
 pub(crate) struct Scoreboard {
     records: VecDeque<Record>,
     by_time: VecDeque<Sent>,
     /// Bytes with each mark.
-    sacked: u64,
-    lost: u64,
-    retrans: u64,
+    sacked: Bytes,
+    lost: Bytes,
+    retrans: Bytes,
     /// Nothing before it is lost and unsent.
     lost_from: u64,
     /// Bytes that have left the network by the duplicate acknowledgements of a peer without SACK.
-    gone: u64,
+    gone: Bytes,
 }
 
 impl Scoreboard {
@@ -81,16 +84,16 @@ impl Scoreboard {
             _ => 0,
         };
         // What was lost and sent again is marked lost no more, so it counts once.
-        all.saturating_sub(self.sacked + self.lost + self.gone)
+        all.saturating_sub(u64::from(self.sacked) + u64::from(self.lost) + u64::from(self.gone))
     }
 
     /// A peer without SACK says by duplicates that so many bytes have arrived.
     pub(crate) fn set_gone(&mut self, bytes: u64) {
-        self.gone = bytes;
+        self.gone = bytes as Bytes;
     }
 
     pub(crate) fn gone(&self) -> u64 {
-        self.gone
+        u64::from(self.gone)
     }
 
     /// Where the last packet of the last record starts, and its end.
@@ -101,15 +104,15 @@ impl Scoreboard {
     }
 
     pub(crate) fn sacked(&self) -> u64 {
-        self.sacked
+        u64::from(self.sacked)
     }
 
     pub(crate) fn lost(&self) -> u64 {
-        self.lost
+        u64::from(self.lost)
     }
 
     pub(crate) fn retrans(&self) -> u64 {
-        self.retrans
+        u64::from(self.retrans)
     }
 
     pub(crate) fn first(&self) -> Option<&Record> {
@@ -147,10 +150,10 @@ impl Scoreboard {
             let len = record.len();
             if record.is(LOST) {
                 record.flags &= !LOST;
-                self.lost -= len;
+                self.lost -= len as Bytes;
             }
             if !record.is(RETRANS) {
-                self.retrans += len;
+                self.retrans += len as Bytes;
             }
             record.flags |= RETRANS | EVER;
             record.sent_at = at;
@@ -171,15 +174,15 @@ impl Scoreboard {
             };
             let len = part.len();
             if part.is(SACKED) {
-                self.sacked -= len;
+                self.sacked -= len as Bytes;
             } else {
                 each(&part);
             }
             if part.is(LOST) {
-                self.lost -= len;
+                self.lost -= len as Bytes;
             }
             if part.is(RETRANS) {
-                self.retrans -= len;
+                self.retrans -= len as Bytes;
             }
             if part.end == record.end {
                 self.records.pop_front();
@@ -251,12 +254,12 @@ impl Scoreboard {
         let record = &mut self.records[i];
         let len = record.len();
         if record.is(LOST) {
-            self.lost -= len;
+            self.lost -= len as Bytes;
         }
         if record.is(RETRANS) {
-            self.retrans -= len;
+            self.retrans -= len as Bytes;
         }
-        self.sacked += len;
+        self.sacked += len as Bytes;
         record.flags = record.flags & !(LOST | RETRANS) | SACKED;
     }
 
@@ -303,10 +306,10 @@ impl Scoreboard {
         let len = record.len();
         if record.is(RETRANS) {
             record.flags &= !RETRANS;
-            self.retrans -= len;
+            self.retrans -= len as Bytes;
         }
         record.flags |= LOST;
-        self.lost += len;
+        self.lost += len as Bytes;
         self.lost_from = self.lost_from.min(record.start);
     }
 
@@ -472,9 +475,9 @@ mod tests {
                     }
                 }
                 let sum = |flag| b.records.iter().filter(|r| r.is(flag)).map(Record::len).sum::<u64>();
-                prop_assert_eq!(b.sacked, sum(SACKED));
-                prop_assert_eq!(b.lost, sum(LOST));
-                prop_assert_eq!(b.retrans, sum(RETRANS));
+                prop_assert_eq!(b.sacked(), sum(SACKED));
+                prop_assert_eq!(b.lost(), sum(LOST));
+                prop_assert_eq!(b.retrans(), sum(RETRANS));
                 let mut at = una;
                 for record in &b.records {
                     prop_assert_eq!(record.start, at);
