@@ -64,7 +64,7 @@ impl Connection {
         }
         self.step(now, flight, ack > una, &delivered, echo);
         self.react_to_ecn(now, segment);
-        self.grow(now, flight, &delivered);
+        self.grow(now, flight, ack > una, &delivered);
         if self.board.is_empty() {
             self.timers.stop_retransmit();
             self.timers.retries = 0;
@@ -370,7 +370,7 @@ impl Connection {
     }
 
     /// The congestion window after this acknowledgement.
-    fn grow(&mut self, now: u64, flight: u64, delivered: &Delivered) {
+    fn grow(&mut self, now: u64, flight: u64, advanced: bool, delivered: &Delivered) {
         if delivered.bytes == 0 && self.recovery.phase == Phase::Open {
             return;
         }
@@ -392,9 +392,12 @@ impl Connection {
             Phase::Recovery | Phase::Reduced => {
                 let pipe = self.board.pipe();
                 let mss = self.window.mss;
-                self.window.cwnd =
-                    self.recovery
-                        .prr(delivered.bytes, pipe, self.window.ssthresh, mss);
+                let ssthresh = self.window.ssthresh;
+                self.window.cwnd = self.recovery.prr(delivered.bytes, pipe, ssthresh, mss);
+                if advanced && !self.agreed.sack {
+                    // RFC 6582 section 3.2: the next hole is filled at once.
+                    self.window.cwnd = self.window.cwnd.max(pipe + mss);
+                }
             }
         }
         self.tune_send_buffer();
