@@ -6,6 +6,7 @@
 use abi::{Errno, F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD, FD_CLOEXEC, O_CLOEXEC, nr};
 
 use crate::epoll;
+use crate::retry;
 use crate::state::{FD_MAX, Process, process, raw_thread};
 use crate::sys::{failed, host};
 
@@ -26,7 +27,12 @@ pub(crate) const fn err(errno: Errno) -> i64 {
 
 /// Makes a call of the kernel.
 pub(crate) fn kernel_call(number: u32, args: &[u64; 6]) -> i64 {
-    process().client.call(raw_thread(), number, args)
+    let process = process();
+    let answer = process.client.call(raw_thread(), number, args);
+    match retry::again(process, answer) {
+        true => process.client.call(raw_thread(), number, args),
+        false => answer,
+    }
 }
 
 /// Makes a call that opens one descriptor in the kernel.
@@ -38,9 +44,16 @@ pub(crate) fn open(number: u32, args: &[u64; 6], cloexec: bool) -> i64 {
     if failed(slot) {
         return slot;
     }
-    let fd = process
-        .client
-        .call_hinted(raw_thread(), number, args, [slot as i32, -1]);
+    let call = || {
+        let hints = [slot as i32, -1];
+        process
+            .client
+            .call_hinted(raw_thread(), number, args, hints)
+    };
+    let mut fd = call();
+    if retry::again(process, fd) {
+        fd = call();
+    }
     settle(process, fd, slot)
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Config, DEFAULT};
 use crate::message::{Bytes, die};
 use crate::state::{MAIN, raw_thread};
 use crate::sys::{failed, host};
-use crate::{cwd, entry, objects};
+use crate::{cwd, entry, objects, retry};
 
 /// What the constructor leaves for later: it lives as long as the program.
 struct Setup {
@@ -121,6 +121,9 @@ fn start() {
     let url = variable("RUMP__PARSEDSERVER")
         .or_else(|| variable("RUMP_SERVER").map(absolute))
         .unwrap_or(b"");
+    if let Some(value) = variable("RUMPHIJACK_RETRYCONNECT") {
+        retry::set(value);
+    }
     set_up(config, url, spec, own_path().map_or(b"", CStr::to_bytes));
     if !config.is_nothing() {
         connect(&config, url);

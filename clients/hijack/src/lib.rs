@@ -33,6 +33,7 @@ mod objects;
 mod patch;
 mod poll;
 mod process;
+mod retry;
 mod scan;
 mod state;
 mod sys;

@@ -1,7 +1,8 @@
 //! A process of a remote kernel, as its own process sees it.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 use abi::sysproxy::{
     Cookie, ForkBody, Handshake, HandshakeReply, Kind, MAX_COMM, NR_POLLWATCH, Url, Watch,
@@ -25,7 +26,13 @@ const URL: usize = 128;
 /// A process of a remote kernel. One for the whole process, usually a `static`; every method may be called by
 /// several threads at once and, where it says so, from signal handlers.
 pub struct Client {
-    link: Link,
+    /// The connection, until there is a newer one: a thread may be at any point of one that is gone, so that stays.
+    first: Link,
+    newest: AtomicPtr<Link>,
+    /// Held while a connection is made anew.
+    renewing: AtomicU32,
+    /// How often that was done. What threads keep of an older connection is not used.
+    generation: AtomicU32,
     /// Serializes connecting and what goes with it.
     url: UnsafeCell<([u8; URL], usize)>,
     session: [AtomicU32; 4],
@@ -44,7 +51,10 @@ impl Client {
     /// A client that is connected to nothing: calls answer `-ENOTCONN`.
     pub const fn new() -> Client {
         Client {
-            link: Link::new(),
+            first: Link::new(),
+            newest: AtomicPtr::new(ptr::null_mut()),
+            renewing: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
             url: UnsafeCell::new(([0; URL], 0)),
             session: [const { AtomicU32::new(0) }; 4],
             pid: AtomicI32::new(0),
@@ -68,13 +78,48 @@ impl Client {
         comm: &[u8],
         flags: u32,
     ) -> Result<(), Errno> {
-        if self.link.socket().is_some() && !self.link.is_dead() {
+        if self.link().socket().is_some() && !self.link().is_dead() {
             return Err(Errno::EISCONN);
         }
         self.set_url(url)?;
         let mut body = [0; MAX_COMM + 5];
         let len = handshake::comm_body(comm, &flags.to_le_bytes(), &mut body);
         let (fd, reply) = self.join(Handshake::Guest, &body[..len])?;
+        self.established(fd, &reply);
+        Ok(())
+    }
+
+    #[inline]
+    fn link(&self) -> &Link {
+        // SAFETY: null, or what `renew` has put there, which stays.
+        unsafe { self.newest.load(Ordering::Acquire).as_ref() }.unwrap_or(&self.first)
+    }
+
+    /// The server is gone: becomes a new process, named `comm`, of a server at the same URL, while other threads may be in calls, which
+    /// end with `-ENOTCONN`. Nothing when another thread was faster. What the old process had is gone with it.
+    pub fn renew(&self, comm: &[u8]) -> Result<(), Errno> {
+        while self.renewing.swap(1, Ordering::Acquire) != 0 {
+            let _ = sys::futex_wait(&self.renewing, 1, false, Some(1));
+        }
+        let result = match self.is_connected() {
+            true => Ok(()),
+            false => self.renew_alone(comm),
+        };
+        self.renewing.store(0, Ordering::Release);
+        sys::futex_wake(&self.renewing, u32::MAX >> 1, false);
+        result
+    }
+
+    fn renew_alone(&self, comm: &[u8]) -> Result<(), Errno> {
+        const SIZE: usize = size_of::<Link>().next_multiple_of(4096);
+        let mut body = [0; MAX_COMM + 5];
+        let len = handshake::comm_body(comm, &[0; 4], &mut body);
+        let (fd, reply) = self.join(Handshake::Guest, &body[..len])?;
+        let space = sys::map(SIZE).inspect_err(|_| sys::close(fd))?;
+        // The old socket stays open: another thread may be about to use its number.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        // Fresh zeroed memory of that size, for which all zero is valid.
+        self.newest.store(space.cast(), Ordering::Release);
         self.established(fd, &reply);
         Ok(())
     }
@@ -86,7 +131,7 @@ impl Client {
 
     /// Whether there is a connection, as far as is known.
     pub fn is_connected(&self) -> bool {
-        self.link.socket().is_some() && !self.link.is_dead()
+        self.link().socket().is_some() && !self.link().is_dead()
     }
 
     /// The URL of the server, with an absolute path: good after chdir(2). Empty before there is one.
@@ -147,16 +192,20 @@ impl Client {
         }
         let memory = Memory::new(&block.pages, &self.epoch, lent);
         if !block.ring.is_open() && self.wants_ring(block) {
-            block.ring.attach(&self.link, block, memory);
+            block.ring.attach(self.link(), block, memory);
         }
         if block.ring.is_open() {
             // Without an answer: the server is gone, or has done with this process. What became of the call nobody knows.
             return block
                 .ring
-                .call(&self.link, block, memory, call)
-                .unwrap_or(-i64::from(Errno::ENOTCONN.0));
+                .call(self.link(), block, memory, call)
+                .unwrap_or_else(|_| {
+                    // The socket tells which of the two.
+                    self.link().drain(block);
+                    -i64::from(Errno::ENOTCONN.0)
+                });
         }
-        self.link.call(block, memory, call)
+        self.link().call(block, memory, call)
     }
 
     fn wants_ring(&self, block: &Block) -> bool {
@@ -196,10 +245,10 @@ impl Client {
     #[cold]
     fn recover(&self, ts: &ThreadState, block: &Block) {
         ts.restart();
-        self.link.recover(block);
+        self.link().recover(block);
         // The ring may have a call on it still.
         if block.ring.is_open() {
-            block.ring.detach(&self.link, block);
+            block.ring.detach(self.link(), block);
         }
     }
 
@@ -235,7 +284,7 @@ impl Client {
             self.recover(ts, block);
         }
         let memory = Memory::new(&block.pages, &self.epoch, None);
-        self.link.request(block, memory, kind, word, body, None)
+        self.link().request(block, memory, kind, word, body, None)
     }
 
     /// In the child: becomes the process that [`prefork`](Self::prefork) made. `self` and `ts` are the child's copies of
@@ -258,7 +307,7 @@ impl Client {
         for ready in &self.ready {
             close_counted(ready);
         }
-        let old = self.link.take_socket();
+        let old = self.link().take_socket();
         if let Ok((fd, reply)) = &joined {
             self.established(*fd, reply);
         }
@@ -272,7 +321,7 @@ impl Client {
     /// environment variable `RUMPCLIENT__EXECFD`; answers its length. Lets the connection's descriptor stay open over
     /// exec until [`exec_cancel`](Self::exec_cancel).
     pub fn exec_prepare(&self, to: &mut [u8]) -> Result<usize, Errno> {
-        let fd = self.link.socket().ok_or(Errno::ENOTCONN)?;
+        let fd = self.link().socket().ok_or(Errno::ENOTCONN)?;
         let len = handshake::write_handover(fd, self.session(), to).ok_or(Errno::ERANGE)?;
         sys::fcntl(fd, abi::F_SETFD, 0)?;
         Ok(len)
@@ -280,7 +329,7 @@ impl Client {
 
     /// The execve failed: the connection's descriptor closes on exec again.
     pub fn exec_cancel(&self) {
-        if let Some(fd) = self.link.socket() {
+        if let Some(fd) = self.link().socket() {
             let _ = sys::fcntl(fd, abi::F_SETFD, abi::FD_CLOEXEC as u64);
         }
     }
@@ -357,10 +406,27 @@ impl Client {
         }
     }
 
+    /// The thread's readiness connection, if it has one of the present process.
+    fn ready_of(&self, block: &Block) -> (i32, u32) {
+        let generation = self.generation.load(Ordering::Acquire);
+        if block.generation.replace(generation) != generation {
+            self.give_up_ready(block);
+        }
+        block.ready.get()
+    }
+
+    fn give_up_ready(&self, block: &Block) {
+        let (fd, _) = block.ready.replace((0, 0));
+        let is_it = |slot: &&AtomicI32| fd != 0 && slot.load(Ordering::Relaxed) == fd;
+        if let Some(slot) = self.ready.iter().find(is_it) {
+            close_counted(slot);
+        }
+    }
+
     /// The thread's readiness connection, made when there is none.
     fn ready(&self, ts: &ThreadState) -> Result<(i32, u32), Errno> {
         let block = ts.block()?;
-        let (fd, number) = block.ready.get();
+        let (fd, number) = self.ready_of(block);
         if fd != 0 {
             return Ok((fd - 1, number));
         }
@@ -379,7 +445,7 @@ impl Client {
 
     /// Reads away what made the readiness descriptor readable. Call it before looking again with `pollwatch`.
     pub fn pollwatch_clear(&self, ts: &ThreadState) {
-        let Some((fd, _)) = ts.existing().map(|b| b.ready.get()).filter(|r| r.0 != 0) else {
+        let Some((fd, _)) = ts.existing().map(|b| self.ready_of(b)).filter(|r| r.0 != 0) else {
             return;
         };
         let mut bytes = [0u8; 64];
@@ -390,7 +456,7 @@ impl Client {
 
     /// Forgets what this thread watches.
     pub fn pollwatch_end(&self, ts: &ThreadState) {
-        if ts.existing().is_some_and(|b| b.ready.get().0 != 0) {
+        if ts.existing().is_some_and(|b| self.ready_of(b).0 != 0) {
             let _ = self.pollwatch(ts, &mut []);
             self.pollwatch_clear(ts);
         }
@@ -402,16 +468,9 @@ impl Client {
             return;
         };
         // A thread that was cancelled ends in the middle of a call.
-        self.link.recover(block);
-        block.ring.detach(&self.link, block);
-        let (fd, _) = block.ready.replace((0, 0));
-        if let Some(slot) = self
-            .ready
-            .iter()
-            .find(|slot| fd != 0 && slot.load(Ordering::Relaxed) == fd)
-        {
-            close_counted(slot);
-        }
+        self.link().recover(block);
+        block.ring.detach(self.link(), block);
+        self.give_up_ready(block);
         ts.free();
     }
 
@@ -429,7 +488,7 @@ impl Client {
         for ready in &self.ready {
             close_counted(ready);
         }
-        if let Some(fd) = self.link.take_socket() {
+        if let Some(fd) = self.link().take_socket() {
             sys::close(fd);
         }
         self.pid.store(0, Ordering::Relaxed);
@@ -437,7 +496,7 @@ impl Client {
 
     /// Ends the process in the kernel at once, while calls are under way: they end with `-ENOTCONN` or `-EINTR`.
     pub fn hang_up(&self) {
-        if let Some(fd) = self.link.socket() {
+        if let Some(fd) = self.link().socket() {
             sys::shutdown(fd);
         }
     }
@@ -449,7 +508,7 @@ impl Client {
 
     /// Whether a host descriptor is one of the core's own, which the program must not close or replace.
     pub fn owns_fd(&self, fd: i32) -> bool {
-        self.link.socket() == Some(fd)
+        self.link().socket() == Some(fd)
             || (fd >= 0
                 && self
                     .ready
@@ -513,7 +572,7 @@ impl Client {
             slot.store(word, Ordering::Relaxed);
         }
         self.pid.store(reply.pid, Ordering::Relaxed);
-        self.link.open(fd);
+        self.link().open(fd);
     }
 }
 
