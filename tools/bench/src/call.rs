@@ -1,9 +1,7 @@
 //! The bare call: into the kernel and out again.
 
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
-use std::thread;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use abi::{Invoke, Syscalls, nr};
 use anyhow::{Result, anyhow};
@@ -13,6 +11,7 @@ use rumpkit::PosixHost;
 use crate::figure::{Output, Target};
 use crate::host::HostKernel;
 use crate::measure::Effort;
+use crate::pair;
 
 pub(crate) fn run(effort: &Effort, output: &mut Output) -> Result<()> {
     let kernel = Kernel::builder(PosixHost::new())
@@ -38,7 +37,7 @@ pub(crate) fn run(effort: &Effort, output: &mut Output) -> Result<()> {
             Target::Most(100.0),
         );
     }
-    if output.wants("call.scaling_2cpu") {
+    if output.wants_any(&["call.scaling_"]) {
         scaling(effort, output, &kernel)?;
     }
     Ok(())
@@ -50,47 +49,49 @@ fn null(sys: &impl Invoke) {
     let _ = black_box(sys.getppid());
 }
 
-/// Throughput of two threads on two virtual CPUs over that of one.
+/// Throughput of two threads on two virtual CPUs over that of one. Beside it: two threads of which each has a kernel of its own and
+/// which so share nothing but the machine.
 fn scaling(effort: &Effort, output: &mut Output, kernel: &Arc<Kernel>) -> Result<()> {
-    let calls = effort.pick(2_000_000, 20_000);
-    let ours = |threads| {
-        together(threads, || {
-            let lwp = kernel
-                .rfork(RforkFds::Clear)
-                .map_err(|e| anyhow!("rfork: {e}"))?;
-            Ok(move || (0..calls).for_each(|_| null(&lwp)))
-        })
+    let calls = effort.pick(50_000, 2_000);
+    let another = Kernel::builder(PosixHost::new())
+        .boot()
+        .map_err(|e| anyhow!("boot: {e}"))?;
+    let lwp = |kernel: &Arc<Kernel>| {
+        let made = kernel.rfork(RforkFds::Clear);
+        made.map_err(|e| anyhow!("rfork: {e}"))
     };
-    let host = |threads| {
-        together(threads, || {
-            Ok(move || (0..calls / 4).for_each(|_| null(&HostKernel)))
-        })
+    // An lwp belongs to one thread at a time.
+    let mine = lwp(kernel)?;
+    let its = Mutex::new((lwp(kernel)?, lwp(&another)?));
+    let ours = || (0..calls).for_each(|_| null(&mine));
+    let host = || (0..calls / 8).for_each(|_| null(&HostKernel));
+    let with = || {
+        let its = its.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..calls).for_each(|_| null(&its.0));
     };
-    let (ours, host) = effort.samples(
-        || anyhow::Ok(2.0 * ours(1)? / ours(2)?),
-        || anyhow::Ok(2.0 * host(1)? / host(2)?),
-    )?;
-    output.figure("call.scaling_2cpu", ours, Some(host), Target::Least(1.9));
+    let apart = || {
+        let its = its.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..calls).for_each(|_| null(&its.1));
+    };
+    let least = pair::on_two_cpus(&[&|| (), &with, &apart, &host], |pair| {
+        effort.least_of([
+            &mut || pair.time(0, ours),
+            &mut || pair.time(1, ours),
+            &mut || pair.time(2, ours),
+            &mut || pair.time(0, host),
+            &mut || pair.time(3, host),
+        ])
+    })?;
+    if let Some([alone, with, apart, host, both]) = least {
+        let host = 2.0 * host / both;
+        let ours = |together| 2.0 * alone / together;
+        output.figure(
+            "call.scaling_2cpu",
+            ours(with),
+            Some(host),
+            Target::Least(1.9),
+        );
+        output.figure("call.scaling_kernels_2cpu", ours(apart), None, Target::None);
+    }
     Ok(())
-}
-
-/// Seconds that so many threads take for the work that `prepare` gives each, begun together.
-fn together<W: FnOnce()>(threads: usize, prepare: impl Fn() -> Result<W> + Sync) -> Result<f64> {
-    let begin = Barrier::new(threads);
-    thread::scope(|scope| {
-        let worker = || -> Result<f64> {
-            let work = prepare()?;
-            begin.wait();
-            let began = Instant::now();
-            work();
-            Ok(began.elapsed().as_secs_f64())
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let mut longest = 0f64;
-        for worker in workers {
-            let took = worker.join().map_err(|_| anyhow!("a worker panicked"))??;
-            longest = longest.max(took);
-        }
-        Ok(longest)
-    })
 }

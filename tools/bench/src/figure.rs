@@ -11,6 +11,8 @@ pub(crate) enum Target {
     Least(f64),
     /// At most this many times the host's.
     MostOfHost(f64),
+    /// At most this more than the host's.
+    MostOverHost(f64),
     /// At least this many times the host's.
     LeastOfHost(f64),
     /// At most this, and not more than the host's.
@@ -25,6 +27,7 @@ impl Target {
             Target::Most(most) => value <= most,
             Target::Least(least) => value >= least,
             Target::MostOfHost(times) => host.is_none_or(|h| value <= times * h),
+            Target::MostOverHost(more) => host.is_none_or(|h| value <= h + more),
             Target::LeastOfHost(times) => host.is_none_or(|h| value >= times * h),
             Target::MostAndHost(most) => value <= most && host.is_none_or(|h| value <= h),
             Target::None => true,
@@ -36,6 +39,7 @@ impl Target {
             Target::Most(n) => format!("<= {}", number(n)),
             Target::Least(n) => format!(">= {}", number(n)),
             Target::MostOfHost(n) => format!("<= {n} host"),
+            Target::MostOverHost(n) => format!("<= host + {}", number(n)),
             Target::LeastOfHost(n) => format!(">= {n} host"),
             Target::MostAndHost(n) => format!("<= {}, host", number(n)),
             Target::None => String::new(),

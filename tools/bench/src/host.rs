@@ -26,6 +26,73 @@ impl Invoke for HostKernel {
     }
 }
 
+/// A loop around a `syscall` instruction, in a page of its own, which the hijack does not know of.
+pub(crate) struct PlainSyscall(*mut libc::c_void);
+
+impl PlainSyscall {
+    const PAGE: usize = 4096;
+    /// mov eax, r12d; syscall; dec r13; jnz to the beginning; ret. A return for each call would cost more than the hook: the
+    /// host's kernel leaves no prediction for it.
+    const CODE: [u8; 11] = [
+        0x44, 0x89, 0xe0, 0x0f, 0x05, 0x49, 0xff, 0xcd, 0x75, 0xf6, 0xc3,
+    ];
+
+    pub(crate) fn new() -> Result<PlainSyscall> {
+        let (access, kind) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new page, filled before it is made code.
+        let (page, failed) = unsafe {
+            let page = libc::mmap(std::ptr::null_mut(), Self::PAGE, access, kind, -1, 0);
+            if page == libc::MAP_FAILED {
+                bail!("no page for code: {}", std::io::Error::last_os_error());
+            }
+            page.cast::<[u8; 11]>().write(Self::CODE);
+            let code = libc::PROT_READ | libc::PROT_EXEC;
+            (page, libc::mprotect(page, Self::PAGE, code) != 0)
+        };
+        if failed {
+            bail!("no page of code: {}", std::io::Error::last_os_error());
+        }
+        Ok(PlainSyscall(page))
+    }
+
+    /// Makes the same call `times` times, at least once; the last answer.
+    ///
+    /// # Safety
+    /// As for [`rumpclient::raw::sys::syscall`].
+    pub(crate) unsafe fn repeat(&self, times: u64, nr: u32, args: [u64; 6]) -> i64 {
+        let ret: i64;
+        // SAFETY: the page's code is the loop above, which changes what is named here and what the call may change.
+        unsafe {
+            std::arch::asm!(
+                "call {page}",
+                page = in(reg) self.0,
+                in("r12") u64::from(nr),
+                inout("r13") times.max(1) => _,
+                lateout("rax") ret,
+                in("rdi") args[0],
+                in("rsi") args[1],
+                in("rdx") args[2],
+                in("r10") args[3],
+                in("r8") args[4],
+                in("r9") args[5],
+                lateout("rcx") _,
+                lateout("r11") _,
+            );
+        }
+        ret
+    }
+}
+
+impl Drop for PlainSyscall {
+    fn drop(&mut self) {
+        // SAFETY: our own page, which nobody runs now.
+        unsafe { libc::munmap(self.0, Self::PAGE) };
+    }
+}
+
 /// A directory in the host's tmpfs, removed in the end.
 pub(crate) fn tmpfs() -> Result<tempfile::TempDir> {
     tempfile::Builder::new()

@@ -40,24 +40,30 @@ impl Effort {
     pub(crate) fn least(&self, mut ours: impl FnMut(), mut host: impl FnMut()) -> (f64, f64) {
         let (n, m) = (self.calibrate(&mut ours), self.calibrate(&mut host));
         let shorter = |n: u64| (n / SHORTER).max(1);
-        self.least_of(
-            || time(shorter(n), &mut ours),
-            || time(shorter(m), &mut host),
-        )
+        let [ours, host] = self.least_of([&mut || time(shorter(n), &mut ours), &mut || {
+            time(shorter(m), &mut host)
+        }]);
+        (ours, host)
     }
 
-    /// The least of what two functions measure themselves in many short rounds, turn by turn.
-    pub(crate) fn least_of(
+    /// Nanoseconds of one call when nobody disturbs: the least of many short rounds.
+    pub(crate) fn least_one(&self, mut op: impl FnMut()) -> f64 {
+        let n = (self.calibrate(&mut op) / SHORTER).max(1);
+        self.least_of([&mut || time(n, &mut op)])[0]
+    }
+
+    /// The least of what each function measures itself in many short rounds, turn by turn.
+    pub(crate) fn least_of<const N: usize>(
         &self,
-        mut ours: impl FnMut() -> f64,
-        mut host: impl FnMut() -> f64,
-    ) -> (f64, f64) {
-        let (mut a, mut b) = (f64::INFINITY, f64::INFINITY);
+        mut measured: [&mut dyn FnMut() -> f64; N],
+    ) -> [f64; N] {
+        let mut least = [f64::INFINITY; N];
         for _ in 0..self.rounds as u64 * SHORTER {
-            a = a.min(ours());
-            b = b.min(host());
+            for (least, measure) in least.iter_mut().zip(&mut measured) {
+                *least = least.min(measure());
+            }
         }
-        (a, b)
+        least
     }
 
     /// Nanoseconds of one call, as median over rounds.

@@ -76,7 +76,7 @@ fn rings(effort: &Effort, output: &mut Output, dir: &Path) -> Result<()> {
         };
         let name = format!("remote.ring_{name}_ns");
         if output.wants(&name) {
-            let (fast, slow) = effort.compare(|| op(&ring), || op(&socket));
+            let (fast, slow) = effort.least(|| op(&ring), || op(&socket));
             output.figure(&name, fast, Some(slow), target);
         }
     }
