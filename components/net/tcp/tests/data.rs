@@ -546,3 +546,22 @@ fn rfc5681_window_is_restarted_after_idling() {
         p.connection.info().snd_cwnd
     );
 }
+
+#[test]
+fn segments_grow_while_acknowledgements_are_soon_to_come() {
+    let mut p = Peer::established(Settings::default(), sack(), MS);
+    p.write(60_000);
+    p.write(60_000);
+    assert_eq!(lens(&p.out()), [10_000]);
+    p.now += MS / 2;
+    let mut sizes = Vec::new();
+    for i in 1..=10 {
+        p.now += MS / 20;
+        p.acknowledge(1 + 1000 * i);
+        sizes.extend(lens(&p.out()));
+    }
+    assert!(
+        sizes.iter().all(|&len| len >= 3000) && sizes.iter().sum::<usize>() >= 15_000,
+        "{sizes:?}"
+    );
+}

@@ -3,6 +3,7 @@
 use super::receive::AckDue;
 use super::{Agreed, Connection, Probe, State};
 use crate::loss::Phase;
+use crate::rtt::MS;
 use crate::wire::{Ecn, Flags, Options, Payload, Segment, Timestamps};
 
 impl Connection {
@@ -155,6 +156,10 @@ impl Connection {
             return Some((start, end));
         }
         if len >= mss {
+            if len < wanted.min(max) && self.more_will_fit(now, len) {
+                self.tx.limited = true;
+                return None;
+            }
             return Some((start, start + len / mss * mss));
         }
         if window < wanted.min(mss) {
@@ -165,6 +170,18 @@ impl Connection {
             self.arm_persist(now);
         }
         None
+    }
+
+    /// Whether to let a segment become larger: acknowledgements that are soon to come make room, and one large segment costs as much
+    /// as one small. Not when nobody waits for the next acknowledgement soon, and never above a third of the window.
+    fn more_will_fit(&self, now: u64, len: u64) -> bool {
+        let third = self.window.cwnd.min(u64::from(self.tx.wnd)) / 3;
+        let oldest = self.board.first().map_or(now, |first| first.sent_at);
+        self.recovery.phase == Phase::Open
+            && len < third
+            && now < self.tx.last_at + MS
+            && now >= oldest + self.rtt.srtt / 2
+            && !self.board.is_empty()
     }
 
     /// Whether all that is left may go although its last segment is not full.
