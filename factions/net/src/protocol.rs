@@ -186,6 +186,9 @@ pub trait Protocol: Send + Sync + Any {
         Err(Errno::ENOPROTOOPT)
     }
 
+    /// An option of socket(7) was set, which [`Common`] has.
+    fn option_changed(&self, cx: &Curlwp<'_>, name: i32) {}
+
     /// ioctl(2).
     fn ioctl(&self, cx: &Curlwp<'_>, cmd: u32, arg: UserAddr) -> SysResult {
         Err(Errno::ENOTTY)

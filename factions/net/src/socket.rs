@@ -88,6 +88,9 @@ impl Socket {
         if level == SOL_SOCKET
             && let Some(result) = sockopt::set(cx, self, name, value)
         {
+            if result.is_ok() {
+                self.protocol.option_changed(cx, name);
+            }
             return result;
         }
         self.protocol.setsockopt(cx, level, name, value)

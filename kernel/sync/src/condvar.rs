@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{Nanos, const_fn};
-use crate::{Cpu, Mutex, MutexGuard, Parker, Sleeper, Wake};
+use crate::{Cpu, Mutex, MutexGuard, OffCpu, Parker, Sleeper, Wake};
 
 /// A condition variable: lwps wait on it for something that a mutex guards to become true.
 ///
@@ -76,7 +76,9 @@ impl Condvar {
         let sleeper = cpu.sleeper();
         sleeper.prepare(interruptible);
         {
-            let mut queue = self.queue.lock(cpu);
+            // Held on to the CPU: giving it up would run software interrupts, and one of them may want the mutex.
+            let stay = OffCpu(cpu.host());
+            let mut queue = self.queue.lock(&stay);
             queue.push_back(sleeper.clone());
             self.waiters.fetch_add(1, Ordering::SeqCst);
         }

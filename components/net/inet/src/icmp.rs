@@ -11,7 +11,7 @@ use crate::addr::Endpoint;
 use crate::ipv4::Header;
 use crate::output::Outbound;
 use crate::route::RouteKind;
-use crate::stack::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP};
+use crate::stack::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::{Inet, checksum};
 
 pub(crate) const ECHO_REPLY: u8 = 0;
@@ -308,6 +308,7 @@ impl Inet {
             trouble.info = self.learn_path_mtu(cpu, dst, trouble.info);
         }
         match protocol {
+            IPPROTO_TCP => self.tcp_error(cpu, local, remote, &trouble),
             IPPROTO_UDP => self.udp_error(cpu, local, remote, interface, &trouble),
             IPPROTO_ICMP | IPPROTO_ICMPV6 => self.ping_error(cpu, src, dst, &trouble),
             _ => {}

@@ -11,7 +11,7 @@ use crate::filter::Hook;
 use crate::frag::{Fragment, FragmentKey};
 use crate::icmp::Problem;
 use crate::route::RouteKind;
-use crate::stack::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP};
+use crate::stack::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::{Inet, checksum};
 
 /// What the IP layer knows of a packet that came in, for the layers above.
@@ -174,6 +174,7 @@ impl Inet {
         match header.protocol {
             IPPROTO_ICMP if header.src.is_ipv4() => self.icmp_input(cpu, header, packet),
             IPPROTO_ICMPV6 if header.src.is_ipv6() => self.icmpv6_input(cpu, header, packet),
+            IPPROTO_TCP => self.tcp_input(cpu, header, packet),
             IPPROTO_UDP => self.udp_input(cpu, header, packet),
             _ if seen => {}
             _ => self.icmp_error(cpu, header, &mut packet, Problem::Protocol),

@@ -37,6 +37,7 @@ mod raw;
 mod route;
 mod slow;
 mod stack;
+mod tcp;
 mod trie;
 mod udp;
 

@@ -57,6 +57,12 @@ impl Binding {
 
     /// Whether two cannot be bound at once, as Linux decides it.
     fn conflicts(&self, other: &Binding) -> bool {
+        // Two that are bound for their connections to different peers.
+        if let (Some(a), Some(b)) = (self.remote, other.remote)
+            && a != b
+        {
+            return false;
+        }
         let both_address = self.reuseaddr && other.reuseaddr && !self.listening && !other.listening;
         let both_port = self.reuseport && other.reuseport && self.uid == other.uid;
         self.overlaps(other) && !both_address && !both_port
@@ -176,6 +182,7 @@ impl<T> Ports<T> {
         {
             return Err(Errno::EADDRINUSE);
         }
+        slots.reserve_exact(1);
         slots.push(Slot {
             binding,
             id,

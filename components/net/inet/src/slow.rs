@@ -40,6 +40,7 @@ impl Inet {
         let mut more = self.age_fragments(cpu);
         more |= self.age_neighbours(cpu);
         more |= self.age_autoconf(cpu);
+        more |= self.age_tcp(cpu);
         self.age_path_mtus(cpu);
         if more {
             self.want_slow_timer(cpu);

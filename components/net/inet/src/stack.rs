@@ -25,9 +25,10 @@ use crate::pathmtu::PathMtu;
 use crate::ports::Ports;
 use crate::route::{Fib, Route};
 use crate::slow::SlowTimer;
-use crate::{dgram, leaf, raw};
+use crate::{dgram, leaf, raw, tcp};
 
 pub(crate) const IPPROTO_ICMP: u8 = 1;
+pub(crate) const IPPROTO_TCP: u8 = 6;
 pub(crate) const IPPROTO_UDP: u8 = 17;
 pub(crate) const IPPROTO_ICMPV6: u8 = 58;
 
@@ -69,6 +70,7 @@ pub struct Inet {
     pub(crate) udp: Ports<dgram::Dgram>,
     pub(crate) pings: Ports<dgram::Dgram>,
     pub(crate) raw: raw::Table,
+    pub(crate) tcp: tcp::State,
     pub(crate) next_socket: AtomicU64,
     /// The next IPv4 identification.
     pub(crate) ident: AtomicU32,
@@ -104,11 +106,13 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
         pings: Ports::new(&**host),
         next_socket: AtomicU64::new(1),
         raw: raw::Table::default(),
+        tcp: tcp::State::new(&**host),
         ident: AtomicU32::new(u32::from_ne_bytes(seed)),
         listeners: ArcSwap::default(),
     });
     inet.netisr.start(cx, &inet)?;
     inet.slow.start(cx, &inet);
+    inet.tcp.start(cx, &inet);
     inet.config.attach(cx, &inet)?;
     interfaces.add_layer(inet.clone());
     let weak = Arc::downgrade(&inet);
@@ -164,6 +168,7 @@ impl Domain for Sockets {
         })?;
         let open = |flavour| dgram::Dgram::open(inet, self.v6, flavour, common);
         match (kind, number) {
+            (Kind::Stream, 0 | IPPROTO_TCP) => Ok(tcp::Tcp::open(inet, self.v6, common)),
             (Kind::Dgram, 0 | IPPROTO_UDP) => Ok(open(dgram::Flavour::Udp)),
             (Kind::Dgram, n) if n == icmp => Ok(open(dgram::Flavour::Ping)),
             (Kind::Raw, 0) => Err(Errno::EPROTONOSUPPORT),

@@ -1,0 +1,389 @@
+//! A connection: the engine, and what stands around it.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use abi::Errno;
+use hypercall::Nanos;
+use kern::Curlwp;
+use kern::poll::Events;
+use net::{Common, Wait};
+use sync::{Condvar, Cpu, Mutex, MutexGuard};
+use tcp::{Connection, Segment, State, Tuple};
+
+use super::wheel::Timed;
+use super::{Tcp, errno};
+use crate::route::Hop;
+use crate::{Inet, leaf};
+
+/// The most segments, and bytes of them, that wait for an owner.
+const MOST_SEGMENTS: usize = 1024;
+const MOST_BYTES: usize = 8 << 20;
+/// A timer is entered again only when it is due so much earlier than it was, in nanoseconds.
+const SLACK: Nanos = 4 << 20;
+const NOT_ENTERED: u64 = u64::MAX;
+
+/// What happens to a connection besides calls.
+pub(super) enum Work {
+    Segment(Segment),
+    Timer,
+    /// Nobody wants it any more.
+    Abort,
+    /// An ICMP error about a segment of ours.
+    Trouble {
+        seq: u32,
+        errno: Errno,
+        mtu: u32,
+    },
+}
+
+/// Who has the connection.
+#[derive(Default)]
+struct Gate {
+    owned: bool,
+    backlog: VecDeque<Work>,
+    backlog_bytes: usize,
+    /// Somebody sleeps to own it.
+    wanted: bool,
+    /// Events that somebody sleeps for.
+    awaited: u32,
+    /// Grows with every turn of an owner and every backlog worked off, so that nothing is missed between a look and a sleep.
+    turn: u64,
+}
+
+/// A connection.
+///
+/// It is *owned* by one at a time, as by Linux's `lock_sock`: a call waits until it is free, input that finds it owned goes to
+/// the backlog, and the owner works that off before it lets go. `gate` is a leaf and says who owns it; `inner` is locked by the
+/// owner alone and so never waited for. `changed` goes with the gate.
+pub(crate) struct Conn {
+    me: Weak<Conn>,
+    pub(super) inet: Weak<Inet>,
+    pub(crate) tuple: Tuple,
+    pub(super) common: Arc<Common>,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+    inner: Mutex<Inner>,
+    /// The events that are true, as of the last owner's turn.
+    events: AtomicU32,
+    /// When the wheel calls at the latest.
+    entered: AtomicU64,
+    /// shutdown(2) has ended receiving.
+    pub(super) receives_no_more: AtomicBool,
+}
+
+/// What the owner has.
+pub(super) struct Inner {
+    pub(super) tcp: Connection,
+    /// Where packets go, as long as the generation of the routes holds.
+    pub(super) hop: Option<(u64, Hop)>,
+    pub(super) interface: u32,
+    pub(super) ttl: u8,
+    pub(super) tos: u8,
+    /// The socket whose port it holds.
+    pub(super) holder: Option<Arc<Tcp>>,
+    /// It has left the table.
+    gone: bool,
+    /// Data came in since the last turn.
+    fresh: bool,
+    /// `MSG_MORE` holds the cork, not the user.
+    pub(super) more: bool,
+}
+
+impl Conn {
+    /// A connection that the caller owns, until it lets go of what [`adopt`](Conn::adopt) answers.
+    pub(super) fn new(
+        inet: &Inet,
+        tuple: Tuple,
+        tcp: Connection,
+        common: Arc<Common>,
+    ) -> Arc<Conn> {
+        Arc::new_cyclic(|me| Conn {
+            me: me.clone(),
+            inet: inet.me.clone(),
+            tuple,
+            common,
+            gate: Mutex::new(Gate {
+                owned: true,
+                ..Gate::default()
+            }),
+            changed: Condvar::new("tcp"),
+            inner: Mutex::new(Inner {
+                tcp,
+                hop: None,
+                interface: 0,
+                ttl: 0,
+                tos: 0,
+                holder: None,
+                gone: false,
+                fresh: false,
+                more: false,
+            }),
+            events: AtomicU32::new(0),
+            entered: AtomicU64::new(NOT_ENTERED),
+            receives_no_more: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes who made it its owner.
+    pub(super) fn adopt<'a>(&'a self, cpu: &'a Cpu<'_>) -> Owned<'a> {
+        Owned {
+            conn: self,
+            cpu,
+            inner: Some(self.inner.lock(cpu)),
+        }
+    }
+
+    /// Waits until it is free, and owns it.
+    pub(super) fn own<'a>(&'a self, cx: &'a Curlwp<'_>) -> Owned<'a> {
+        let cpu: &'a Cpu<'_> = cx.cpu();
+        {
+            let leaf = leaf(cpu);
+            let mut gate = self.gate.lock(&leaf);
+            while gate.owned {
+                gate.wanted = true;
+                gate = self.changed.wait(cpu, gate);
+            }
+            gate.owned = true;
+        }
+        self.adopt(cpu)
+    }
+
+    /// Does something now, or leaves it to the owner.
+    pub(super) fn work(&self, cpu: &Cpu<'_>, work: Work) {
+        {
+            let leaf = leaf(cpu);
+            let mut gate = self.gate.lock(&leaf);
+            if gate.owned {
+                let len = match &work {
+                    Work::Segment(segment) => segment.payload_len(),
+                    _ => 0,
+                };
+                if gate.backlog.len() < MOST_SEGMENTS && gate.backlog_bytes + len <= MOST_BYTES {
+                    gate.backlog_bytes += len;
+                    gate.backlog.push_back(work);
+                }
+                return;
+            }
+            gate.owned = true;
+        }
+        let mut own = self.adopt(cpu);
+        if let Some(inet) = self.inet.upgrade() {
+            own.take(&inet, work);
+        }
+    }
+
+    /// The events that are true.
+    pub(super) fn events(&self) -> Events {
+        Events(self.events.load(Ordering::Acquire))
+    }
+
+    /// Lets go, and sleeps until one of the events may have become true. `EAGAIN`, `EINTR` as the wait says.
+    pub(super) fn sleep(
+        &self,
+        cx: &Curlwp<'_>,
+        own: Owned<'_>,
+        events: Events,
+        wait: &mut Wait,
+    ) -> Result<(), Errno> {
+        let leaf = leaf(cx.cpu());
+        if wait.nonblock() {
+            return Err(Errno::EAGAIN);
+        }
+        let turn = {
+            let mut gate = self.gate.lock(&leaf);
+            gate.awaited |= events.0;
+            gate.turn
+        };
+        drop(own);
+        // What waits to be delivered on this virtual CPU may be what is waited for.
+        cx.cpu().run_pending();
+        let mut gate = self.gate.lock(&leaf);
+        // The turn that ended with letting go counts itself.
+        while gate.turn == turn + 1 {
+            gate.awaited |= events.0;
+            gate = wait.on(cx, &self.changed, gate)?;
+            if gate.awaited & events.0 == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_table(&self, cpu: &Cpu<'_>, inet: &Inet, inner: &mut Inner) {
+        inner.gone = true;
+        let wait = inner.tcp.time_wait();
+        if inet.tcp.table.leave(cpu, self, wait) {
+            inet.want_slow_timer(cpu);
+        }
+        inet.tcp.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(holder) = inner.holder.take() {
+            holder.release_port(cpu, inet);
+        }
+    }
+
+    /// The end of an owner's turn, but for letting go: sends what is to be sent, and finds out what is true now. Answers the
+    /// events that have become true.
+    fn settle(&self, cpu: &Cpu<'_>, inet: &Inet, inner: &mut Inner) -> Events {
+        let now = inet.now();
+        self.transmit(cpu, inet, inner, now);
+        let ready = inner.tcp.readiness();
+        if ready.error
+            && let Some(error) = inner.tcp.take_error()
+        {
+            self.common.set_error(&leaf(cpu), errno(error));
+        }
+        if !inner.gone {
+            if matches!(inner.tcp.state(), State::Closed | State::TimeWait) {
+                self.leave_table(cpu, inet, inner);
+            } else if let Some(at) = inner.tcp.next_deadline() {
+                let entered = self.entered.load(Ordering::Relaxed);
+                if entered == NOT_ENTERED || at.saturating_add(SLACK) < entered {
+                    let who: Weak<Conn> = self.me.clone();
+                    let entered = inet.tcp.wheel.enter(cpu, now, at, who);
+                    self.entered.store(entered, Ordering::Relaxed);
+                }
+            }
+        }
+        let mut events = Events::NONE;
+        let lowat = self.common.rcvlowat.load(Ordering::Relaxed);
+        let ended = ready.eof || self.receives_no_more.load(Ordering::Relaxed);
+        if ready.readable >= lowat.max(1) || ended {
+            events = events | Events::IN | Events::RDNORM;
+        }
+        if ended {
+            events = events | Events::RDHUP;
+        }
+        let half = inner.tcp.unacknowledged() / 2;
+        let sends_no_more = !inner.tcp.state().can_send();
+        if ready.connected && ready.writable > 0 && ready.writable >= half
+            || ready.closed
+            || ready.connected && sends_no_more
+        {
+            events = events | Events::OUT | Events::WRNORM;
+        }
+        if ready.closed || ready.connected && ended && sends_no_more {
+            events = events | Events::HUP;
+        }
+        if ready.urgent {
+            events = events | Events::PRI;
+        }
+        if ready.error || self.common.has_error() {
+            events = events | Events::ERR;
+        }
+        let before = self.events.swap(events.0, Ordering::AcqRel);
+        let mut fresh = events.0 & !before;
+        if std::mem::take(&mut inner.fresh) {
+            fresh |= events.0 & Events::IN.0;
+        }
+        Events(fresh)
+    }
+}
+
+impl Timed for Conn {
+    fn timer(&self, cpu: &Cpu<'_>) {
+        self.entered.store(NOT_ENTERED, Ordering::Relaxed);
+        self.work(cpu, Work::Timer);
+    }
+}
+
+/// A connection that the caller owns. Letting go sends what is to be sent and works off what came meanwhile.
+pub(super) struct Owned<'a> {
+    conn: &'a Conn,
+    cpu: &'a Cpu<'a>,
+    inner: Option<MutexGuard<'a, Inner>>,
+}
+
+impl Owned<'_> {
+    /// Leaves it owned, for another who adopts it.
+    pub(super) fn forget(mut self) {
+        self.inner = None;
+    }
+
+    /// Does what happened.
+    pub(super) fn take(&mut self, inet: &Inet, work: Work) {
+        let now = inet.now();
+        let inner = &mut **self;
+        match work {
+            Work::Segment(segment) => {
+                let before = inner.tcp.readiness().readable;
+                inner.tcp.on_segment(now, segment);
+                inner.fresh |= inner.tcp.readiness().readable > before;
+            }
+            Work::Timer => inner.tcp.on_timer(now),
+            Work::Abort => inner.tcp.abort(),
+            Work::Trouble { seq, errno, mtu } if inner.tcp.is_in_flight(seq) => match errno {
+                Errno::EMSGSIZE => {
+                    inner.hop = None;
+                    let headers = if self.conn.tuple.local.is_ipv4() {
+                        40
+                    } else {
+                        60
+                    };
+                    self.tcp.set_mss(now, mtu.saturating_sub(headers));
+                }
+                errno => inner.tcp.unreachable(errno.0),
+            },
+            Work::Trouble { .. } => {}
+        }
+    }
+}
+
+impl Deref for Owned<'_> {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        self.inner.as_ref().expect("owned until dropped")
+    }
+}
+
+impl DerefMut for Owned<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        self.inner.as_mut().expect("owned until dropped")
+    }
+}
+
+impl Drop for Owned<'_> {
+    fn drop(&mut self) {
+        let (conn, cpu) = (self.conn, self.cpu);
+        if self.inner.is_none() {
+            return;
+        }
+        let Some(inet) = conn.inet.upgrade() else {
+            return;
+        };
+        let leaf = leaf(cpu);
+        let mut fresh = Events::NONE;
+        let wake = loop {
+            fresh = fresh | conn.settle(cpu, &inet, self);
+            let mut gate = conn.gate.lock(&leaf);
+            if gate.backlog.is_empty() {
+                // Nobody else locks it, and who owns it next must find it free.
+                self.inner = None;
+                gate.owned = false;
+                gate.turn += 1;
+                let events = conn.events.load(Ordering::Relaxed);
+                let awaited = gate.awaited & events != 0;
+                if awaited {
+                    gate.awaited = 0;
+                }
+                break std::mem::take(&mut gate.wanted) || awaited;
+            }
+            // Who looked before it goes to sleep has not seen this.
+            gate.turn += 1;
+            gate.backlog_bytes = 0;
+            let backlog = std::mem::take(&mut gate.backlog);
+            drop(gate);
+            for work in backlog {
+                self.take(&inet, work);
+            }
+        };
+        if wake {
+            conn.changed.broadcast(&leaf);
+        }
+        if !fresh.is_empty() {
+            conn.common.poll.notify(&leaf, fresh);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Sending and receiving on a connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use abi::Errno;
+use bytes::Bytes;
+use kern::Curlwp;
+use kern::poll::Events;
+use net::consts::{MSG_MORE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
+use net::{Incoming, Outgoing, Received};
+use smallvec::SmallVec;
+
+use super::conn::Conn;
+use super::{Tcp, errno};
+use crate::Inet;
+
+/// The most bytes that are taken from a sender at a time.
+const CHUNK: usize = 64 << 10;
+/// The most bytes that are taken out of a connection at a time.
+const GULP: usize = 256 << 10;
+
+impl Tcp {
+    pub(super) fn send_stream(
+        &self,
+        cx: &Curlwp<'_>,
+        inet: &Inet,
+        conn: &Conn,
+        message: &mut Outgoing<'_, '_>,
+    ) -> Result<(), Errno> {
+        while message.uio.resid() > 0 {
+            let mut own = conn.own(cx);
+            self.common.take_error()?;
+            let ready = own.tcp.readiness();
+            if !own.tcp.state().can_send() {
+                return Err(Errno::EPIPE);
+            }
+            if !ready.connected || ready.writable == 0 {
+                conn.sleep(cx, own, Events::OUT | Events::HUP, &mut message.wait)?;
+                continue;
+            }
+            let n = message.uio.resid().min(ready.writable).min(CHUNK);
+            let mut data = vec![0; n];
+            if message.uio.may_wait(cx) {
+                // The sender may be far away: nobody waits for it but us.
+                drop(own);
+                message.uio.get(cx, &mut data)?;
+                own = conn.own(cx);
+            } else {
+                message.uio.get(cx, &mut data)?;
+            }
+            let mut data = Bytes::from(data);
+            let last = message.uio.resid() == 0;
+            let more = message.flags & MSG_MORE != 0;
+            if more != own.more {
+                let now = inet.now();
+                let cork = more || own.tcp.settings().cork && !own.more;
+                own.more = more && !own.tcp.settings().cork;
+                own.tcp.configure(now, |s| s.cork = cork);
+            }
+            let sent = match message.flags & MSG_OOB != 0 && last {
+                true => own.tcp.send_urgent(&mut data),
+                false => own.tcp.send(&mut data),
+            };
+            drop(own);
+            if !data.is_empty() {
+                message.uio.give_back(data.len());
+            }
+            sent.map_err(errno)?;
+            if message.uio.resid() > 0 {
+                // The receiver may begin while the rest is on its way.
+                cx.cpu().run_pending();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn receive_stream(
+        &self,
+        cx: &Curlwp<'_>,
+        inet: &Arc<Inet>,
+        conn: &Conn,
+        message: &mut Incoming<'_, '_>,
+    ) -> Result<Received, Errno> {
+        if message.flags & MSG_OOB != 0 {
+            return self.receive_urgent(cx, conn, message);
+        }
+        if message.flags & MSG_PEEK != 0 {
+            return self.look(cx, conn, message);
+        }
+        let lowat = self.common.rcvlowat.load(Ordering::Relaxed);
+        let all = message.flags & MSG_WAITALL != 0;
+        let mut copied = 0;
+        while message.uio.resid() > 0 {
+            let mut own = conn.own(cx);
+            let now = inet.now();
+            let mut pieces: SmallVec<[Bytes; 8]> = SmallVec::new();
+            let mut room = message.uio.resid().min(GULP);
+            while room > 0
+                && let Some(piece) = own.tcp.recv(now, room)
+            {
+                room -= piece.len();
+                pieces.push(piece);
+            }
+            if pieces.is_empty() {
+                let want = match all {
+                    true => usize::MAX,
+                    false => lowat,
+                };
+                if copied >= want || copied > 0 && own.tcp.readiness().urgent {
+                    break;
+                }
+                match self.nothing(&own.tcp.readiness(), conn) {
+                    Some(Ok(())) => break,
+                    Some(Err(_)) if copied > 0 => break,
+                    Some(Err(error)) => return Err(error),
+                    None => {}
+                }
+                match conn.sleep(
+                    cx,
+                    own,
+                    Events::IN | Events::HUP | Events::PRI,
+                    &mut message.wait,
+                ) {
+                    Ok(()) => continue,
+                    Err(_) if copied > 0 => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            // A window that opens is told before the copying.
+            drop(own);
+            for piece in &pieces {
+                copied += piece.len();
+                if message.flags & MSG_TRUNC == 0 {
+                    message.uio.put(cx, piece)?;
+                } else {
+                    message.uio.truncate(message.uio.resid() - piece.len());
+                }
+            }
+            if !all && copied >= lowat.min(copied + message.uio.resid()) {
+                break;
+            }
+        }
+        Ok(Received {
+            len: (message.flags & MSG_TRUNC != 0).then_some(copied),
+            ..Received::default()
+        })
+    }
+
+    /// What a receive answers when there is nothing: the end, an error, or that it has to wait.
+    fn nothing(&self, ready: &tcp::Readiness, conn: &Conn) -> Option<Result<(), Errno>> {
+        if let Err(error) = self.common.take_error() {
+            return Some(Err(error));
+        }
+        if ready.closed && !ready.connected {
+            return Some(Err(Errno::ENOTCONN));
+        }
+        (ready.eof || conn.receives_no_more.load(Ordering::Relaxed)).then_some(Ok(()))
+    }
+
+    fn look(
+        &self,
+        cx: &Curlwp<'_>,
+        conn: &Conn,
+        message: &mut Incoming<'_, '_>,
+    ) -> Result<Received, Errno> {
+        let pieces = loop {
+            let own = conn.own(cx);
+            let want = match message.flags & MSG_WAITALL {
+                0 => 1,
+                _ => message.uio.resid(),
+            };
+            let ready = own.tcp.readiness();
+            if ready.readable >= want
+                || ready.readable > 0 && (ready.eof || ready.urgent || message.wait.nonblock())
+            {
+                break own.tcp.peek().collect::<Vec<_>>();
+            }
+            match self.nothing(&ready, conn) {
+                Some(Ok(())) => return Ok(Received::default()),
+                Some(Err(error)) => return Err(error),
+                None => {}
+            }
+            conn.sleep(cx, own, Events::IN | Events::HUP, &mut message.wait)?;
+        };
+        for piece in pieces {
+            message.uio.put(cx, &piece)?;
+        }
+        Ok(Received::default())
+    }
+
+    fn receive_urgent(
+        &self,
+        cx: &Curlwp<'_>,
+        conn: &Conn,
+        message: &mut Incoming<'_, '_>,
+    ) -> Result<Received, Errno> {
+        let byte = {
+            let mut own = conn.own(cx);
+            if own.tcp.settings().oob_inline {
+                return Err(Errno::EINVAL);
+            }
+            own.tcp.recv_urgent()
+        };
+        let byte = byte.map_err(errno)?;
+        message.uio.put(cx, &[byte])?;
+        Ok(Received {
+            flags: MSG_OOB,
+            ..Received::default()
+        })
+    }
+}

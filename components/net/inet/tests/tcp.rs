@@ -1,0 +1,405 @@
+//! TCP sockets of a kernel over its loopback interface.
+
+#![allow(clippy::disallowed_methods)] // the test's own threads
+
+mod common;
+
+use abi::{Errno, Syscalls};
+use common::*;
+use hypercall::Host;
+use kern::LwpHandle;
+
+const MSG_OOB: i32 = 1;
+const MSG_PEEK: i32 = 2;
+const MSG_TRUNC: i32 = 0x20;
+const MSG_DONTWAIT: i32 = 0x40;
+const MSG_WAITALL: i32 = 0x100;
+const SOL_SOCKET: i32 = 1;
+const SOL_TCP: i32 = 6;
+const SO_ERROR: i32 = 4;
+const POLLIN: i16 = 1;
+const POLLPRI: i16 = 2;
+const POLLOUT: i16 = 4;
+const POLLERR: i16 = 8;
+const POLLHUP: i16 = 16;
+const POLLRDHUP: i16 = 0x2000;
+
+fn listener(p: &LwpHandle, family: i32, to: &str, backlog: i32) -> (i32, String) {
+    let fd = socket(p, family, STREAM, 0);
+    set(p, fd, SOL_SOCKET, 2, 1).expect("SO_REUSEADDR");
+    bind(p, fd, to).expect("bound");
+    p.listen(fd, backlog).expect("listens");
+    (fd, name(p, fd))
+}
+
+fn accept(p: &LwpHandle, fd: i32) -> Result<i32, Errno> {
+    p.accept4(fd, &mut [], &mut [], 0).map(|fd| fd as i32)
+}
+
+/// Two ends of a connection.
+fn pair(p: &LwpHandle) -> (i32, i32) {
+    let (l, to) = listener(p, INET, "127.0.0.1:0", 5);
+    let a = socket(p, INET, STREAM, 0);
+    connect(p, a, &to).expect("connected");
+    let b = accept(p, l).expect("accepted");
+    p.close(l).expect("closed");
+    (a, b)
+}
+
+fn recv(p: &LwpHandle, fd: i32, most: usize, flags: i32) -> Result<Vec<u8>, Errno> {
+    let mut buf = vec![0; most];
+    let n = p.recvfrom(fd, &mut buf, most, flags, &mut [], &mut [])?;
+    buf.truncate(n as usize);
+    Ok(buf)
+}
+
+fn send(p: &LwpHandle, fd: i32, data: &[u8], flags: i32) -> Result<i64, Errno> {
+    p.sendto(fd, data, data.len(), flags, &[], 0)
+}
+
+#[test]
+fn a_connection_carries_bytes_both_ways_and_ends_in_order() {
+    let (_kernel, p) = process();
+    for (family, any) in [(INET, "127.0.0.1:0"), (INET6, "[::1]:0")] {
+        let (l, to) = listener(&p, family, any, 5);
+        assert_eq!(poll(&p, l, POLLIN), 0);
+        let a = socket(&p, family, STREAM, 0);
+        connect(&p, a, &to).expect("connected");
+        assert_eq!(connect(&p, a, &to), Err(Errno::EISCONN));
+        assert_eq!(poll(&p, l, POLLIN), POLLIN);
+        let b = accept(&p, l).expect("accepted");
+        assert_eq!(peer(&p, b), Ok(name(&p, a)));
+        assert_eq!((name(&p, b), peer(&p, a)), (to.clone(), Ok(to)));
+        assert_eq!(poll(&p, a, POLLIN | POLLOUT), POLLOUT);
+        assert_eq!(write(&p, a, b"hello "), Ok(6));
+        assert_eq!(write(&p, a, b"world"), Ok(5));
+        assert_eq!(poll(&p, b, POLLIN), POLLIN);
+        assert_eq!(recv(&p, b, 11, MSG_WAITALL), Ok(b"hello world".to_vec()));
+        assert_eq!(write(&p, b, b"back"), Ok(4));
+        p.shutdown(b, 1).expect("shut down");
+        assert_eq!(write(&p, b, b"x"), Err(Errno::EPIPE));
+        assert_eq!(read(&p, a, 2), Ok(b"ba".to_vec()));
+        assert_eq!(poll(&p, a, POLLIN | POLLRDHUP), POLLIN | POLLRDHUP);
+        assert_eq!(read(&p, a, 100), Ok(b"ck".to_vec()));
+        assert_eq!(read(&p, a, 100), Ok(vec![]));
+        assert_eq!(write(&p, a, b"half open"), Ok(9));
+        assert_eq!(read(&p, b, 100), Ok(b"half open".to_vec()));
+        p.close(a).expect("closed");
+        assert_eq!(read(&p, b, 100), Ok(vec![]));
+        assert_eq!(poll(&p, b, POLLIN) & POLLHUP, POLLHUP);
+        p.close(b).expect("closed");
+        p.close(l).expect("closed");
+    }
+}
+
+#[test]
+fn nobody_there_refuses_and_the_socket_may_try_again() {
+    let (_kernel, p) = process();
+    let (l, to) = listener(&p, INET, "127.0.0.1:0", 5);
+    p.close(l).expect("closed");
+    let a = socket(&p, INET, STREAM, 0);
+    assert_eq!(connect(&p, a, &to), Err(Errno::ECONNREFUSED));
+    let (_l, _) = listener(&p, INET, &to, 5);
+    assert_eq!(connect(&p, a, &to), Ok(0));
+    let b = socket(&p, INET, STREAM | NONBLOCK, 0);
+    assert_eq!(connect(&p, b, "127.0.0.1:1"), Err(Errno::EINPROGRESS));
+    assert_eq!(poll(&p, b, POLLOUT) & POLLERR, POLLERR);
+    assert_eq!(get(&p, b, SOL_SOCKET, SO_ERROR), Ok(Errno::ECONNREFUSED.0));
+    assert_eq!(
+        read(&p, socket(&p, INET, STREAM, 0), 1),
+        Err(Errno::ENOTCONN)
+    );
+    assert_eq!(
+        write(&p, socket(&p, INET, STREAM, 0), b"x"),
+        Err(Errno::EPIPE)
+    );
+    assert_eq!(
+        connect(&p, socket(&p, INET, STREAM, 0), "192.0.2.1:1"),
+        Err(Errno::ENETUNREACH)
+    );
+}
+
+#[test]
+fn connecting_goes_on_for_who_does_not_wait() {
+    let (_kernel, p) = process();
+    let (l, to) = listener(&p, INET, "127.0.0.1:0", 5);
+    let a = socket(&p, INET, STREAM | NONBLOCK, 0);
+    assert_eq!(connect(&p, a, &to), Err(Errno::EINPROGRESS));
+    assert_eq!(poll(&p, a, POLLOUT), POLLOUT);
+    assert_eq!(get(&p, a, SOL_SOCKET, SO_ERROR), Ok(0));
+    assert_eq!(connect(&p, a, &to), Ok(0), "told once");
+    assert_eq!(connect(&p, a, &to), Err(Errno::EISCONN));
+    assert_eq!(read(&p, a, 1), Err(Errno::EAGAIN));
+    accept(&p, l).expect("accepted");
+}
+
+#[test]
+fn flags_of_receiving_do_what_they_say() {
+    let (_kernel, p) = process();
+    let (a, b) = pair(&p);
+    write(&p, a, b"0123456789").expect("sent");
+    assert_eq!(recv(&p, b, 4, MSG_PEEK), Ok(b"0123".to_vec()));
+    assert_eq!(
+        recv(&p, b, 2, MSG_TRUNC).map(|d| d.len()),
+        Ok(2),
+        "thrown away"
+    );
+    assert_eq!(recv(&p, b, 100, 0), Ok(b"23456789".to_vec()));
+    assert_eq!(recv(&p, b, 100, MSG_DONTWAIT), Err(Errno::EAGAIN));
+    assert_eq!(
+        recv(&p, b, 100, MSG_DONTWAIT | MSG_PEEK),
+        Err(Errno::EAGAIN)
+    );
+    send(&p, a, b"ab!", MSG_OOB).expect("urgent");
+    assert_eq!(poll(&p, b, POLLPRI), POLLPRI);
+    assert_eq!(recv(&p, b, 10, 0), Ok(b"ab".to_vec()), "up to the mark");
+    assert_eq!(recv(&p, b, 10, MSG_OOB), Ok(b"!".to_vec()));
+    assert_eq!(recv(&p, b, 10, MSG_OOB), Err(Errno::EINVAL));
+}
+
+#[test]
+fn unread_data_at_close_resets_the_peer() {
+    let (_kernel, p) = process();
+    let (a, b) = pair(&p);
+    write(&p, a, b"unread").expect("sent");
+    p.close(b).expect("closed");
+    assert_eq!(read(&p, a, 1), Err(Errno::ECONNRESET));
+    assert_eq!(read(&p, a, 1), Ok(vec![]));
+    assert_eq!(write(&p, a, b"x"), Err(Errno::EPIPE));
+    let (a, b) = pair(&p);
+    let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+    p.setsockopt(b, SOL_SOCKET, 13, &linger, 8)
+        .expect("SO_LINGER");
+    p.close(b).expect("closed");
+    assert_eq!(get(&p, a, SOL_SOCKET, SO_ERROR), Ok(Errno::ECONNRESET.0));
+}
+
+#[test]
+fn a_full_buffer_makes_a_writer_wait_or_turn_back() {
+    let (_kernel, p) = process();
+    let (a, b) = pair(&p);
+    let chunk = vec![7; 1 << 16];
+    let mut sent = 0;
+    loop {
+        match send(&p, a, &chunk, MSG_DONTWAIT) {
+            Ok(n) => sent += n as usize,
+            Err(error) => {
+                assert_eq!(error, Errno::EAGAIN);
+                break;
+            }
+        }
+    }
+    assert!((100_000..16 << 20).contains(&sent), "{sent}");
+    assert_eq!(poll(&p, a, POLLOUT), 0);
+    let mut got = 0;
+    while got < sent {
+        let data = read(&p, b, 1 << 20).expect("read");
+        assert!(data.iter().all(|&x| x == 7));
+        got += data.len();
+    }
+    assert_eq!(poll(&p, a, POLLOUT), POLLOUT);
+}
+
+#[test]
+fn options_are_kept_inherited_and_told() {
+    let (_kernel, p) = process();
+    let (l, to) = listener(&p, INET, "127.0.0.1:0", 5);
+    for (name, value) in [(1, 1), (4, 30), (5, 3), (6, 4), (18, 5000), (25, 65536)] {
+        set(&p, l, SOL_TCP, name, value).expect("set");
+    }
+    set(&p, l, SOL_SOCKET, 9, 1).expect("SO_KEEPALIVE");
+    let a = socket(&p, INET, STREAM, 0);
+    set(&p, a, SOL_TCP, 7, 3).expect("TCP_SYNCNT");
+    connect(&p, a, &to).expect("connected");
+    let b = accept(&p, l).expect("accepted");
+    for (name, value) in [(1, 1), (4, 30), (5, 3), (6, 4), (18, 5000), (25, 65536)] {
+        assert_eq!(get(&p, b, SOL_TCP, name), Ok(value), "{name}");
+    }
+    assert_eq!(get(&p, b, SOL_SOCKET, 9), Ok(1));
+    assert_eq!(get(&p, a, SOL_TCP, 7), Ok(3));
+    assert_eq!(get(&p, l, SOL_SOCKET, 30), Ok(1), "SO_ACCEPTCONN");
+    p.setsockopt(a, SOL_TCP, 13, b"reno", 4)
+        .expect("TCP_CONGESTION");
+    let (mut name, mut len) = ([0; 16], 16u32.to_ne_bytes());
+    p.getsockopt(a, SOL_TCP, 13, &mut name, &mut len)
+        .expect("a name");
+    assert_eq!(&name[..5], b"reno\0");
+    assert_eq!(p.setsockopt(a, SOL_TCP, 13, b"none", 4), Err(Errno::ENOENT));
+    let (mut info, mut len) = ([0; 300], 300u32.to_ne_bytes());
+    p.getsockopt(a, SOL_TCP, 11, &mut info, &mut len)
+        .expect("TCP_INFO");
+    assert_eq!((info[0], u32::from_ne_bytes(len)), (1, 232));
+    let mss = u32::from_ne_bytes(info[16..20].try_into().expect("4 bytes"));
+    assert_eq!(mss, 65_535 - 40 - 12);
+    assert_eq!(set(&p, a, SOL_TCP, 99, 1), Err(Errno::ENOPROTOOPT));
+    write(&p, a, b"12345").expect("sent");
+    let mut count = [0; 4];
+    p.ioctl(b, 0x541b, &mut count).expect("SIOCINQ");
+    assert_eq!(i32::from_ne_bytes(count), 5);
+}
+
+#[test]
+fn more_to_come_waits_for_it() {
+    let (_kernel, p) = process();
+    let (a, b) = pair(&p);
+    send(&p, a, b"held ", 0x8000).expect("MSG_MORE");
+    assert_eq!(recv(&p, b, 100, MSG_DONTWAIT), Err(Errno::EAGAIN));
+    send(&p, a, b"back", 0).expect("sent");
+    assert_eq!(recv(&p, b, 100, MSG_DONTWAIT), Ok(b"held back".to_vec()));
+}
+
+#[test]
+fn a_full_backlog_keeps_the_others_waiting() {
+    let (_kernel, p) = process();
+    let (l, to) = listener(&p, INET, "127.0.0.1:0", 1);
+    let fds: Vec<i32> = (0..4)
+        .map(|_| {
+            let fd = socket(&p, INET, STREAM | NONBLOCK, 0);
+            assert_eq!(connect(&p, fd, &to), Err(Errno::EINPROGRESS));
+            fd
+        })
+        .collect();
+    let connected = fds.iter().filter(|&&fd| poll(&p, fd, POLLOUT) != 0).count();
+    assert_eq!(connected, 2, "one more than the backlog, as on Linux");
+    accept(&p, l).expect("accepted");
+    accept(&p, l).expect("accepted");
+    // The third asks again after a second.
+    let third = accept(&p, l).expect("accepted");
+    assert_eq!(peer(&p, third), Ok(name(&p, fds[2])));
+    p.close(l).expect("closed");
+}
+
+#[test]
+fn ports_are_held_as_long_as_needed() {
+    let (_kernel, p) = process();
+    let (l, to) = listener(&p, INET, "127.0.0.1:0", 5);
+    let other = socket(&p, INET, STREAM, 0);
+    assert_eq!(bind(&p, other, &to), Err(Errno::EADDRINUSE));
+    set(&p, other, SOL_SOCKET, 2, 1).expect("SO_REUSEADDR");
+    assert_eq!(
+        bind(&p, other, &to),
+        Err(Errno::EADDRINUSE),
+        "somebody listens"
+    );
+    p.close(l).expect("closed");
+    assert_eq!(bind(&p, other, &to), Ok(0));
+    assert_eq!(p.accept4(other, &mut [], &mut [], 0), Err(Errno::EINVAL));
+    let v6 = socket(&p, INET6, STREAM, 0);
+    let port = to.rsplit(':').next().expect("a port");
+    assert_eq!(
+        bind(&p, v6, &format!("[::]:{port}")),
+        Err(Errno::EADDRINUSE)
+    );
+}
+
+/// Writes all of some bytes with a pattern, in pieces of many lengths.
+fn pump(p: &LwpHandle, fd: i32, len: usize) {
+    let data: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+    let mut at = 0;
+    while at < len {
+        let n = (1 + at * 7 % 50_000).min(len - at);
+        at += write(p, fd, &data[at..at + n]).expect("written") as usize;
+    }
+}
+
+fn drain(p: &LwpHandle, fd: i32) -> usize {
+    let mut at = 0;
+    loop {
+        let data = read(p, fd, 30_000).expect("read");
+        if data.is_empty() {
+            return at;
+        }
+        for byte in data {
+            assert_eq!(byte, (at % 251) as u8, "at {at}");
+            at += 1;
+        }
+    }
+}
+
+#[test]
+fn two_threads_move_megabytes() {
+    let (kernel, p) = process();
+    let (l, to) = listener(&p, INET, "127.0.0.1:0", 5);
+    const LEN: usize = 8 << 20;
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let p = kernel.rfork(kern::RforkFds::Clear).expect("a process");
+            let fd = socket(&p, INET, STREAM, 0);
+            connect(&p, fd, &to).expect("connected");
+            pump(&p, fd, LEN);
+            p.close(fd).expect("closed");
+        });
+        let fd = accept(&p, l).expect("accepted");
+        assert_eq!(drain(&p, fd), LEN);
+    });
+}
+
+#[test]
+fn under_every_seed_clients_and_a_server_talk() {
+    simulated(0..40, |host, kernel| {
+        let server = program(host, kernel, |p| {
+            let (l, _) = listener(p, INET6, "[::]:80", 2);
+            for _ in 0..3 {
+                let fd = accept(p, l).expect("accepted");
+                let data = drain(p, fd);
+                write(p, fd, &(data as u32).to_ne_bytes()).expect("answered");
+                p.close(fd).expect("closed");
+            }
+            p.close(l).expect("closed");
+        });
+        let clients: Vec<_> = [1usize, 70_000, 300_000]
+            .into_iter()
+            .map(|len| {
+                program(host, kernel, move |p| {
+                    let fd = loop {
+                        let fd = socket(p, INET, STREAM, 0);
+                        match connect(p, fd, "127.0.0.1:80") {
+                            Ok(_) => break fd,
+                            Err(error) => assert_eq!(error, Errno::ECONNREFUSED),
+                        }
+                        p.close(fd).expect("closed");
+                        p.sched_yield().expect("yields");
+                    };
+                    pump(p, fd, len);
+                    p.shutdown(fd, 1).expect("shut down");
+                    assert_eq!(
+                        recv(p, fd, 4, MSG_WAITALL),
+                        Ok((len as u32).to_ne_bytes().to_vec())
+                    );
+                    assert_eq!(read(p, fd, 1), Ok(vec![]));
+                    p.close(fd).expect("closed");
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|c| c.join());
+        server.join();
+    });
+}
+
+#[test]
+fn under_every_seed_a_sleeper_learns_that_its_socket_ends() {
+    simulated(0..40, |host, kernel| {
+        let (kernel, host) = (kernel.clone(), host.clone());
+        let p = kernel.rfork(kern::RforkFds::Clear).expect("a process");
+        let (a, b) = pair(&p);
+        let pid = p.pid();
+        let sleeper = {
+            let kernel = kernel.clone();
+            let run = move || {
+                let p = kernel.newlwp(pid).expect("an lwp");
+                assert_eq!(read(&p, a, 1), Ok(vec![]));
+            };
+            host.spawn("sleeper", Box::new(run)).expect("a thread")
+        };
+        let other = {
+            let kernel = kernel.clone();
+            let run = move || {
+                let p = kernel.newlwp(pid).expect("an lwp");
+                p.shutdown(b, 1).expect("shut down");
+            };
+            host.spawn("other", Box::new(run)).expect("a thread")
+        };
+        sleeper.join();
+        other.join();
+    });
+}
