@@ -102,8 +102,10 @@ mod tests {
     #[test]
     fn the_second_thread_does_what_it_is_told_each_round() {
         let counts = [AtomicU64::new(0), AtomicU64::new(0)];
-        let add = |i: usize| counts[i].fetch_add(1, Ordering::Relaxed);
-        let (first, second) = (|| drop(add(0)), || drop(add(1)));
+        let add = |i: usize| {
+            counts[i].fetch_add(1, Ordering::Relaxed);
+        };
+        let (first, second) = (|| add(0), || add(1));
         let ran = on_two_cpus(&[&first, &second], |pair| {
             for round in 0..20 {
                 pair.time(round % 2, || ());
