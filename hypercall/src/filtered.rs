@@ -7,7 +7,7 @@ use abi::Errno;
 
 use crate::{
     BackingFile, Clock, DirEntry, FileInfo, Host, JoinHandle, Nanos, OpenMode, Signal, ThreadBody,
-    WakeReason,
+    WakeReason, Wire, WireSpec,
 };
 
 /// A host that hands every file it opens through a function, so that what kernels do to their disks can be watched or
@@ -109,6 +109,10 @@ where
 
     fn shared_memory(&self, name: &str, size: u64) -> Result<Arc<dyn BackingFile>, Errno> {
         self.host.shared_memory(name, size)
+    }
+
+    fn open_wire(&self, spec: &WireSpec) -> Result<Arc<dyn Wire>, Errno> {
+        self.host.open_wire(spec)
     }
 
     fn raise(&self, signal: Signal) {

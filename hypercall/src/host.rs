@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use abi::Errno;
 
-use crate::{Wire, WireSpec};
+use crate::{Mapping, Wire, WireSpec};
 
 /// A point in time or a span, in nanoseconds; the clock's origin is the clock's own.
 pub type Nanos = u64;
@@ -153,6 +153,10 @@ pub trait BackingFile: Send + Sync {
     fn claim(&self, start: u64, size: Option<u64>, alone: bool) -> Result<(), Errno> {
         let _ = (start, size, alone);
         Ok(())
+    }
+    /// The file in memory, as long as it is now, to be shared with others who map it. `EOPNOTSUPP` where there is no such thing.
+    fn map(&self) -> Result<Arc<dyn Mapping>, Errno> {
+        Err(Errno::EOPNOTSUPP)
     }
     /// Starts requests, in any order; each completes on its own through its `done`. Does not block.
     fn submit(&self, batch: Vec<BlockRequest>);

@@ -11,6 +11,7 @@
 
 mod filtered;
 mod host;
+mod mapping;
 mod posix;
 pub mod sim;
 mod wire;
@@ -22,4 +23,5 @@ pub use host::{
     BackingFile, BlockOp, BlockRequest, Clock, Completion, DirEntry, FileInfo, FileKind, Host,
     JoinHandle, Nanos, OpenMode, Signal, ThreadBody, WakeReason,
 };
+pub use mapping::{Mapping, Region};
 pub use wire::{InFrame, Offload, OutFrame, Wire, WireCut, WireInfo, WireSpec};

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::block::Engine;
 use super::{errno_of, host_path};
-use crate::{BackingFile, BlockRequest, OpenMode};
+use crate::{BackingFile, BlockRequest, Mapping, OpenMode};
 
 /// A host file that is read and written at offsets.
 pub(super) struct PosixFile {
@@ -225,6 +225,10 @@ impl BackingFile for PosixFile {
         }
     }
 
+    fn map(&self) -> Result<Arc<dyn Mapping>, Errno> {
+        Ok(Arc::new(super::map::map(&self.file)?))
+    }
+
     fn submit(&self, batch: Vec<BlockRequest>) {
         self.engine.submit(&self.file, batch, || {
             Arc::new(PosixFile {
@@ -299,6 +303,29 @@ mod tests {
         assert_eq!(mem.read_at(&mut buf, 0), Ok(8192));
         assert!(buf.iter().all(|&b| b == 0));
         assert!(mem.host_fd().is_some());
+    }
+
+    #[test]
+    fn mappings_of_one_file_share_their_words_and_wake_each_other() {
+        use std::sync::atomic::Ordering;
+        let file = Arc::new(PosixFile::memfd("m", 4096, Engine::new()).expect("memory"));
+        let (a, b) = (file.map().expect("mapped"), file.map().expect("mapped"));
+        let waiter = std::thread::spawn(move || {
+            let word = a.region().word32(64).expect("a word");
+            while word.load(Ordering::SeqCst) == 0 {
+                a.wait(64, 0, None);
+            }
+            let mut seen = [0; 3];
+            a.region().read(100, &mut seen).expect("within");
+            seen
+        });
+        b.region().write(100, b"abc").expect("within");
+        b.region()
+            .word32(64)
+            .expect("a word")
+            .store(1, Ordering::SeqCst);
+        b.wake(64, u32::MAX);
+        assert_eq!(&waiter.join().expect("ends"), b"abc");
     }
 
     #[test]

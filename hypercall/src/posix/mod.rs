@@ -7,6 +7,7 @@ mod block;
 mod console;
 mod dir;
 mod file;
+mod map;
 mod park;
 mod pool;
 mod thread;

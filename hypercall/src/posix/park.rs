@@ -1,4 +1,4 @@
-//! Waiting on a word: futex(2), private to the process, with deadlines on the monotonic clock.
+//! Waiting on a word: futex(2), with deadlines on the monotonic clock.
 
 use std::sync::atomic::AtomicU32;
 
@@ -15,6 +15,24 @@ pub(super) fn monotonic() -> Nanos {
 }
 
 pub(super) fn park(word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason {
+    wait(word, expected, deadline, libc::FUTEX_PRIVATE_FLAG)
+}
+
+pub(super) fn unpark(word: &AtomicU32, count: u32) {
+    wake(word, count, libc::FUTEX_PRIVATE_FLAG);
+}
+
+/// As [`park`], on a word in memory that is shared with other processes.
+pub(super) fn park_shared(word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason {
+    wait(word, expected, deadline, 0)
+}
+
+/// As [`unpark`], on a word in memory that is shared with other processes.
+pub(super) fn unpark_shared(word: &AtomicU32, count: u32) {
+    wake(word, count, 0);
+}
+
+fn wait(word: &AtomicU32, expected: u32, deadline: Option<Nanos>, scope: i32) -> WakeReason {
     let until = deadline.map(|at| libc::timespec {
         tv_sec: (at / 1_000_000_000) as libc::time_t,
         tv_nsec: (at % 1_000_000_000) as libc::c_long,
@@ -26,7 +44,7 @@ pub(super) fn park(word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> 
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
-            libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+            libc::FUTEX_WAIT_BITSET | scope,
             expected,
             until,
             std::ptr::null::<u32>(),
@@ -40,14 +58,14 @@ pub(super) fn park(word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> 
     }
 }
 
-pub(super) fn unpark(word: &AtomicU32, count: u32) {
+fn wake(word: &AtomicU32, count: u32, scope: i32) {
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     // SAFETY: waking on an address has no conditions; the word is not even read.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            libc::FUTEX_WAKE | scope,
             count,
         )
     };

@@ -1,12 +1,13 @@
 //! Backing files in memory that lose what was not synced, tear sectors, fail and fill up.
 
 use std::mem::take;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use abi::Errno;
 
 use super::{SimHost, lock};
-use crate::{BackingFile, BlockOp, BlockRequest};
+use crate::{BackingFile, BlockOp, BlockRequest, Host, Mapping, Nanos, Region, WakeReason};
 
 /// What a device makes durable as a whole, in bytes.
 const SECTOR: usize = 512;
@@ -27,11 +28,115 @@ pub struct Faults {
 /// A file of the simulated host. A write is seen by reads at once and is durable after the next sync;
 /// [`after_crash`](SimFile::after_crash) shows what a power cut leaves.
 ///
-/// `state` is held for the length of one operation, never over a wait.
+/// `state` and `claims` are held for the length of one operation, never over a wait.
 pub struct SimFile {
     me: Weak<SimFile>,
     host: Weak<SimHost>,
     state: Mutex<State>,
+    mapped: OnceLock<Arc<Region>>,
+    claims: Mutex<Vec<Claim>>,
+    opens: AtomicU64,
+}
+
+/// Part of a file that an open file has for itself, or shares with others who do not write.
+struct Claim {
+    open: u64,
+    range: std::ops::Range<u64>,
+    alone: bool,
+}
+
+/// A file as one who opened it has it: his claims end with it.
+pub(super) struct Opened {
+    file: Arc<SimFile>,
+    number: u64,
+}
+
+impl Opened {
+    pub(super) fn new(file: Arc<SimFile>) -> Opened {
+        let number = file.opens.fetch_add(1, Ordering::Relaxed);
+        Opened { file, number }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        lock(&self.file.claims).retain(|claim| claim.open != self.number);
+    }
+}
+
+impl BackingFile for Opened {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Errno> {
+        self.file.write_at(buf, offset)
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        self.file.sync()
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        self.file.size()
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        self.file.set_size(size)
+    }
+
+    fn claim(&self, start: u64, size: Option<u64>, alone: bool) -> Result<(), Errno> {
+        let range = start..size.map_or(u64::MAX, |size| start.saturating_add(size));
+        let mut claims = lock(&self.file.claims);
+        let meets = |claim: &Claim| {
+            claim.open != self.number
+                && (claim.alone || alone)
+                && claim.range.start < range.end
+                && range.start < claim.range.end
+        };
+        if claims.iter().any(meets) {
+            return Err(Errno::EBUSY);
+        }
+        claims.push(Claim {
+            open: self.number,
+            range,
+            alone,
+        });
+        Ok(())
+    }
+
+    fn map(&self) -> Result<Arc<dyn Mapping>, Errno> {
+        self.file.map()
+    }
+
+    fn submit(&self, batch: Vec<BlockRequest>) {
+        self.file.submit(batch);
+    }
+}
+
+/// A file in memory. From the first time that it is mapped on it has two lives: what is written to the file is not seen there.
+struct SimMapping {
+    region: Arc<Region>,
+    host: Weak<SimHost>,
+}
+
+impl Mapping for SimMapping {
+    fn region(&self) -> &Region {
+        &self.region
+    }
+
+    fn wait(&self, offset: usize, expected: u32, deadline: Option<Nanos>) -> WakeReason {
+        match (self.host.upgrade(), self.region.word32(offset)) {
+            (Some(host), Some(word)) => host.park(word, expected, deadline),
+            _ => WakeReason::Woken,
+        }
+    }
+
+    fn wake(&self, offset: usize, count: u32) {
+        if let (Some(host), Some(word)) = (self.host.upgrade(), self.region.word32(offset)) {
+            host.unpark(word, count);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -177,6 +282,9 @@ impl SimFile {
                 content,
                 ..State::default()
             }),
+            mapped: OnceLock::new(),
+            claims: Mutex::default(),
+            opens: AtomicU64::new(0),
         })
     }
 
@@ -272,6 +380,20 @@ impl State {
 }
 
 impl BackingFile for SimFile {
+    fn map(&self) -> Result<Arc<dyn Mapping>, Errno> {
+        let region = self.mapped.get_or_init(|| {
+            let content = &lock(&self.state).content;
+            let region = Region::zeroed(content.len());
+            // As long as the content.
+            let _ = region.write(0, content);
+            Arc::new(region)
+        });
+        Ok(Arc::new(SimMapping {
+            region: region.clone(),
+            host: self.host.clone(),
+        }))
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let mut state = lock(&self.state);
         state.count()?;

@@ -225,11 +225,11 @@ impl Host for SimHost {
     fn open(&self, path: &[u8], mode: OpenMode) -> Result<Arc<dyn BackingFile>, Errno> {
         match self.weak_file(path) {
             Ok(_) if mode.create && mode.exclusive => Err(Errno::EEXIST),
-            Ok(file) => Ok(file),
+            Ok(file) => Ok(Arc::new(disk::Opened::new(file))),
             Err(_) if mode.create => {
                 let file = lock(&self.sched).new_file();
                 self.put_file(path, file.clone());
-                Ok(file)
+                Ok(Arc::new(disk::Opened::new(file)))
             }
             Err(error) => Err(error),
         }
