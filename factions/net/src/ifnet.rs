@@ -84,6 +84,11 @@ pub trait Driver: Send + Sync {
         Ok(())
     }
 
+    /// The interface's flags, address, MTU or name have changed.
+    fn changed(&self, cpu: &Cpu<'_>, interface: &Ifnet) {
+        let _ = (cpu, interface);
+    }
+
     /// What kind of interface it is, for those who list them: "veth", "bridge"; empty for an ordinary one.
     fn kind(&self) -> &'static str {
         ""
@@ -455,6 +460,7 @@ impl Ifnet {
     }
 
     fn changed(&self, cpu: &Cpu<'_>) {
+        self.driver.changed(cpu, self);
         if let Some(interfaces) = self.uplink.get().and_then(Weak::upgrade) {
             interfaces.tell(cpu, &crate::LinkEvent::Changed(self.index));
         }
