@@ -147,6 +147,6 @@ fn checksum_of_a_known_segment() {
     let words = [
         0xc0a8, 1, 0xc0a8, 2, 0, 20, 6, 1000, 80, 0, 1, 0, 0, 0x5002, 0xffff, 0,
     ];
-    let folded = words.iter().fold(0u32, |sum, word| sum + word);
+    let folded = words.iter().sum::<u32>();
     assert_eq!(sum, !((folded & 0xffff) + (folded >> 16)) as u16);
 }
