@@ -54,7 +54,7 @@ main(int argc, char *argv[])
 	pthread_create(&thread, NULL, wait_for_ever, NULL);
 	printf("halt: %d\n", rump_sys_reboot(0, NULL));
 	pthread_join(thread, NULL);
-	while (rump_sys_getpid() != -1 || errno != ENOTCONN)
+	while (rump_sys_getpid() != -1 || errno == ESHUTDOWN)
 		usleep(1000);
 	rumpclient_setconnretry(1);
 	printf("for a second: %d\n", rump_sys_getpid());
