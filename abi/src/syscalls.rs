@@ -189,8 +189,8 @@ syscalls! {
     270 pselect6 (nfds: Int, readfds: InOut(Bits(0)), writefds: InOut(Bits(0)), exceptfds: InOut(Bits(0)), timeout: InOut(Fixed(16)), sigmask: Addr) -> Int, Kern, Partial("the signal mask is the client's affair");
     271 ppoll (fds: InOut(Times(1, 8)), nfds: Uint, tmo_p: InOut(Fixed(16)), sigmask: Addr, sigsetsize: Size) -> Int, Kern, Partial("the signal mask is the client's affair");
     272 unshare (flags: Flags) -> Zero, Host, Absent;
-    275 splice (fd_in: Fd, off_in: InOut(Fixed(8)), fd_out: Fd, off_out: InOut(Fixed(8)), len: Size, flags: Flags) -> Size, Kern, Absent;
-    276 tee (fd_in: Fd, fd_out: Fd, len: Size, flags: Flags) -> Size, Kern, Absent;
+    275 splice (fd_in: Fd, off_in: InOut(Fixed(8)), fd_out: Fd, off_out: InOut(Fixed(8)), len: Size, flags: Flags) -> Size, Kern, Partial("copies; moves no pages");
+    276 tee (fd_in: Fd, fd_out: Fd, len: Size, flags: Flags) -> Size, Kern, Partial("copies; shares no pages");
     277 sync_file_range (fd: Fd, offset: Off, nbytes: Off, flags: Flags) -> Zero, Vfs, Full;
     280 utimensat (dirfd: DirFd, path: Path, times: In(Fixed(32)), flags: Flags) -> Zero, Vfs, Full;
     281 epoll_pwait (epfd: Fd, events: Out(Times(2, 12)), maxevents: Int, timeout: Int, sigmask: Addr, sigsetsize: Size) -> Int, Kern, Partial("the signal mask is the client's affair");
@@ -211,8 +211,8 @@ syscalls! {
     296 pwritev (fd: Fd, iov: IovIn(2), iovcnt: Int, offset: Off, offset_high: Off) -> Size, Kern, Full;
     299 recvmmsg (sockfd: Fd, msgvec: Addr, vlen: Uint, flags: Flags, timeout: Addr) -> Int, Net, Full;
     302 prlimit64 (pid: Int, resource: Int, new_limit: In(Fixed(16)), old_limit: Out(Fixed(16))) -> Zero, Kern, Full;
-    303 name_to_handle_at (dirfd: DirFd, path: Path, handle: Addr, mount_id: Addr, flags: Flags) -> Zero, Vfs, Absent;
-    304 open_by_handle_at (mount_fd: Fd, handle: Addr, flags: OpenFlags) -> Fd, Vfs, Absent;
+    303 name_to_handle_at (dirfd: DirFd, path: Path, handle: Addr, mount_id: Addr, flags: Flags) -> Zero, Vfs, Full;
+    304 open_by_handle_at (mount_fd: Fd, handle: Addr, flags: OpenFlags) -> Fd, Vfs, Partial("a handle is good as long as the mount is");
     306 syncfs (fd: Fd) -> Zero, Vfs, Full;
     307 sendmmsg (sockfd: Fd, msgvec: Addr, vlen: Uint, flags: Flags) -> Int, Net, Full;
     316 renameat2 (olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: Flags) -> Zero, Vfs, Full;
@@ -244,6 +244,7 @@ syscalls! {
     504 getfdinfo (buf: Out(Arg(1)), bufsize: Size) -> Int, Kern, Full;
     510 __getlogin (namebuf: Out(Arg(1)), namelen: Size) -> Zero, Kern, Full;
     511 __setlogin (namebuf: Str) -> Zero, Kern, Full;
+    505 fchroot (fd: Fd) -> Zero, Vfs, Full;
     512 kqueue () -> Fd, Kern, Full;
     513 kqueue1 (flags: OpenFlags) -> Fd, Kern, Full;
     514 kevent (kq: Fd, changelist: In(Times(2, 40)), nchanges: Size, eventlist: Out(Times(4, 40)), nevents: Size, timeout: In(Fixed(16))) -> Int, Kern, Partial("no EVFILT_AIO and EVFILT_FS, no NOTE_TRACK; kqueues and epoll instances cannot be watched by one");

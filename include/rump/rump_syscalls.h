@@ -198,6 +198,9 @@ int rump_sys_timerfd_gettime(int fd, struct itimerspec *value);
 int rump_sys_inotify_init1(int flags);
 int rump_sys_inotify_add_watch(int fd, const char *path, uint32_t mask);
 int rump_sys_inotify_rm_watch(int fd, int wd);
+ssize_t rump_sys_splice(int fd_in, off_t *off_in, int fd_out, off_t *off_out, size_t len, unsigned int flags);
+ssize_t rump_sys_tee(int fd_in, int fd_out, size_t len, unsigned int flags);
+ssize_t rump_sys_copy_file_range(int fd_in, off_t *off_in, int fd_out, off_t *off_out, size_t len, unsigned int flags);
 
 /* Asynchronous I/O and semaphores */
 int rump_sys_aio_cancel(int fildes, struct aiocb *aiocbp);

@@ -33,6 +33,7 @@ mod cwd;
 mod devsw;
 mod etfs;
 mod file;
+mod handle;
 mod inotify;
 mod lock;
 mod mount;

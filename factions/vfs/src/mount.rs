@@ -87,6 +87,12 @@ pub trait MountOps: Send + Sync + Any {
         Ok(())
     }
 
+    /// The vnode of a file number that a handle has, when it is not in memory. A file system whose vnodes are all of its files
+    /// need not find one.
+    fn vget(&self, cx: &Curlwp<'_>, mount: &Arc<Mount>, ino: u64) -> Result<Arc<Vnode>, Errno> {
+        Err(Errno::ESTALE)
+    }
+
     /// Changes between read-only and read-write, and takes new options (`MS_REMOUNT`).
     fn remount(
         &self,

@@ -314,6 +314,11 @@ fn kqueue_on_one_cpu() {
 }
 
 #[test]
+fn handles() {
+    example("handles");
+}
+
+#[test]
 fn timers() {
     example("timers");
 }

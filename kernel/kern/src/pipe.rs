@@ -189,16 +189,10 @@ impl Pipe {
     }
 
     /// Waits for bytes and takes some; none means that the last writer is gone.
-    fn take(&self, cx: &Curlwp<'_>, buf: &mut [u8], wait: bool) -> Result<usize, Errno> {
-        let mut state = self.state.lock(cx.cpu());
-        while state.ring.len == 0 {
-            if state.writers == 0 {
-                return Ok(0);
-            }
-            if !wait {
-                return Err(Errno::EAGAIN);
-            }
-            state = sleep(cx, &self.readable, state)?;
+    pub(crate) fn take(&self, cx: &Curlwp<'_>, buf: &mut [u8], wait: bool) -> Result<usize, Errno> {
+        let mut state = self.filled(cx, wait)?;
+        if state.ring.len == 0 {
+            return Ok(0);
         }
         let taken = state.ring.pop(buf);
         let more = state.ring.len != 0;
@@ -211,8 +205,67 @@ impl Pipe {
         Ok(taken)
     }
 
+    /// Waits until there are bytes or the last writer is gone.
+    fn filled<'a>(
+        &'a self,
+        cx: &'a Curlwp<'_>,
+        wait: bool,
+    ) -> Result<MutexGuard<'a, State>, Errno> {
+        let mut state = self.state.lock(cx.cpu());
+        while state.ring.len == 0 && state.writers != 0 {
+            if !wait {
+                return Err(Errno::EAGAIN);
+            }
+            state = sleep(cx, &self.readable, state)?;
+        }
+        Ok(state)
+    }
+
+    /// Waits for bytes and copies some, which stay; none means that the last writer is gone.
+    pub(crate) fn peek(&self, cx: &Curlwp<'_>, buf: &mut [u8], wait: bool) -> Result<usize, Errno> {
+        Ok(self.filled(cx, wait)?.ring.copy(buf))
+    }
+
+    /// Puts bytes back that were taken last and could not be brought to where they were to go. Whoever has taken some
+    /// since has them out of order.
+    pub(crate) fn put_back(&self, cx: &Curlwp<'_>, data: &[u8]) {
+        self.state.lock(cx.cpu()).ring.push_front(data);
+        self.readable.signal(cx.cpu());
+        self.poll.notify(cx.cpu(), Events::IN | Events::RDNORM);
+    }
+
+    /// Waits until there is room, and tells how much. `EPIPE` when nobody reads.
+    pub(crate) fn wait_for_room(&self, cx: &Curlwp<'_>, wait: bool) -> Result<usize, Errno> {
+        let mut state = self.state.lock(cx.cpu());
+        loop {
+            if state.readers == 0 {
+                return Err(Errno::EPIPE);
+            }
+            match state.ring.room() {
+                0 if !wait => return Err(Errno::EAGAIN),
+                0 => state = sleep(cx, &self.writable, state)?,
+                room => return Ok(room),
+            }
+        }
+    }
+
+    /// Adds all bytes, waiting for room where it is short.
+    pub(crate) fn add_all(&self, cx: &Curlwp<'_>, mut data: &[u8]) -> Result<(), Errno> {
+        while !data.is_empty() {
+            let added = self.add(cx, data, false, true)?;
+            data = &data[added..];
+        }
+        Ok(())
+    }
+
     /// Waits for room and adds bytes: all of them at once when `atomic`, else as many as fit.
-    fn add(&self, cx: &Curlwp<'_>, data: &[u8], atomic: bool, wait: bool) -> Result<usize, Errno> {
+    pub(crate) fn add(
+        &self,
+        cx: &Curlwp<'_>,
+        data: &[u8],
+        atomic: bool,
+        wait: bool,
+    ) -> Result<usize, Errno> {
         let need = if atomic { data.len() } else { 1 };
         let mut state = self.state.lock(cx.cpu());
         loop {
@@ -377,7 +430,8 @@ impl Ring {
     }
 
     fn room(&self) -> usize {
-        self.capacity - self.len
+        // What was put back may be more than it holds.
+        self.capacity.saturating_sub(self.len)
     }
 
     fn push(&mut self, data: &[u8]) -> usize {
@@ -396,11 +450,32 @@ impl Ring {
         n
     }
 
-    fn pop(&mut self, buf: &mut [u8]) -> usize {
+    /// Copies what comes next; it stays.
+    fn copy(&self, buf: &mut [u8]) -> usize {
         let n = buf.len().min(self.len);
         let first = n.min(self.bytes.len() - self.head);
         buf[..first].copy_from_slice(&self.bytes[self.head..self.head + first]);
         buf[first..n].copy_from_slice(&self.bytes[..n - first]);
+        n
+    }
+
+    /// Adds bytes before all others, whatever the capacity.
+    fn push_front(&mut self, data: &[u8]) {
+        let len = self.len + data.len();
+        if len > self.bytes.len() {
+            self.grow(len.next_power_of_two().max(PIPE_BUF));
+        }
+        if let Some(mask) = self.bytes.len().checked_sub(1) {
+            self.head = self.head.wrapping_sub(data.len()) & mask;
+            let first = data.len().min(self.bytes.len() - self.head);
+            self.bytes[self.head..self.head + first].copy_from_slice(&data[..first]);
+            self.bytes[..data.len() - first].copy_from_slice(&data[first..]);
+            self.len = len;
+        }
+    }
+
+    fn pop(&mut self, buf: &mut [u8]) -> usize {
+        let n = self.copy(buf);
         self.len -= n;
         self.head = if self.len == 0 {
             0
@@ -439,17 +514,28 @@ mod tests {
     proptest! {
         #[test]
         fn the_ring_is_a_queue_of_bounded_length(
-            ops in prop::collection::vec((any::<bool>(), 0usize..9000), 1..60),
+            ops in prop::collection::vec((0u8..4, 0usize..9000), 1..60),
         ) {
             let mut ring = Ring::new(8192);
             let mut model = VecDeque::new();
             let mut next = 0u8;
-            for (push, n) in ops {
-                if push {
+            for (op, n) in ops {
+                if op == 0 {
                     let data: Vec<u8> = (0..n).map(|_| { next = next.wrapping_add(1); next }).collect();
                     let added = ring.push(&data);
-                    prop_assert_eq!(added, n.min(8192 - model.len()));
+                    prop_assert_eq!(added, n.min(8192usize.saturating_sub(model.len())));
                     model.extend(&data[..added]);
+                } else if op == 1 && n < 1000 && model.len() < 8192 {
+                    let data: Vec<u8> = (0..n).map(|i| i as u8).collect();
+                    ring.push_front(&data);
+                    for &byte in data.iter().rev() {
+                        model.push_front(byte);
+                    }
+                } else if op == 2 {
+                    let mut buf = vec![0; n];
+                    let seen = ring.copy(&mut buf);
+                    let want: Vec<u8> = model.iter().take(n).copied().collect();
+                    prop_assert_eq!(&buf[..seen], &want[..]);
                 } else {
                     let mut buf = vec![0; n];
                     let taken = ring.pop(&mut buf);

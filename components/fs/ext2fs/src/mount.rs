@@ -196,6 +196,10 @@ impl MountOps for Mounted {
         self.0.commit(cx)
     }
 
+    fn vget(&self, cx: &Curlwp<'_>, mount: &Arc<Mount>, ino: u64) -> Result<Arc<Vnode>, Errno> {
+        crate::node::load(cx, &self.0, &Arc::downgrade(mount), ino)
+    }
+
     fn unmount(&self, cx: &Curlwp<'_>, _mount: &Mount) -> Result<(), Errno> {
         self.0.close(cx)
     }

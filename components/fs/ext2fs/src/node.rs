@@ -132,6 +132,26 @@ pub(crate) fn root(cx: &Curlwp<'_>, fs: &Arc<Fs>, mount: &Arc<Mount>) -> Result<
     })
 }
 
+/// A new vnode of an inode that a file handle names. `ESTALE` when the inode is no file's.
+pub(crate) fn load(
+    cx: &Curlwp<'_>,
+    fs: &Arc<Fs>,
+    mount: &Weak<Mount>,
+    ino: u64,
+) -> Result<Arc<Vnode>, Errno> {
+    let ino = u32::try_from(ino).map_err(|_| Errno::ESTALE)?;
+    let ino = InodeNumber::new(ino).map_err(|_| Errno::ESTALE)?;
+    let sb = &fs.sb;
+    if (ino.raw() < sb.first_ino && ino.raw() != 2) || ino.raw() > sb.inodes {
+        return Err(Errno::ESTALE);
+    }
+    let (info, times) = fs.look(cx, |inner| inner.inode(ino))?;
+    if info.links == 0 {
+        return Err(Errno::ESTALE);
+    }
+    new_vnode(fs, mount, &info, times, false)
+}
+
 impl Node {
     /// The vnode of an inode that a directory names.
     fn vget(&self, cx: &Curlwp<'_>, dir: &Vnode, ino: InodeNumber) -> Result<Arc<Vnode>, Errno> {

@@ -176,6 +176,17 @@ pub(super) fn chroot(cx: &Curlwp<'_>, a: args::chroot) -> SysResult {
     Ok(0)
 }
 
+/// fchroot(2) of NetBSD.
+pub(super) fn fchroot(cx: &Curlwp<'_>, a: args::fchroot) -> SysResult {
+    let vp = super::vnode_of(cx, a.fd, Errno::ENOTDIR)?;
+    searchable(cx, &vp)?;
+    if !cx.cred().is_superuser() {
+        return Err(Errno::EPERM);
+    }
+    Cwd::of(cx)?.chroot(cx, vp)?;
+    Ok(0)
+}
+
 fn searchable(cx: &Curlwp<'_>, vp: &Vnode) -> Result<(), Errno> {
     if !vp.is_dir() {
         return Err(Errno::ENOTDIR);

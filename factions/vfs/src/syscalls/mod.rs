@@ -12,6 +12,7 @@ mod attr;
 mod data;
 mod dir;
 mod etfs;
+mod handle;
 mod inotify;
 mod lock;
 mod mount;
@@ -71,6 +72,7 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         chdir => dir::chdir,
         fchdir => dir::fchdir,
         chroot => dir::chroot,
+        fchroot => dir::fchroot,
         truncate => data::truncate,
         ftruncate => data::ftruncate,
         fallocate => data::fallocate,
@@ -80,6 +82,8 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         readahead => data::readahead,
         fadvise64 => data::fadvise64,
         flock => lock::flock,
+        name_to_handle_at => handle::name_to_handle_at,
+        open_by_handle_at => handle::open_by_handle_at,
         inotify_init => inotify::inotify_init,
         inotify_init1 => inotify::inotify_init1,
         inotify_add_watch => inotify::inotify_add_watch,

@@ -94,6 +94,17 @@ fn open_path(
 ) -> SysResult {
     let path = cx.copyin_path(path)?;
     let of = vn_open(cx, dirfd, &path, flags, mode, limits)?;
+    install(cx, of, flags)
+}
+
+/// Opens a vnode that was found otherwise than by a path.
+pub(super) fn open_vnode(cx: &Curlwp<'_>, vp: Arc<Vnode>, flags: i32) -> SysResult {
+    may_open(cx, &vp, flags)?;
+    let of = open_found(cx, vp, false, flags)?;
+    install(cx, of, flags)
+}
+
+fn install(cx: &Curlwp<'_>, of: Arc<OpenFile>, flags: i32) -> SysResult {
     match cx.install(of.clone(), flags & O_CLOEXEC != 0) {
         Ok(fd) => Ok(i64::from(fd)),
         Err(error) => {
@@ -125,6 +136,16 @@ fn vn_open(
     if !made {
         may_open(cx, &vp, flags)?;
     }
+    open_found(cx, vp, made, flags)
+}
+
+/// Opens what may be opened so.
+fn open_found(
+    cx: &Curlwp<'_>,
+    vp: Arc<Vnode>,
+    made: bool,
+    flags: i32,
+) -> Result<Arc<OpenFile>, Errno> {
     let file = VnodeFile::open(cx, vp, flags)?;
     let kept = flags & !(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC) | O_LARGEFILE;
     let of = OpenFile::new(file.clone(), kept);

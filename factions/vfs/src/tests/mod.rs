@@ -74,10 +74,12 @@ fn mounting_covers_a_directory_until_it_is_unmounted() {
 }
 
 mod etfs;
+mod handles;
 mod locks;
 mod names;
 mod perm;
 mod sim;
+mod splice;
 mod watch;
 
 /// The names in a directory, sorted, without the dots.

@@ -52,6 +52,7 @@ shims! {
     fn rump_sys_chdir(path: *const c_void) -> i32 = chdir(path);
     fn rump_sys_fchdir(fd: i32) -> i32 = fchdir(fd);
     fn rump_sys_chroot(path: *const c_void) -> i32 = chroot(path);
+    fn rump_sys_fchroot(fd: i32) -> i32 = fchroot(fd);
     fn rump_sys___getcwd(bufp: *mut c_void, length: usize) -> i32 = getcwd(bufp, length);
     fn rump_sys_getdents(fd: i32, buf: *mut c_void, count: usize) -> i32 = getdents64(fd, buf, count);
     fn rump_sys_umask(newmask: u32) -> u32 = umask(newmask);
@@ -122,6 +123,9 @@ shims! {
     fn rump_sys_inotify_init1(flags: i32) -> i32 = inotify_init1(flags);
     fn rump_sys_inotify_add_watch(fd: i32, path: *const c_void, mask: u32) -> i32 = inotify_add_watch(fd, path, mask);
     fn rump_sys_inotify_rm_watch(fd: i32, wd: i32) -> i32 = inotify_rm_watch(fd, wd);
+    fn rump_sys_splice(fd_in: i32, off_in: *mut c_void, fd_out: i32, off_out: *mut c_void, len: usize, flags: u32) -> isize = splice(fd_in, off_in, fd_out, off_out, len, flags);
+    fn rump_sys_tee(fd_in: i32, fd_out: i32, len: usize, flags: u32) -> isize = tee(fd_in, fd_out, len, flags);
+    fn rump_sys_copy_file_range(fd_in: i32, off_in: *mut c_void, fd_out: i32, off_out: *mut c_void, len: usize, flags: u32) -> isize = copy_file_range(fd_in, off_in, fd_out, off_out, len, flags);
     fn rump_sys__ksem_init(value: u32, idp: *mut c_void) -> i32 = _ksem_init(value, idp);
     fn rump_sys__ksem_open(name: *const c_void, oflag: i32, mode: u32, value: u32, idp: *mut c_void) -> i32 = _ksem_open(name, oflag, mode, value, idp);
     fn rump_sys__ksem_unlink(name: *const c_void) -> i32 = _ksem_unlink(name);
@@ -169,16 +173,11 @@ shims! {
 }
 
 absent! {
-    fn rump_sys_fchroot(fd: i32) -> i32 = ENOSYS;
     fn rump_sys_chflags(path: *const c_void, flags: u64) -> i32 = EOPNOTSUPP;
     fn rump_sys_lchflags(path: *const c_void, flags: u64) -> i32 = EOPNOTSUPP;
     fn rump_sys_fchflags(fd: i32, flags: u64) -> i32 = EOPNOTSUPP;
     fn rump_sys_revoke(path: *const c_void) -> i32 = ENOSYS;
     fn rump_sys_extattrctl(path: *const c_void, cmd: i32, filename: *const c_void, attrnamespace: i32, attrname: *const c_void) -> i32 = EOPNOTSUPP;
-    fn rump_sys_getfh(fname: *const c_void, fhp: *mut c_void, fh_size: *mut c_void) -> i32 = ENOSYS;
-    fn rump_sys_fhopen(fhp: *const c_void, fh_size: usize, flags: i32) -> i32 = ENOSYS;
-    fn rump_sys_fhstat(fhp: *const c_void, fh_size: usize, sb: *mut c_void) -> i32 = ENOSYS;
-    fn rump_sys_fhstatvfs1(fhp: *const c_void, fh_size: usize, buf: *mut c_void, flags: i32) -> i32 = ENOSYS;
     fn rump_sys_nfssvc(flag: i32, argp: *mut c_void) -> i32 = ENOSYS;
     fn rump_sys___quotactl(path: *const c_void, args: *mut c_void) -> i32 = EOPNOTSUPP;
     fn rump_sys_settimeofday(tv: *const c_void, tzp: *const c_void) -> i32 = ENOSYS;

@@ -18,6 +18,7 @@ mod extattr;
 mod files;
 #[rustfmt::skip]
 mod generated;
+mod handle;
 mod mount;
 mod sysctl;
 mod timer;
@@ -27,6 +28,7 @@ pub use aio::*;
 pub use extattr::*;
 pub use files::*;
 pub use generated::*;
+pub use handle::*;
 pub use mount::*;
 pub use sysctl::*;
 pub use timer::*;

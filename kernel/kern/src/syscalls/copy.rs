@@ -14,7 +14,7 @@ const S_IFDIR: u32 = 0o040000;
 const S_IFREG: u32 = 0o100000;
 
 /// Where a side of the copy stands: an offset that the caller keeps, or the open file's own.
-enum Place {
+pub(super) enum Place {
     Caller(UserAddr, u64),
     File(u64),
     /// A file without offsets.
@@ -22,7 +22,7 @@ enum Place {
 }
 
 impl Place {
-    fn of(cx: &Curlwp<'_>, of: &OpenFile, at: UserAddr) -> Result<Place, Errno> {
+    pub(super) fn of(cx: &Curlwp<'_>, of: &OpenFile, at: UserAddr) -> Result<Place, Errno> {
         if !of.file().seekable() {
             return if at.is_null() {
                 Ok(Place::Stream)
@@ -40,7 +40,7 @@ impl Place {
         Ok(Place::Caller(at, offset))
     }
 
-    fn offset(&self) -> Option<u64> {
+    pub(super) fn offset(&self) -> Option<u64> {
         match self {
             Place::Caller(_, offset) | Place::File(offset) => Some(*offset),
             Place::Stream => None,
@@ -48,7 +48,7 @@ impl Place {
     }
 
     /// Moves it on.
-    fn advance(&self, cx: &Curlwp<'_>, of: &OpenFile, by: u64) -> Result<(), Errno> {
+    pub(super) fn advance(&self, cx: &Curlwp<'_>, of: &OpenFile, by: u64) -> Result<(), Errno> {
         match self {
             Place::Caller(at, offset) => cx.copyout(&(offset + by).to_le_bytes(), *at),
             Place::File(offset) => {

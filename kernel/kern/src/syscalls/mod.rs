@@ -15,6 +15,7 @@ mod poll;
 mod ptimer;
 mod rw;
 mod session;
+mod splice;
 mod system;
 mod time;
 
@@ -35,6 +36,8 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         close => rw::close,
         fstat => rw::fstat,
         sendfile => copy::sendfile,
+        splice => splice::splice,
+        tee => splice::tee,
         copy_file_range => copy::copy_file_range,
         dup => desc::dup,
         dup2 => desc::dup2,
