@@ -1,5 +1,6 @@
 //! The network of a kernel that is booted here: its interfaces, and the host programs that they need.
 
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
@@ -107,8 +108,11 @@ impl Networked {
             // It would become nobody, who may not enter the directory.
             command.args(["--runas", "0:0"]);
         }
+        // It tells at length how to use it with QEMU; what it says is shown when it fails.
+        let said = dir.path().join("said");
         let child = command
             .stdin(Stdio::null())
+            .stderr(File::create(&said)?)
             .process_group(0)
             .spawn()
             .map_err(|error| match error.kind() {
@@ -117,7 +121,10 @@ impl Networked {
             })?;
         self.helpers.push((child, dir));
         let (child, _) = self.helpers.last_mut().context("just pushed")?;
-        wait_for(&socket, child)?;
+        wait_for(&socket, child).map_err(|error| {
+            let said = std::fs::read_to_string(&said).unwrap_or_default();
+            anyhow!("{error}\n{}", said.trim_end())
+        })?;
         Ok(socket)
     }
 }
@@ -155,7 +162,7 @@ fn wait_for(socket: &Path, child: &mut Child) -> Result<()> {
             return Ok(());
         }
         if let Some(status) = child.try_wait()? {
-            bail!("passt: did not start ({status}); what it said is above");
+            bail!("passt: did not start ({status}); it said:");
         }
         let mut fds = [rustix::event::PollFd::new(
             &inotify,

@@ -272,7 +272,11 @@ impl Inet {
             return self.link_up(cpu, interface);
         }
         let local = |ip: IpAddr, len| {
-            let _ = self.add_address(cpu, IfAddr::new(interface.index(), ip, len));
+            let addr = IfAddr {
+                broadcast: None,
+                ..IfAddr::new(interface.index(), ip, len)
+            };
+            let _ = self.add_address(cpu, addr);
         };
         local(Ipv4Addr::LOCALHOST.into(), 8);
         local(Ipv6Addr::LOCALHOST.into(), 128);
