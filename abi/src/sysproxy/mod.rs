@@ -19,7 +19,7 @@ mod named;
 mod url;
 
 pub use frame::*;
-pub use named::{Named, Use, named};
+pub use named::{Named, Use, covered, named};
 pub use url::{Url, UrlError};
 
 use crate::table::{ArgDesc, ArgKind, Faction, Len, RetKind, Support, SyscallDesc};

@@ -36,10 +36,32 @@ pub struct Named {
 impl Named {
     /// Whether `len` bytes at `addr` lie inside.
     pub const fn covers(&self, addr: u64, len: usize) -> bool {
+        self.reach(addr) >= len as u64
+    }
+
+    /// How many bytes from `addr` on lie inside.
+    pub const fn reach(&self, addr: u64) -> u64 {
         match addr.checked_sub(self.addr) {
-            Some(skip) => skip <= self.len as u64 && len as u64 <= self.len as u64 - skip,
-            None => false,
+            Some(skip) => (self.len as u64).saturating_sub(skip),
+            None => 0,
         }
+    }
+}
+
+/// Whether `len` bytes at `addr` lie in ranges that may lie side by side, as the value and the length of getsockopt(2) do on a
+/// stack: what is written to both comes as one. `reach` says how many bytes from an address on lie in some range.
+pub fn covered(mut addr: u64, len: usize, mut reach: impl FnMut(u64) -> u64) -> bool {
+    let mut left = len as u64;
+    loop {
+        let here = reach(addr);
+        if here >= left {
+            return true;
+        }
+        if here == 0 {
+            return false;
+        }
+        addr += here;
+        left -= here;
     }
 }
 

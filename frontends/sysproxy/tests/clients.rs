@@ -820,3 +820,16 @@ fn only_the_servers_own_user_reaches_files_of_the_host() {
         "what is registered is the kernel's"
     );
 }
+
+#[test]
+fn results_that_lie_side_by_side_are_two() {
+    let (_kernel, server) = served(Options::default());
+    let client = Client::connect(server.url(), "side").unwrap();
+    // The value of hw.ncpu, and its length right behind it, as compilers put two variables.
+    let mut memory = [0; 16];
+    memory[8] = 8;
+    let (value, len) = memory.split_at_mut(8);
+    let result = client.__sysctl(c"hw.ncpu", value, len, &[], 0);
+    assert_eq!(result, Ok(0));
+    assert!(value[0] > 0);
+}

@@ -12,6 +12,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::Errno;
+use abi::sysproxy::covered;
 
 use super::sys;
 
@@ -38,6 +39,13 @@ pub(crate) struct Lent {
     pub(crate) writable: bool,
 }
 
+/// Whether what was lent covers a range, perhaps in pieces that lie side by side.
+fn lent_covers<'l>(lent: impl Iterator<Item = &'l Lent> + Clone, addr: u64, len: usize) -> bool {
+    covered(addr, len, |addr| {
+        lent.clone().map(|l| l.reach(addr)).max().unwrap_or(0)
+    })
+}
+
 /// A thread's view of the process's memory.
 #[derive(Clone, Copy)]
 pub(super) struct Memory<'a> {
@@ -54,10 +62,11 @@ fn host_populates() -> bool {
 }
 
 impl Lent {
-    fn covers(&self, addr: u64, len: usize) -> bool {
+    /// How many bytes from `addr` on lie inside.
+    fn reach(&self, addr: u64) -> u64 {
         match addr.checked_sub(self.addr) {
-            Some(skip) => skip <= self.len as u64 && len as u64 <= self.len as u64 - skip,
-            None => false,
+            Some(skip) => (self.len as u64).saturating_sub(skip),
+            None => 0,
         }
     }
 
@@ -83,7 +92,7 @@ impl<'a> Memory<'a> {
     pub(super) fn readable(&self, addr: u64, len: usize) -> bool {
         match self.lent {
             None => self.check(addr, len, READABLE),
-            Some(lent) => lent.iter().any(|l| l.covers(addr, len)),
+            Some(lent) => lent_covers(lent.iter(), addr, len),
         }
     }
 
@@ -92,7 +101,7 @@ impl<'a> Memory<'a> {
     pub(super) fn writable(&self, addr: u64, len: usize) -> bool {
         match self.lent {
             None => self.check(addr, len, READABLE | WRITABLE),
-            Some(lent) => lent.iter().any(|l| l.writable && l.covers(addr, len)),
+            Some(lent) => lent_covers(lent.iter().filter(|l| l.writable), addr, len),
         }
     }
 

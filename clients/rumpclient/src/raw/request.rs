@@ -2,7 +2,7 @@
 
 use abi::sysproxy::{
     Class, Company, Header, Kind, MAX_INLINE, MAX_SEGMENTS, Named, REQUEST_FIXED, SegmentHead,
-    SyscallRequest, Use, desc, named, padded,
+    SyscallRequest, Use, covered, desc, named, padded,
 };
 
 use super::mem::Memory;
@@ -99,18 +99,22 @@ impl Call {
         let Some(desc) = desc(self.nr) else {
             return false;
         };
-        let mut inside = false;
-        let mut peek = |addr: u64, to: &mut [u8]| memory.read(addr, to);
-        let anywhere = named(desc, &self.args, &mut peek, &mut |range: Named| {
-            let fits = match how {
-                Use::Out => range.how.writes(),
-                Use::Str => range.how == Use::Str,
-                Use::In | Use::InOut => matches!(range.how, Use::In | Use::InOut),
-            };
-            inside = inside || fits && range.covers(addr, len);
-            !inside
-        });
-        inside || anywhere
+        covered(addr, len, |addr| {
+            let mut reach = 0;
+            let mut peek = |addr: u64, to: &mut [u8]| memory.read(addr, to);
+            let anywhere = named(desc, &self.args, &mut peek, &mut |range: Named| {
+                let fits = match how {
+                    Use::Out => range.how.writes(),
+                    Use::Str => range.how == Use::Str,
+                    Use::In | Use::InOut => matches!(range.how, Use::In | Use::InOut),
+                };
+                if fits {
+                    reach = reach.max(range.reach(addr));
+                }
+                reach < len as u64
+            });
+            if anywhere { u64::MAX } else { reach }
+        })
     }
 
     /// Whether a signal handler ends it even when it asks for restart, signal(7).
