@@ -407,7 +407,7 @@ fn require_empty(cx: &Curlwp<'_>, dir: &Arc<Vnode>) -> Result<(), Errno> {
 struct DirLocks;
 
 impl DirLocks {
-    /// An ancestor's first; of two that are not above each other, whose rename nobody else can see, by address.
+    /// An ancestor's first; of two that are not above each other, whose rename nobody else can see, by number.
     fn order<'a>(
         a: &'a Arc<Vnode>,
         b: &'a Arc<Vnode>,
@@ -417,7 +417,7 @@ impl DirLocks {
         if Arc::ptr_eq(a, b) {
             return (&a.dir, None);
         }
-        let a_first = a_above || !b_above && Arc::as_ptr(a) < Arc::as_ptr(b);
+        let a_first = a_above || !b_above && a.ino < b.ino;
         if a_first {
             (&a.dir, Some(&b.dir))
         } else {

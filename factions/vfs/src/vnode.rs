@@ -46,7 +46,7 @@ pub(crate) enum ParentDir {
 pub struct Vnode {
     mount: Weak<Mount>,
     /// The mount's, so that stat(2) need not ask it.
-    dev: u64,
+    pub(crate) dev: u64,
     blksize: u32,
     in_memory: bool,
     /// Inode number, unique in its mount.

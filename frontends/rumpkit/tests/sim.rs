@@ -1,60 +1,20 @@
-//! Whole kernels on the simulated host: processes that work on the same files, every switch drawn from a seed.
+//! Whole kernels on both hosts: processes that work on the same files; on the simulated host every switch is drawn from a seed.
 
 use std::ffi::CString;
 use std::sync::Arc;
 
 use abi::Syscalls;
-use rumpkit::hypercall::Host;
-use rumpkit::hypercall::sim::{Run, SimConfig, SimHost};
+use hypercall::sim::SimConfig;
 use rumpkit::sim::{self, World};
-use rumpkit::{Kernel, LwpHandle, RforkFds};
+use testing::{Setup, Testbed};
 
-const SEEDS: u64 = 200;
 const O_CREAT: i32 = 0o100;
 const O_RDWR: i32 = 2;
 const O_APPEND: i32 = 0o2000;
 
-fn boot(host: &Arc<SimHost>) -> Arc<Kernel> {
-    rumpkit::builder_on(host.clone()).boot().expect("boots")
-}
-
-fn on_threads(
-    host: &Arc<SimHost>,
-    kernel: &Arc<Kernel>,
-    count: usize,
-    body: impl Fn(usize, &LwpHandle) + Send + Sync + 'static,
-) {
-    let body = Arc::new(body);
-    let threads: Vec<_> = (0..count)
-        .map(|i| {
-            let (kernel, body) = (kernel.clone(), body.clone());
-            let run = move || body(i, &kernel.rfork(RforkFds::Clear).expect("a process"));
-            host.spawn(&format!("user{i}"), Box::new(run))
-                .expect("a thread")
-        })
-        .collect();
-    threads.into_iter().for_each(|t| t.join());
-}
-
-fn run(config: SimConfig, f: impl FnOnce(&Arc<SimHost>, &Arc<Kernel>) + Send + 'static) -> Run<()> {
-    let seed = config.seed;
-    let run = SimHost::run(config, move |host| {
-        let kernel = boot(host);
-        f(host, &kernel);
-        kernel.shutdown(true).expect("halts");
-    });
-    if let Err(failure) = &run.result {
-        panic!(
-            "seed {seed}: {failure:?}\n{}",
-            String::from_utf8_lossy(&run.console)
-        );
-    }
-    assert!(
-        run.leftover.is_empty(),
-        "seed {seed} leaves {:?}",
-        run.leftover
-    );
-    run
+/// A kernel with every component.
+fn whole() -> Setup {
+    Setup::new().components(rumpkit::COMPONENTS)
 }
 
 fn path(text: String) -> CString {
@@ -63,9 +23,9 @@ fn path(text: String) -> CString {
 
 /// What processes do that share a directory: make, link, rename, remove, list. Any answer is right that an order of the
 /// operations explains; what is checked is that all come to an end and the names that stay can be opened.
-fn play_with_names(host: &Arc<SimHost>, kernel: &Arc<Kernel>, dir: &'static str) {
-    let chance = host.clone();
-    on_threads(host, kernel, 3, move |_, p| {
+fn play_with_names(bed: &Arc<Testbed>, dir: &'static str) {
+    let chance = bed.clone();
+    bed.users(3, move |_, p| {
         let name = || path(format!("{dir}/{}", chance.draw(4)));
         for _ in 0..12 {
             match chance.draw(6) {
@@ -83,7 +43,7 @@ fn play_with_names(host: &Arc<SimHost>, kernel: &Arc<Kernel>, dir: &'static str)
             }
         }
     });
-    let p = kernel.rfork(RforkFds::Clear).expect("a process");
+    let p = bed.process();
     for n in 0..4 {
         let mut stat = [0; 144];
         if p.stat(&path(format!("{dir}/{n}")), &mut stat).is_ok() {
@@ -101,64 +61,59 @@ fn play_with_names(host: &Arc<SimHost>, kernel: &Arc<Kernel>, dir: &'static str)
 
 #[test]
 fn names_in_rumpfs_stay_whole_in_any_order() {
-    for seed in 0..SEEDS {
-        run(SimConfig::new(seed), |host, kernel| {
-            play_with_names(host, kernel, "/tmp")
-        });
-    }
+    whole().run(|bed| play_with_names(bed, "/tmp"));
 }
 
 #[test]
 fn names_in_tmpfs_stay_whole_in_any_order() {
-    for seed in 0..SEEDS {
-        run(SimConfig::new(seed), |host, kernel| {
-            let p = kernel.rfork(RforkFds::Clear).expect("a process");
-            p.mkdir(c"/t", 0o755).expect("made");
-            p.mount(c"t", c"/t", c"tmpfs", 0, c"").expect("mounted");
-            drop(p);
-            play_with_names(host, kernel, "/t");
-        });
-    }
+    whole().run(|bed| {
+        let p = bed.process();
+        p.mkdir(c"/t", 0o755).expect("made");
+        p.mount(c"t", c"/t", c"tmpfs", 0, c"").expect("mounted");
+        drop(p);
+        play_with_names(bed, "/t");
+    });
 }
 
 #[test]
 fn appends_of_many_processes_do_not_overlap() {
-    for seed in 0..SEEDS {
-        run(
-            SimConfig::new(seed).param("RUMP_NCPU", "3"),
-            |host, kernel| {
-                on_threads(host, kernel, 3, |i, p| {
-                    let fd = p
-                        .open(c"/tmp/log", O_CREAT | O_RDWR | O_APPEND, 0o644)
-                        .expect("opens") as i32;
-                    for _ in 0..8 {
-                        let record = [b'a' + i as u8; 1000];
-                        assert_eq!(p.write(fd, &record, record.len()), Ok(1000));
-                    }
-                });
-                let p = kernel.rfork(RforkFds::Clear).expect("a process");
-                let fd = p.open(c"/tmp/log", 0, 0).expect("opens") as i32;
-                let mut all = vec![0; 30_000];
-                let len = all.len();
-                assert_eq!(p.read(fd, &mut all, len), Ok(24_000));
-                for record in all[..24_000].chunks(1000) {
-                    assert!(record.iter().all(|b| *b == record[0]));
-                }
-            },
-        );
-    }
+    whole().run(|bed| {
+        bed.users(3, |i, p| {
+            let fd = p
+                .open(c"/tmp/log", O_CREAT | O_RDWR | O_APPEND, 0o644)
+                .expect("opens") as i32;
+            for _ in 0..8 {
+                let record = [b'a' + i as u8; 1000];
+                assert_eq!(p.write(fd, &record, record.len()), Ok(1000));
+            }
+        });
+        let p = bed.process();
+        let fd = p.open(c"/tmp/log", 0, 0).expect("opens") as i32;
+        let mut all = vec![0; 30_000];
+        let len = all.len();
+        assert_eq!(p.read(fd, &mut all, len), Ok(24_000));
+        for record in all[..24_000].chunks(1000) {
+            assert!(record.iter().all(|b| *b == record[0]));
+        }
+    });
 }
 
 #[test]
 fn a_whole_kernel_runs_the_same_twice() {
-    let once = || {
-        let config = SimConfig {
-            keep_trace: true,
-            ..SimConfig::new(99)
+    for seed in 0..20 {
+        // A name cache that is always full drops the same names in both.
+        let once = || {
+            let config = SimConfig {
+                keep_trace: true,
+                ..SimConfig::new(seed)
+            };
+            let setup = whole().param("RUMP_NVNODES", "8");
+            setup.sim(config, |bed| play_with_names(bed, "/tmp"))
         };
-        run(config, |host, kernel| play_with_names(host, kernel, "/tmp"))
-    };
-    assert_eq!(once().trace, once().trace);
+        let (one, other) = (once(), once());
+        assert!(one.result.is_ok() && one.trace.len() > 1000);
+        assert_eq!(one.trace, other.trace);
+    }
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod host;
 #[cfg(all(test, loom))]
 mod models;
 mod mutex;
+#[cfg(not(loom))]
+mod once;
 mod parker;
 mod percpu;
 mod rwlock;
@@ -32,6 +34,8 @@ mod sleepq;
 pub use condvar::Condvar;
 pub use cpu::{Cpu, Cpus, MAX_CPUS, OnBlock, PendingHook};
 pub use mutex::{Mutex, MutexGuard};
+#[cfg(not(loom))]
+pub use once::Once;
 pub use parker::{OffCpu, Parker};
 pub use percpu::PerCpu;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

@@ -62,6 +62,13 @@ impl Setup {
         self
     }
 
+    /// Adds components to the kernel.
+    #[must_use]
+    pub fn components(mut self, components: &[&'static Component]) -> Setup {
+        self.components.extend(components);
+        self
+    }
+
     /// Runs that many seeds on the simulated host, and an accordingly smaller number of rounds on the other.
     #[must_use]
     pub fn seeds(mut self, seeds: u64) -> Setup {

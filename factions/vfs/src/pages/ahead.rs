@@ -1,11 +1,12 @@
 //! Read-ahead: reading what will be asked for next.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use kern::Curlwp;
 use kern::workqueue::Workqueue;
+use sync::Once;
 
 use super::memory::cache;
 use super::page::{page_of, pages_of};
@@ -97,7 +98,7 @@ impl Ahead {
 /// The thread that reads in the background, which comes with the first request.
 #[derive(Default)]
 pub(super) struct Reader {
-    queue: OnceLock<Workqueue>,
+    queue: Once<Workqueue>,
     waiting: AtomicU32,
 }
 
@@ -109,7 +110,9 @@ impl Reader {
             return;
         }
         let vp = vp.clone();
-        let queue = self.queue.get_or_init(|| Workqueue::new(cx, "readahead"));
+        let queue = self
+            .queue
+            .get_or_init(cx.cpu(), || Workqueue::new(cx, "readahead"));
         queue.enqueue(cx.cpu(), move |cx| {
             fill_all(cx, &vp, pages);
             if let Ok(cache) = cache(cx) {

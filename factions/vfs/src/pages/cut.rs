@@ -153,7 +153,7 @@ fn add_zeroed(
     }
     let count: u64 = missing.iter().map(|run| run.end - run.start).sum();
     backing::reserve(cx, vp, range.start * PAGE, count * PAGE)?;
-    if !cache.charge(cx, count) {
+    if !cache.charge(cx, vp, count) {
         backing::unreserve(cx, vp, count);
         return Err(Errno::ENOSPC);
     }

@@ -29,6 +29,8 @@ pub struct PageCache {
     pub(super) syncer: Syncer,
     pub(super) reader: Reader,
     used: AtomicU64,
+    /// Those of them that stay: of files whose only place is the cache.
+    resident: AtomicU64,
     dirty: AtomicU64,
     ring: Mutex<Ring>,
     dirty_files: Mutex<DirtyFiles>,
@@ -73,6 +75,7 @@ impl Default for PageCache {
             syncer: Syncer::default(),
             reader: Reader::default(),
             used: AtomicU64::new(0),
+            resident: AtomicU64::new(0),
             dirty: AtomicU64::new(0),
             ring: Mutex::default(),
             dirty_files: Mutex::default(),
@@ -112,24 +115,48 @@ impl PageCache {
             .get_or_init(|| (cx.kernel().memory_limit() / PAGE).max(1))
     }
 
-    /// How many pages may be asked for at once.
+    /// How many pages may be asked for at once; so many are kept from files whose pages stay, so that others can be read and
+    /// written however full those are.
     pub(super) fn most(&self, cx: &Curlwp<'_>) -> u64 {
-        (self.limit(cx) / 4).max(1)
+        (self.limit(cx) / 8).max(1)
     }
 
-    /// Takes pages from what is left; false when there is not enough.
-    pub(super) fn charge(&self, cx: &Curlwp<'_>, pages: u64) -> bool {
-        let limit = self.limit(cx);
-        let used = self.used.fetch_add(pages, Ordering::Relaxed) + pages;
-        if used > limit {
-            self.used.fetch_sub(pages, Ordering::Relaxed);
+    /// Takes pages for a file from what is left; false when there is not enough.
+    pub(super) fn charge(&self, cx: &Curlwp<'_>, vp: &Vnode, pages: u64) -> bool {
+        if vp.pages.resident && !self.charge_resident(cx, pages) {
+            return false;
         }
-        used <= limit
+        let enough = self.used.fetch_add(pages, Ordering::Relaxed) + pages <= self.limit(cx);
+        if !enough {
+            self.uncharge(pages, vp.pages.resident);
+        }
+        enough
     }
 
-    /// Gives pages back.
-    pub(super) fn uncharge(&self, pages: u64) {
+    fn charge_resident(&self, cx: &Curlwp<'_>, pages: u64) -> bool {
+        let most = self.most_resident(cx);
+        let enough = self.resident.fetch_add(pages, Ordering::Relaxed) + pages <= most;
+        if !enough {
+            self.resident.fetch_sub(pages, Ordering::Relaxed);
+        }
+        enough
+    }
+
+    fn most_resident(&self, cx: &Curlwp<'_>) -> u64 {
+        (self.limit(cx) - self.most(cx)).max(1)
+    }
+
+    /// Whether there can be one more page of a file whose pages stay.
+    pub(super) fn has_room_for_resident(&self, cx: &Curlwp<'_>) -> bool {
+        self.resident.load(Ordering::Relaxed) < self.most_resident(cx)
+    }
+
+    /// Gives pages of a file back, whose pages stay or not.
+    pub(super) fn uncharge(&self, pages: u64, resident: bool) {
         self.used.fetch_sub(pages, Ordering::Relaxed);
+        if resident {
+            self.resident.fetch_sub(pages, Ordering::Relaxed);
+        }
     }
 
     /// Counts pages that became dirty.
@@ -145,7 +172,7 @@ impl PageCache {
     /// Takes pages that are gone, `dirty` of them dirty, out of the accounts. Dirty pages of a resident file are not
     /// counted as such: nobody will write them.
     pub(super) fn gone(&self, pages: u64, dirty: u64, resident: bool) {
-        self.uncharge(pages);
+        self.uncharge(pages, resident);
         if !resident {
             self.cleaned(dirty);
         }
@@ -153,19 +180,32 @@ impl PageCache {
 
     /// Makes room for pages: clean ones go that were not used for a round of the clock's hand; if there are none, the
     /// file that has been dirty for longest is written first. While others have pages in their hands it waits for those.
-    /// `ENOMEM` when everything is in use. Called with no lock.
+    /// `ENOMEM` when there are only pages that stay. Called with no lock.
     #[cold]
     pub(super) fn reclaim(&self, cx: &Curlwp<'_>, pages: u64) -> Result<(), Errno> {
         let deadline = cx.now(Clock::Monotonic) + MAX_WAIT;
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let result = loop {
             let seen = *self.freed.lock(cx.cpu());
-            match self.make_room(cx, pages) {
-                Err(Errno::ENOMEM) if self.busy.load(Ordering::SeqCst) != 0 => {}
-                result => break result,
+            let result = self.make_room(cx, pages);
+            if result != Err(Errno::ENOMEM) {
+                break result;
             }
-            if !self.wait_for_freed(cx, seen, deadline) {
-                break Err(Errno::ENOMEM);
+            let used = self.used.load(Ordering::SeqCst);
+            if used + pages <= self.limit(cx) {
+                // Others let go of theirs.
+                break Ok(());
+            }
+            let others = used.saturating_sub(self.resident.load(Ordering::SeqCst));
+            let go_on = if self.busy.load(Ordering::SeqCst) != 0 {
+                self.wait_for_freed(cx, seen, deadline)
+            } else {
+                // Others were faster, to write what was dirty or to take what came free.
+                cx.unscheduled(|| cx.kernel().host().relax());
+                others != 0 && cx.now(Clock::Monotonic) < deadline
+            };
+            if !go_on {
+                break result;
             }
         };
         self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -231,7 +271,7 @@ impl PageCache {
                 Some((next, removed)) => {
                     ring.at = next;
                     freed += removed.pages;
-                    self.uncharge(removed.pages);
+                    self.uncharge(removed.pages, false);
                 }
                 None if data.pages() == 0 => {
                     ring.remove(&file);
@@ -244,8 +284,25 @@ impl PageCache {
         }
         drop(ring);
         if let (0, Some(file)) = (freed, locked) {
-            // Whoever has it lets go of it soon, and then perhaps of pages.
-            drop(file.pages.io.read(cx.cpu()));
+            // It may be the one that has everything: it is worth waiting for who has it.
+            freed = self.sweep_file(cx, &file, want);
+        }
+        freed
+    }
+
+    /// Frees so many pages of one file, those that were used last too.
+    fn sweep_file(&self, cx: &Curlwp<'_>, file: &Arc<Vnode>, want: u64) -> u64 {
+        let mut data = file.pages.io.write(cx.cpu());
+        let mut freed = 0;
+        for _ in 0..2 {
+            let mut at = 0;
+            while freed < want
+                && let Some((next, removed)) = data.sweep(at)
+            {
+                at = next;
+                freed += removed.pages;
+                self.uncharge(removed.pages, false);
+            }
         }
         freed
     }

@@ -175,7 +175,7 @@ impl<'a, 'k> Claim<'a, 'k> {
     /// Reads the first `count` pages of the claim.
     fn fill(&self, count: u64) -> Result<(), Errno> {
         let cache = cache(self.cx)?;
-        while !cache.charge(self.cx, count) {
+        while !cache.charge(self.cx, self.vp, count) {
             cache.reclaim(self.cx, count)?;
         }
         let _busy = cache.hold_busy(self.cx);
@@ -188,7 +188,7 @@ impl<'a, 'k> Claim<'a, 'k> {
             Ok(()) => self.insert(pages),
             Err(_) => 0,
         };
-        cache.uncharge(count - used);
+        cache.uncharge(count - used, self.vp.pages.resident);
         read
     }
 

@@ -1,12 +1,13 @@
 //! When dirty pages are written without anybody asking: by age, and when there are many.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use hypercall::{Clock, Nanos};
 use kern::Curlwp;
 use kern::callout::Callout;
 use kern::workqueue::Workqueue;
+use sync::Once;
 
 use super::PageCache;
 use super::memory::cache;
@@ -23,13 +24,13 @@ const BACKGROUND: u64 = (32 << 20) / PAGE;
 /// waited for too long.
 #[derive(Default)]
 pub(super) struct Syncer {
-    parts: OnceLock<(Workqueue, Callout)>,
+    parts: Once<(Workqueue, Callout)>,
     called: AtomicBool,
 }
 
 impl Syncer {
     fn parts(&self, cx: &Curlwp<'_>) -> &(Workqueue, Callout) {
-        self.parts.get_or_init(|| {
+        self.parts.get_or_init(cx.cpu(), || {
             let call = |cx: &Curlwp<'_>| {
                 if let Ok(cache) = cache(cx) {
                     cache.syncer.call(cx);

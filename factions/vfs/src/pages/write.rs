@@ -121,6 +121,9 @@ fn write_pages(
 /// Finds room for one more page.
 #[cold]
 fn make_room(cx: &Curlwp<'_>, vp: &Vnode, cache: &PageCache) -> Result<(), Errno> {
+    if vp.pages.resident && !cache.has_room_for_resident(cx) {
+        return Err(Errno::ENOSPC);
+    }
     cache.reclaim(cx, 1).map_err(|error| match error {
         Errno::ENOMEM if vp.pages.resident => Errno::ENOSPC,
         error => error,
@@ -199,7 +202,7 @@ fn copy_in(
                     return Err(Stop::Missing(page));
                 }
                 reserved.reserve(data, page)?;
-                if !cache.charge(cx, 1) {
+                if !cache.charge(cx, vp, 1) {
                     return Err(Stop::NoMemory);
                 }
                 let mut memory = Page::zeroed();
@@ -209,7 +212,7 @@ fn copy_in(
                 if moved != len && (moved == 0 || !vp.pages.resident) {
                     // What the page holds behind the fault is not known.
                     uio.give_back(moved);
-                    cache.uncharge(1);
+                    cache.uncharge(1, vp.pages.resident);
                     return Err(result.err().unwrap_or(Errno::EFAULT).into());
                 }
                 forfeit(cx, vp, page..page + 1);

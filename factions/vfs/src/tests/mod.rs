@@ -75,10 +75,10 @@ fn mounting_covers_a_directory_until_it_is_unmounted() {
 
 mod etfs;
 mod handles;
+mod hosts;
 mod locks;
 mod names;
 mod perm;
-mod sim;
 mod splice;
 mod watch;
 
