@@ -481,3 +481,15 @@ fn old_timestamps_do_not_confuse_the_measure() {
     p.give(ack);
     assert!(p.connection.info().rtt < SEC);
 }
+
+#[test]
+fn rfc6298_what_waited_for_a_retransmission_is_no_sample() {
+    let mut p = sent(Settings::default(), plain(), 3);
+    let rtt = p.connection.info().rtt;
+    for _ in 0..4 {
+        p.wait_for_timer();
+        p.out();
+    }
+    p.acknowledge(3001);
+    assert_eq!(p.connection.info().rtt, rtt);
+}

@@ -49,7 +49,7 @@ impl Cubic {
         let acked = acked as f64 / mss;
         let alpha = if epoch.w_est < self.w_max { ALPHA } else { 1.0 };
         epoch.w_est += alpha * acked / cwnd;
-        let t = (ack.now - epoch.start) as f64 / SEC as f64;
+        let t = ack.now.saturating_sub(epoch.start) as f64 / SEC as f64;
         let w = |t: f64| C * (t - epoch.k).powi(3) + self.w_max;
         let grow = if w(t) < epoch.w_est {
             (epoch.w_est - cwnd).max(0.0)
@@ -106,10 +106,10 @@ impl CongestionControl for Cubic {
         self.epoch = None;
     }
 
-    fn on_idle(&mut self, idle: u64) {
+    fn on_idle(&mut self, now: u64, idle: u64) {
         // The time that nothing was sent does not count (section 5.8).
         if let Some(epoch) = &mut self.epoch {
-            epoch.start += idle;
+            epoch.start = (epoch.start + idle).min(now);
         }
     }
 }
@@ -193,5 +193,19 @@ mod tests {
         w.cwnd = 80_000;
         cubic.on_congestion(&w, 0);
         assert!((cubic.w_max - 68.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn idle_time_does_not_count_even_if_the_epoch_is_younger() {
+        let mut cubic = Cubic::default();
+        let mut w = Window {
+            cwnd: 20_000,
+            ssthresh: 0,
+            mss: 1000,
+        };
+        let now = avoid(&mut cubic, &mut w, 0.1, 10 * MS, 10 * SEC);
+        cubic.on_idle(now + SEC, 100 * SEC);
+        avoid(&mut cubic, &mut w, 0.1, 10 * MS, now + SEC);
+        assert!(w.cwnd < 40_000, "{}", w.cwnd);
     }
 }

@@ -74,9 +74,9 @@ pub trait CongestionControl: Debug + Send + Sync {
     /// The last congestion event was none: the window is as before it.
     fn on_undo(&mut self) {}
 
-    /// Sending starts again after `idle` ns of silence.
-    fn on_idle(&mut self, idle: u64) {
-        let _ = idle;
+    /// Sending starts again at `now` after `idle` ns of silence.
+    fn on_idle(&mut self, now: u64, idle: u64) {
+        let _ = (now, idle);
     }
 }
 

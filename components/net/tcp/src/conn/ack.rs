@@ -179,7 +179,9 @@ impl Connection {
             let age = self.ts_now(now).wrapping_sub(echo?);
             (advanced && age < 1 << 24).then(|| u64::from(age).max(1) * MS)
         };
-        if let Some(rtt) = delivered.rtt.or_else(by_stamp) {
+        // What was sent again may have held up what was not: then its time tells nothing.
+        let rtt = delivered.rtt.filter(|_| !delivered.resent);
+        if let Some(rtt) = rtt.or_else(by_stamp) {
             self.rtt.sample(now, rtt);
             self.rtt.backoff = 0;
         }
@@ -383,7 +385,7 @@ impl Connection {
                     acked: delivered.bytes,
                     una: self.tx.una,
                     nxt: self.tx.nxt,
-                    rtt: delivered.rtt,
+                    rtt: delivered.rtt.filter(|_| !delivered.resent),
                     srtt: self.rtt.srtt,
                     limited,
                 };

@@ -212,7 +212,7 @@ impl Connection {
                 window.cwnd = (window.cwnd / 2).max(initial);
             }
         }
-        self.congestion.on_idle(idle);
+        self.congestion.on_idle(now, idle);
         self.tx.last_at = now;
     }
 

@@ -113,6 +113,8 @@ pub struct Sim {
     pub filter: Option<Filter>,
     pub gso_max: u32,
     pub packets: u64,
+    /// When a user looks again.
+    wake: u64,
 }
 
 impl Sim {
@@ -161,7 +163,21 @@ impl Sim {
             filter: None,
             gso_max: 65535,
             packets: 0,
+            wake: u64::MAX,
         }
+    }
+
+    /// The server connects too, from its port to the client's.
+    pub fn connect_back(&mut self, settings: Settings) {
+        let open = Open {
+            local_port: 80,
+            remote_port: 40000,
+            iss: self.rng.next() as u32,
+            ts_offset: 0,
+            fast_open: None,
+        };
+        self.hosts[1].connection = Some(Connection::connect(self.now, open, settings));
+        self.hosts[1].listener = None;
     }
 
     /// The connection of a side that has one.
@@ -288,6 +304,7 @@ impl Sim {
                 .min(timer.unwrap_or(u64::MAX))
                 .min(cache.unwrap_or(u64::MAX));
         }
+        next = next.min(self.wake.max(self.now));
         if next > until {
             self.now = self.now.max(until.min(next));
             return false;
@@ -310,6 +327,7 @@ impl Sim {
     /// Lets the network run for a time, or until nothing will happen.
     pub fn run_for(&mut self, time: u64) {
         let until = self.now + time;
+        self.wake = u64::MAX;
         while self.step(until) {}
     }
 
@@ -390,6 +408,9 @@ pub struct Flow {
     pub eof: bool,
     /// The most that is written at once.
     pub chunk: u64,
+    /// How long the reader waits between two looks, in ns, and when the next is.
+    pub pause: u64,
+    pub next_read: u64,
     /// The bytes do not matter, only how many.
     pub unchecked: bool,
 }
@@ -431,6 +452,10 @@ impl Sim {
             return;
         }
         let now = self.now;
+        if now < flow.next_read {
+            return;
+        }
+        flow.next_read = now + flow.pause;
         while let Some(data) = self.end(side).recv(now, usize::MAX) {
             if flow.unchecked {
                 flow.received += data.len() as u64;
@@ -454,6 +479,11 @@ impl Sim {
     pub fn transfer(&mut self, flows: &mut [Flow; 2], limit: u64) {
         let until = self.now + limit;
         loop {
+            let looks = flows
+                .iter()
+                .filter(|f| f.next_read > self.now && !f.eof)
+                .map(|f| f.next_read);
+            self.wake = looks.min().unwrap_or(u64::MAX);
             for (side, flow) in flows.iter_mut().enumerate() {
                 self.write(side, flow);
                 self.read(1 - side, flow);
