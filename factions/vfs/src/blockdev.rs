@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use abi::Errno;
-use hypercall::BackingFile;
+use hypercall::{BackingFile, Host};
 
 use crate::blkfail::BlkFail;
 
@@ -15,7 +15,31 @@ pub struct BlockDev {
     start: u64,
     size: u64,
     writable: bool,
+    sector: u32,
     faults: Option<Arc<BlkFail>>,
+}
+
+/// Bytes of a sector where nobody says otherwise.
+pub(crate) const SECTOR: u32 = 512;
+/// The largest sector is a page of the cache.
+const SHIFTS: std::ops::RangeInclusive<u32> = 9..=12;
+
+/// The sector size that the host's parameter `RUMP_BLKSECTSHIFT` asks for, as a power of two. `EINVAL` for what makes no sense; it is named
+/// on the console.
+pub(crate) fn sector_from_host(host: &dyn Host) -> Result<u32, Errno> {
+    let Some(text) = host.param("RUMP_BLKSECTSHIFT") else {
+        return Ok(SECTOR);
+    };
+    let shift = text.parse().ok().filter(|shift| SHIFTS.contains(shift));
+    shift.map(|shift: u32| 1 << shift).ok_or_else(|| {
+        let line = format!(
+            "rump: RUMP_BLKSECTSHIFT={text}: want the power of two that a sector is, from {} to {}\n",
+            SHIFTS.start(),
+            SHIFTS.end()
+        );
+        host.console_write(line.as_bytes());
+        Errno::EINVAL
+    })
 }
 
 impl BlockDev {
@@ -26,6 +50,7 @@ impl BlockDev {
             start,
             size,
             writable,
+            sector: SECTOR,
             faults: None,
         }
     }
@@ -33,6 +58,24 @@ impl BlockDev {
     /// The same device, with transfers that fail on purpose.
     pub(crate) fn with_faults(self, faults: Option<Arc<BlkFail>>) -> BlockDev {
         BlockDev { faults, ..self }
+    }
+
+    /// The same device, with sectors of so many bytes. What is no whole sector at its end is not there.
+    pub(crate) fn with_sector(self, sector: u32) -> BlockDev {
+        let size = match sector {
+            SECTOR => self.size,
+            larger => self.size - self.size % u64::from(larger),
+        };
+        BlockDev {
+            sector,
+            size,
+            ..self
+        }
+    }
+
+    /// Bytes of a sector, as `BLKSSZGET` tells them. Transfers need not keep to it.
+    pub fn sector(&self) -> u32 {
+        self.sector
     }
 
     fn fault(&self) -> Result<(), Errno> {

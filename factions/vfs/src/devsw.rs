@@ -192,7 +192,7 @@ pub(crate) fn file_ioctl(
         BLKROGET => cx.copyout(&i32::from(!device.writable()).to_le_bytes(), arg)?,
         BLKGETSIZE => cx.copyout(&(device.size() / 512).to_le_bytes(), arg)?,
         BLKGETSIZE64 => cx.copyout(&device.size().to_le_bytes(), arg)?,
-        BLKSSZGET => cx.copyout(&512i32.to_le_bytes(), arg)?,
+        BLKSSZGET => cx.copyout(&device.sector().to_le_bytes(), arg)?,
         BLKBSZGET => cx.copyout(&4096i32.to_le_bytes(), arg)?,
         BLKFLSBUF => crate::pages::flush(cx, vp)?,
         _ => return Err(Errno::ENOTTY),

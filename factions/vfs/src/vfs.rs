@@ -9,6 +9,7 @@ use kern::{Curlwp, FactionId};
 use sync::{Mutex, OffCpu};
 
 use crate::blkfail::BlkFail;
+use crate::blockdev::sector_from_host;
 use crate::devsw::{Device, Devsw};
 use crate::etfs::Etfs;
 use crate::lock::Waits;
@@ -28,6 +29,8 @@ pub struct Vfs {
     pub(crate) devsw: Devsw,
     pub(crate) etfs: Etfs,
     pub(crate) blkfail: Option<Arc<BlkFail>>,
+    /// Bytes of a sector of block devices.
+    pub(crate) sector: u32,
     pub(crate) waits: Waits,
     page_cache: Arc<PageCache>,
     host: Arc<dyn Host>,
@@ -129,6 +132,7 @@ impl Vfs {
             devsw: Devsw::default(),
             etfs: Etfs::default(),
             blkfail: BlkFail::from_host(&**kernel.host())?,
+            sector: sector_from_host(&**kernel.host())?,
             waits: Waits::default(),
             page_cache: Arc::default(),
             host: kernel.host().clone(),

@@ -273,6 +273,7 @@ impl Vfs {
                 })?;
                 let vp = vnode(VnodeKind::Block, 0o660, rdev, Box::new(HostBlock));
                 let device = BlockDev::new(file, node.begin, size, !node.read_only)
+                    .with_sector(self.sector)
                     .with_faults(self.blkfail.clone());
                 let _ = vp.block.set(Arc::new(device));
                 vp

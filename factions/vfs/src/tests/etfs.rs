@@ -125,6 +125,32 @@ fn a_whole_file_grows_and_a_read_only_one_is_not_written() {
 }
 
 #[test]
+fn sectors_are_as_large_as_the_host_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let image = dir.path().join("img");
+    std::fs::write(&image, vec![7; 3 * 2048 + 512]).expect("a file");
+    let booted = |shift: &'static str| {
+        let host = hypercall::PosixHost::with_params([("RUMP_BLKSECTSHIFT", shift)]);
+        kern::Kernel::builder(host).component(&crate::VFS).boot()
+    };
+    let kernel = booted("11").expect("boots");
+    let lwp = kernel.rfork(kern::RforkFds::Clear).expect("a process");
+    let host = c(image.to_str().expect("text"));
+    lwp.etfs_register(&c("/dev/cd"), &host, ETFS_BLK, 0, -1)
+        .expect("registered");
+    let fd = open(&lwp, "/dev/cd", O_RDONLY).expect("open");
+    let (mut sector, mut size) = ([0; 4], [0; 8]);
+    lwp.ioctl(fd, 0x1268, &mut sector).expect("BLKSSZGET");
+    assert_eq!(i32::from_le_bytes(sector), 2048);
+    lwp.ioctl(fd, 0x8008_1272u32 as i32, &mut size)
+        .expect("BLKGETSIZE64");
+    assert_eq!(u64::from_le_bytes(size), 3 * 2048, "whole sectors");
+    for bad in ["8", "13", "", "nine", "-9"] {
+        assert_eq!(booted(bad).err(), Some(Errno::EINVAL), "{bad}");
+    }
+}
+
+#[test]
 fn a_block_device_is_cached_and_tells_its_size() {
     let f = Fixture::new();
     std::fs::write(f.host("img"), vec![7; 1 << 20]).expect("a file");
