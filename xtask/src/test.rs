@@ -30,6 +30,7 @@ pub(crate) fn run() -> Result<()> {
     report.section("models of locks and of the end of processes", || {
         models(&mut count)
     });
+    report.section("lock debugging", || lockdebug(&mut count));
     report.section("documentation tests", || doc_tests(&mut count));
     report.section("documentation", documentation);
     report.section("docs/syscalls.md", || docs::run(true));
@@ -72,6 +73,19 @@ fn models(count: &mut Count) -> Result<()> {
     command
         .args(["--target-dir", "target/loom"])
         .env("RUSTFLAGS", "--cfg loom");
+    watch_tests(&mut command, count)
+}
+
+/// What the feature `lockdebug` watches, and the tests of the kernel proper with it.
+fn lockdebug(count: &mut Count) -> Result<()> {
+    let mut command = sh::cargo(["test", "-p", "rumpkit-sync", "-p", "rumpkit-kern"]);
+    command.args([
+        "--features",
+        "rumpkit-kern/lockdebug",
+        "--lib",
+        "--test",
+        "*",
+    ]);
     watch_tests(&mut command, count)
 }
 

@@ -177,6 +177,7 @@ impl Cpus {
     }
 
     fn wait_for_any(&self, sleeper: &Sleeper) -> usize {
+        self.check_it_has_none(sleeper);
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let index = loop {
             let freed = self.freed.load(Ordering::Acquire);
@@ -191,6 +192,19 @@ impl Cpus {
             self.slots[index].state.fetch_or(WANTED, Ordering::Relaxed);
         }
         index
+    }
+
+    /// Who waits for a CPU while it has one would wait for itself: code that runs in the kernel enters it again.
+    fn check_it_has_none(&self, sleeper: &Sleeper) {
+        let mine = sleeper.id() | BUSY;
+        let is_mine =
+            |slot: &Slot| slot.state.load(Ordering::Relaxed) & !(PENDING | WANTED) == mine;
+        if let Some(index) = self.slots.iter().position(is_mine) {
+            panic!(
+                "lwp {} has virtual CPU {index} already and wants another: who runs in the kernel does not enter it again",
+                sleeper.id()
+            );
+        }
     }
 
     /// Takes a free CPU, or marks every one as wanted.
@@ -370,6 +384,10 @@ impl Drop for Cpu<'_> {
 impl Parker for Cpu<'_> {
     fn host(&self) -> &dyn Host {
         &*self.cpus.host
+    }
+
+    fn lwp(&self) -> u64 {
+        self.sleeper.id()
     }
 
     fn park(&self, word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason {

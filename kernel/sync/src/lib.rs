@@ -20,6 +20,7 @@
 mod condvar;
 mod cpu;
 mod host;
+mod lockdebug;
 #[cfg(all(test, loom))]
 mod models;
 mod mutex;

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use crate::Parker;
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{SPINS, const_fn};
+use crate::lockdebug::LockDebug;
 use crate::parker::preempt;
 
 const FREE: u32 = 0;
@@ -18,6 +19,7 @@ const CONTENDED: u32 = 2;
 /// without a virtual CPU. Not recursive, not fair.
 pub struct Mutex<T: ?Sized> {
     word: AtomicU32,
+    debug: LockDebug,
     value: UnsafeCell<T>,
 }
 
@@ -33,6 +35,7 @@ impl<T> Mutex<T> {
         pub fn new(value: T) -> Mutex<T> {
             Mutex {
                 word: AtomicU32::new(FREE),
+                debug: LockDebug::new("mutex"),
                 value: UnsafeCell::new(value),
             }
         }
@@ -47,6 +50,7 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Takes the mutex, waiting while another has it.
     #[inline]
+    #[cfg_attr(all(feature = "lockdebug", not(loom)), track_caller)]
     pub fn lock<'a>(&'a self, parker: &'a dyn Parker) -> MutexGuard<'a, T> {
         preempt(parker);
         if self
@@ -54,8 +58,10 @@ impl<T: ?Sized> Mutex<T> {
             .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
             .is_err()
         {
+            self.debug.wants(parker);
             self.lock_slow(parker);
         }
+        self.debug.locked(parker);
         MutexGuard {
             mutex: self,
             parker,
@@ -64,14 +70,16 @@ impl<T: ?Sized> Mutex<T> {
 
     /// Takes the mutex if it is free.
     #[inline]
+    #[cfg_attr(all(feature = "lockdebug", not(loom)), track_caller)]
     pub fn try_lock<'a>(&'a self, parker: &'a dyn Parker) -> Option<MutexGuard<'a, T>> {
         self.word
             .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-            .then(|| MutexGuard {
-                mutex: self,
-                parker,
-            })
+            .ok()?;
+        self.debug.locked(parker);
+        Some(MutexGuard {
+            mutex: self,
+            parker,
+        })
     }
 
     /// The value; no locking is needed by who owns the mutex alone.
@@ -127,6 +135,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        self.mutex.debug.unlocked();
         if self.mutex.word.swap(FREE, Ordering::Release) == CONTENDED {
             self.parker.unpark(&self.mutex.word, 1);
         }

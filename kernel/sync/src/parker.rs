@@ -11,6 +11,11 @@ pub trait Parker {
     /// Sleeps while `*word == expected`, without a virtual CPU. May return early for no reason.
     fn park(&self, word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason;
 
+    /// The number of the lwp that waits; 0 for a thread outside the kernel.
+    fn lwp(&self) -> u64 {
+        0
+    }
+
     /// Wakes up to `count` threads parked on the word.
     fn unpark(&self, word: &AtomicU32, count: u32) {
         self.host().unpark(word, count);

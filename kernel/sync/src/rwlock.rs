@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use crate::Parker;
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{SPINS, const_fn};
+use crate::lockdebug::LockDebug;
 use crate::parker::preempt;
 
 /// Held by a writer.
@@ -20,6 +21,8 @@ const READERS: u32 = WAITERS - 1;
 /// new readers out. Not recursive: a thread that reads already may not read again.
 pub struct RwLock<T: ?Sized> {
     word: AtomicU32,
+    /// Of a writer.
+    debug: LockDebug,
     value: UnsafeCell<T>,
 }
 
@@ -35,6 +38,7 @@ impl<T> RwLock<T> {
     pub fn new(value: T) -> RwLock<T> {
         RwLock {
             word: AtomicU32::new(0),
+            debug: LockDebug::new("rwlock"),
             value: UnsafeCell::new(value),
         }
     }
@@ -49,9 +53,11 @@ impl<T> RwLock<T> {
 impl<T: ?Sized> RwLock<T> {
     /// Takes the lock for reading.
     #[inline]
+    #[cfg_attr(all(feature = "lockdebug", not(loom)), track_caller)]
     pub fn read<'a>(&'a self, parker: &'a dyn Parker) -> ReadGuard<'a, T> {
         preempt(parker);
         if !self.try_read_word() {
+            self.debug.wants(parker);
             self.wait(parker, RwLock::try_read_word);
         }
         ReadGuard { lock: self, parker }
@@ -59,19 +65,26 @@ impl<T: ?Sized> RwLock<T> {
 
     /// Takes the lock for writing.
     #[inline]
+    #[cfg_attr(all(feature = "lockdebug", not(loom)), track_caller)]
     pub fn write<'a>(&'a self, parker: &'a dyn Parker) -> WriteGuard<'a, T> {
         preempt(parker);
         if !self.try_write_word() {
+            self.debug.wants(parker);
             self.wait(parker, RwLock::try_write_word);
         }
+        self.debug.locked(parker);
         WriteGuard { lock: self, parker }
     }
 
     /// Takes the lock for writing if it is free.
     #[inline]
+    #[cfg_attr(all(feature = "lockdebug", not(loom)), track_caller)]
     pub fn try_write<'a>(&'a self, parker: &'a dyn Parker) -> Option<WriteGuard<'a, T>> {
-        self.try_write_word()
-            .then(|| WriteGuard { lock: self, parker })
+        if !self.try_write_word() {
+            return None;
+        }
+        self.debug.locked(parker);
+        Some(WriteGuard { lock: self, parker })
     }
 
     /// The value; no locking is needed by who owns the lock alone.
@@ -185,6 +198,7 @@ pub struct WriteGuard<'a, T: ?Sized> {
 impl<T: ?Sized> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        self.lock.debug.unlocked();
         let before = self.lock.word.fetch_and(!WRITER, Ordering::Release);
         if before & WAITERS != 0 {
             self.lock.wake_all(self.parker);
