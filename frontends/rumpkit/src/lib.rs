@@ -38,6 +38,7 @@ pub use abi;
 pub use hypercall;
 pub use kern;
 pub use net;
+pub use pcap;
 pub use veth;
 pub use vfs;
 
@@ -63,6 +64,7 @@ pub static COMPONENTS: &[&Component] = &[
     &netloop::LOOP,
     &veth::VETH,
     &virtif::VIRTIF,
+    &shmif::SHMIF,
     &bridge::BRIDGE,
     &vlan::VLAN,
 ];
