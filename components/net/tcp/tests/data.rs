@@ -446,6 +446,42 @@ fn smaller_path_mtu_sends_again_what_was_too_large() {
     let again = p.out();
     assert_eq!(lens(&again), [600, 600, 600, 200]);
     assert_eq!(range(&again[0]).0, 1);
+    p.acknowledge(2001);
+    let info = p.connection.info();
+    assert_eq!(
+        (info.ca_state, info.recoveries),
+        (0, 0),
+        "it was no congestion"
+    );
+    assert!(info.snd_cwnd >= 16, "{}", info.snd_cwnd);
+}
+
+#[test]
+fn smaller_path_mtu_leaves_alone_what_fits() {
+    let mut p = Peer::established(nodelay(), sack(), MS);
+    p.gso = 0;
+    p.write(300);
+    p.out();
+    p.connection.set_mss(p.now, 600);
+    p.none();
+}
+
+#[test]
+fn peer_that_shuts_its_window_over_what_is_on_the_way_does_not_time_out() {
+    let mut p = Peer::established(nodelay(), plain(), 10 * MS);
+    p.write(1000);
+    p.out();
+    p.window = 0;
+    for _ in 0..30 {
+        p.acknowledge(1);
+        p.wait_for_timer();
+        p.out();
+        p.now += MS;
+    }
+    assert_eq!(p.connection.state(), State::Established);
+    p.window = 1000;
+    p.acknowledge(1001);
+    assert_eq!(p.connection.unacknowledged(), 0);
 }
 
 #[test]

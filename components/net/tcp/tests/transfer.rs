@@ -78,7 +78,7 @@ fn any_settings(rng: &mut Rng) -> Settings {
 
 #[test]
 fn bytes_arrive_in_order_and_once_over_a_bad_link() {
-    for seed in 0..2000 {
+    for seed in 0..1000 {
         let mut rng = Rng::new(seed ^ 0xabc);
         let link = bad_link(&mut rng);
         let mut sim = Sim::new(seed, link, Settings::default(), Settings::default());
@@ -90,7 +90,7 @@ fn bytes_arrive_in_order_and_once_over_a_bad_link() {
 
 #[test]
 fn bytes_arrive_in_order_and_once_whatever_is_set() {
-    for seed in 0..2000 {
+    for seed in 0..1000 {
         let mut rng = Rng::new(seed ^ 0xdef);
         let link = bad_link(&mut rng);
         let settings = [any_settings(&mut rng), any_settings(&mut rng)];
@@ -136,7 +136,7 @@ fn check(sim: &mut Sim, flows: &[Flow; 2], seed: u64) {
 
 #[test]
 fn whatever_users_do_both_ends_close_and_nothing_false_is_read() {
-    for seed in 0..2000 {
+    for seed in 0..1000 {
         let mut rng = Rng::new(seed ^ 0x123);
         let link = bad_link(&mut rng);
         let (client, server) = (any_settings(&mut rng), any_settings(&mut rng));

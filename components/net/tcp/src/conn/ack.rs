@@ -157,7 +157,9 @@ impl Connection {
             && first.0 + u64::from(self.tx.max_wnd.max(1 << 16)) >= self.tx.una
             && first.0 > self.tx.iss
         {
-            self.rack.dsack(self.tx.una, self.tx.nxt);
+            if self.recovery.tlp != Some((first.1, true)) {
+                self.rack.dsack(self.tx.una, self.tx.nxt);
+            }
             self.recovery.arrived_twice(first.1 - first.0);
         }
         for (left, right) in blocks.iter().skip(usize::from(dsack)).map(place) {
@@ -418,6 +420,22 @@ impl Connection {
     pub(super) fn set_effective_mss(&mut self, mss: u32) {
         self.tx.mss = mss;
         self.window.mss = u64::from(self.current_mss());
+    }
+
+    /// Sends again what is on the way and larger than segments may be now. It is lost, but not to congestion.
+    pub(super) fn resend_too_large(&mut self, now: u64) {
+        if !self.board.mark_larger_lost(self.current_mss()) {
+            return;
+        }
+        if self.recovery.phase == Phase::Open {
+            let Window { cwnd, ssthresh, .. } = self.window;
+            let flight = self.board.pipe() + self.board.lost();
+            self.recovery
+                .begin(Phase::Recovery, self.tx.nxt, flight, cwnd, ssthresh);
+            self.recovery.settle();
+            self.window.ssthresh = cwnd;
+        }
+        self.arm_retransmit(now);
     }
 
     /// Which probe to send for the tail: new data if there is any and the window has room, else the last segment again.

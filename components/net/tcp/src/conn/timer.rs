@@ -163,10 +163,12 @@ impl Connection {
             true => self.settings.syn_retries,
             false => self.data_retries(),
         };
-        if self.timers.retries >= limit || self.user_timeout_over(now) {
+        // A peer that shut its window over what is on the way, and answers, is alive.
+        let shut = self.tx.wnd == 0 && self.timers.last_heard > self.tx.last_at && !self.orphan;
+        if self.timers.retries >= limit && !shut || self.user_timeout_over(now) {
             return self.give_up();
         }
-        self.timers.retries += 1;
+        self.timers.retries = self.timers.retries.saturating_add(1);
         self.stats.timeouts = self.stats.timeouts.wrapping_add(1);
         if self.board.first().is_some_and(|first| first.sacked()) {
             self.board.renege();

@@ -167,9 +167,8 @@ impl Connection {
         let smaller = mss < self.tx.mss;
         let limit = u32::from(self.settings.mss());
         self.set_effective_mss(mss.min(limit));
-        if smaller && self.state.is_synchronized() && !self.board.is_empty() {
-            self.board.mark_timed_out(|_| true);
-            self.arm_retransmit(now);
+        if smaller && self.state.is_synchronized() {
+            self.resend_too_large(now);
         }
     }
 

@@ -333,6 +333,18 @@ impl Scoreboard {
         }
     }
 
+    /// Marks what left in packets of more than `mss` bytes; says whether there was any.
+    pub(crate) fn mark_larger_lost(&mut self, mss: u32) -> bool {
+        let before = self.lost;
+        for i in 0..self.records.len() {
+            let record = &self.records[i];
+            if record.len().min(u64::from(record.mss)) > u64::from(mss) {
+                self.mark_lost(i);
+            }
+        }
+        self.lost > before
+    }
+
     /// The losses were none: what is marked and not sent again is on the way after all (RFC 4015, 5682).
     pub(crate) fn forgive(&mut self) {
         self.records.iter_mut().for_each(|r| r.flags &= !LOST);

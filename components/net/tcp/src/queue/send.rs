@@ -10,14 +10,34 @@ use crate::wire::Payload;
 /// A segment of more pieces than this is copied into one, once.
 const MAX_PIECES: usize = 17;
 
-/// Pieces of data with their place in the sequence space.
+/// Data at its position.
+#[derive(Debug)]
+struct Piece {
+    at: u64,
+    data: Bytes,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.at + self.data.len() as u64
+    }
+
+    /// The part of it between two positions, which may lie outside.
+    fn part(&self, from: u64, to: u64) -> Bytes {
+        if from <= self.at && to >= self.end() {
+            return self.data.clone();
+        }
+        let left = from.saturating_sub(self.at).min(self.data.len() as u64);
+        let right = to.saturating_sub(self.at).min(self.data.len() as u64);
+        self.data.slice(left as usize..right.max(left) as usize)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     start: u64,
     end: u64,
-    /// A piece and the position of its first byte: where the last slice ended, so that sending on needs no search.
-    hint: (usize, u64),
 }
 
 impl SendQueue {
@@ -26,7 +46,6 @@ impl SendQueue {
             pieces: VecDeque::new(),
             start,
             end: start,
-            hint: (0, start),
         }
     }
 
@@ -47,29 +66,27 @@ impl SendQueue {
 
     pub(crate) fn push(&mut self, data: Bytes) {
         if !data.is_empty() {
+            let at = self.end;
             self.end += data.len() as u64;
-            self.pieces.push_back(data);
+            self.pieces.push_back(Piece { at, data });
         }
     }
 
     /// Forgets what is before `to`.
     pub(crate) fn acknowledge(&mut self, to: u64) {
-        let to = to.min(self.end);
-        while self.start < to {
-            let Some(piece) = self.pieces.front_mut() else {
-                break;
-            };
-            let drop = (to - self.start).min(piece.len() as u64);
-            self.start += drop;
-            if drop == piece.len() as u64 {
-                self.pieces.pop_front();
-                self.hint.0 = self.hint.0.wrapping_sub(1);
-            } else {
-                piece.advance(drop as usize);
-            }
+        self.start = self.start.max(to.min(self.end));
+        while self
+            .pieces
+            .front()
+            .is_some_and(|piece| piece.end() <= self.start)
+        {
+            self.pieces.pop_front();
         }
-        if self.hint.1 <= self.start {
-            self.hint = (0, self.start);
+        if let Some(piece) = self.pieces.front_mut()
+            && piece.at < self.start
+        {
+            piece.data.advance((self.start - piece.at) as usize);
+            piece.at = self.start;
         }
         if self.pieces.is_empty() && self.pieces.capacity() > 64 {
             self.pieces = VecDeque::new();
@@ -78,76 +95,46 @@ impl SendQueue {
 
     /// The bytes from `from` to `to`, by reference.
     pub(crate) fn slice(&mut self, from: u64, to: u64) -> Payload {
-        let (mut i, mut at) = self.find(from);
-        let mut payload = Payload::new();
-        while at < to
-            && let Some(piece) = self.pieces.get(i)
-        {
-            let end = at + piece.len() as u64;
-            if payload.len() == MAX_PIECES {
-                self.gather(from, to);
-                return self.slice(from, to);
-            }
-            let left = from.saturating_sub(at) as usize;
-            let right = (to.min(end) - at) as usize;
-            payload.push(if left == 0 && right == piece.len() {
-                piece.clone()
-            } else {
-                piece.slice(left..right)
-            });
-            self.hint = (i, at);
-            i += 1;
-            at = end;
+        let (first, end) = self.find(from, to);
+        if end - first > MAX_PIECES {
+            self.gather(from, to);
+            return self.slice(from, to);
         }
-        payload
+        self.pieces
+            .range(first..end)
+            .map(|piece| piece.part(from, to))
+            .collect()
     }
 
-    /// The index and position of the piece that has `position`.
-    fn find(&self, position: u64) -> (usize, u64) {
-        let (mut i, mut at) = if self.hint.1 <= position {
-            self.hint
-        } else {
-            (0, self.start)
-        };
-        while let Some(piece) = self.pieces.get(i) {
-            let end = at + piece.len() as u64;
-            if position < end {
-                break;
-            }
-            i += 1;
-            at = end;
-        }
-        (i, at)
+    /// The indices of the pieces that have `from..to`: the first, and the one behind the last.
+    fn find(&self, from: u64, to: u64) -> (usize, usize) {
+        let first = self.pieces.partition_point(|piece| piece.end() <= from);
+        let behind = self.pieces.range(first..).take_while(|piece| piece.at < to);
+        (first, first + behind.take(MAX_PIECES + 1).count())
     }
 
     /// Makes one piece of what lies between `from` and `to`; pieces that reach over an edge are cut there.
     fn gather(&mut self, from: u64, to: u64) {
+        let first = self.pieces.partition_point(|piece| piece.end() <= from);
+        let end = self.pieces.partition_point(|piece| piece.at < to);
         let mut whole = BytesMut::with_capacity((to - from) as usize);
-        let (first, mut at) = self.find(from);
-        let mut i = first;
-        let mut head = None;
-        let mut tail = None;
-        while at < to
-            && let Some(piece) = self.pieces.get(i)
-        {
-            let end = at + piece.len() as u64;
-            let left = from.saturating_sub(at) as usize;
-            let right = (to.min(end) - at) as usize;
-            if left > 0 {
-                head = Some(piece.slice(..left));
+        let mut edges = [Bytes::new(), Bytes::new()];
+        for piece in self.pieces.drain(first..end) {
+            whole.extend_from_slice(&piece.part(from, to));
+            if piece.at < from {
+                edges[0] = piece.part(0, from);
             }
-            if right < piece.len() {
-                tail = Some(piece.slice(right..));
+            if piece.end() > to {
+                edges[1] = piece.part(to, u64::MAX);
             }
-            whole.extend_from_slice(&piece[left..right]);
-            i += 1;
-            at = end;
         }
-        self.pieces.drain(first..i);
-        for piece in [tail, Some(whole.freeze()), head].into_iter().flatten() {
-            self.pieces.insert(first, piece);
+        let [head, tail] = edges;
+        let at = from - head.len() as u64;
+        for (at, data) in [(to, tail), (from, whole.freeze()), (at, head)] {
+            if !data.is_empty() {
+                self.pieces.insert(first, Piece { at, data });
+            }
         }
-        self.hint = (0, self.start);
     }
 }
 
