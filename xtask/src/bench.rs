@@ -31,6 +31,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "rumpkit-librump",
         "-p",
         "rumpkit-rump",
+        "--lib",
+        "--bin=rump-bench",
+        "--bin=rump",
+    ]))?;
+    // The program that only boots is linked statically: what is resident of it is then what it uses, not what the host maps of
+    // shared libraries because other programs have them in memory.
+    sh::run(&mut sh::cargo([
+        "rustc",
+        "--quiet",
+        "--release",
+        "--package=rumpkit-bench",
+        "--bin=rump-boot",
+        "--",
+        "-Ctarget-feature=+crt-static",
     ]))?;
     let mut bench = std::process::Command::new(sh::root().join("target/release/rump-bench"));
     bench.args(options.group.as_deref());

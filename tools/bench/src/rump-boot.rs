@@ -1,5 +1,5 @@
-//! A process that does nothing but boot a kernel, and says how long that took and what is resident after. Nothing but the
-//! kernel proper and the vfs is linked in: what else a program carries is not theirs.
+//! A process that does nothing but boot a kernel, and says how long that took and what is resident after and before. Nothing but
+//! the kernel proper and the vfs is linked in, statically: what else a program carries is not theirs.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use hypercall::PosixHost;
 use kern::Kernel;
 
 fn main() -> ExitCode {
+    let before = resident_mb();
     let began = Instant::now();
     let builder = match std::env::args().nth(1).as_deref() {
         Some("kern") => Kernel::builder(PosixHost::new()),
@@ -18,10 +19,10 @@ fn main() -> ExitCode {
         return fail("the kernel does not boot");
     };
     let ms = began.elapsed().as_secs_f64() * 1e3;
-    let Some(mb) = resident_mb() else {
+    let (Some(before), Some(mb)) = (before, resident_mb()) else {
         return fail("/proc/self/status has no VmRSS");
     };
-    println!("{ms} {mb}");
+    println!("{ms} {mb} {before}");
     drop(kernel);
     ExitCode::SUCCESS
 }
