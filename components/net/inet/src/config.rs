@@ -61,6 +61,13 @@ config! {
     dad_transmits = 1 in 0..=10, "net.inet6.ip6.dad_count", "net.ipv6.conf.all.dad_transmits";
 }
 
+impl Config {
+    /// Has routers' advertisements accepted.
+    pub(crate) fn accept_advertisements(&self) {
+        self.accept_ra.store(1, Ordering::Relaxed);
+    }
+}
+
 fn node(
     cx: &Curlwp<'_>,
     inet: &Arc<Inet>,

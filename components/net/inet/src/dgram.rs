@@ -151,6 +151,24 @@ impl Dgram {
         })
     }
 
+    /// Both ends, and the interface that it is bound to.
+    pub(crate) fn ends(&self, cpu: &Cpu<'_>) -> (Endpoint, Option<Endpoint>, u32) {
+        let leaf = leaf(cpu);
+        let state = self.state.lock(&leaf);
+        let port = match self.flavour {
+            Flavour::Raw(number) => number.into(),
+            _ => state.port,
+        };
+        (Endpoint::new(state.local, port), state.remote, state.device)
+    }
+
+    /// Bytes that wait, and messages that found no room.
+    pub(crate) fn queued(&self, cpu: &Cpu<'_>) -> (usize, u64) {
+        let leaf = leaf(cpu);
+        let queue = self.queue.lock(&leaf);
+        (queue.bytes, queue.dropped)
+    }
+
     /// The table that its port is in.
     fn ports(&self) -> Option<&Ports<Dgram>> {
         match self.flavour {
@@ -280,9 +298,18 @@ impl Dgram {
             };
             (state.remote.is_some(), wants, state.options.pmtu)
         };
-        if wants {
+        let too_big = trouble.errno == Errno::EMSGSIZE;
+        let counts = wants
+            || connected && trouble.hard
+            || connected && too_big && pmtu == crate::options::PMTUDISC_DO;
+        if !counts {
+            return;
+        }
+        self.common.set_error(&leaf, trouble.errno);
+        {
+            // Taken in any case: who has looked for an error and is about to sleep holds it.
             let mut queue = self.queue.lock(&leaf);
-            if queue.errors.len() < MOST_ERRORS {
+            if wants && queue.errors.len() < MOST_ERRORS {
                 queue.errors.push_back(Report {
                     trouble: trouble.clone(),
                     to,
@@ -290,14 +317,7 @@ impl Dgram {
                 });
             }
         }
-        let too_big = trouble.errno == Errno::EMSGSIZE;
-        let counts = wants
-            || connected && trouble.hard
-            || connected && too_big && pmtu == crate::options::PMTUDISC_DO;
-        if counts {
-            self.readable.broadcast(&leaf);
-            self.common.set_error(&leaf, trouble.errno);
-        }
+        self.readable.broadcast(&leaf);
     }
 
     fn is_bindable(&self, cx: &Curlwp<'_>, to: &Endpoint) -> Result<(), Errno> {
@@ -677,7 +697,7 @@ impl Protocol for Dgram {
                 queue.messages.front().map_or(0, |m| m.len)
             }
             SIOCOUTQ => 0,
-            _ => return self.inet.ioctl(cx, cmd, arg),
+            _ => return self.inet.ioctl(cx, self.v6, cmd, arg),
         };
         cx.copyout(&(bytes as i32).to_ne_bytes(), arg)?;
         Ok(0)

@@ -344,8 +344,15 @@ impl Dgram {
         if !long && plan.options.pmtu != PMTUDISC_DONT {
             out.dont_fragment = true;
         }
-        self.inet
-            .send(cx.cpu(), &plan.hop, plan.src, plan.to.addr, &out, packet)
+        let sent = self
+            .inet
+            .send(cx.cpu(), &plan.hop, plan.src, plan.to.addr, &out, packet);
+        let wants = &plan.options.wants;
+        match sent {
+            // A full queue is as a loss on the way, for who has not asked to be told.
+            Err(Errno::ENOBUFS) if !wants.errors && !wants.errors6 => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Sends an IPv4 packet whose header is the caller's, `IP_HDRINCL` of raw(7).

@@ -11,7 +11,7 @@ use crate::filter::Hook;
 use crate::frag::{Fragment, FragmentKey};
 use crate::icmp::Problem;
 use crate::route::RouteKind;
-use crate::stack::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
+use crate::stack::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::{Inet, checksum};
 
 /// What the IP layer knows of a packet that came in, for the layers above.
@@ -41,11 +41,6 @@ impl Header {
             && !self.link_multicast
             && !self.src.is_unspecified()
             && !self.src.is_multicast()
-    }
-
-    /// The IPv4 options.
-    pub(crate) fn options(&self) -> &[u8] {
-        self.raw.get(20..).unwrap_or(&[])
     }
 }
 
@@ -174,6 +169,7 @@ impl Inet {
         match header.protocol {
             IPPROTO_ICMP if header.src.is_ipv4() => self.icmp_input(cpu, header, packet),
             IPPROTO_ICMPV6 if header.src.is_ipv6() => self.icmpv6_input(cpu, header, packet),
+            IPPROTO_IGMP if header.src.is_ipv4() => self.igmp_input(cpu, header, packet),
             IPPROTO_TCP => self.tcp_input(cpu, header, packet),
             IPPROTO_UDP => self.udp_input(cpu, header, packet),
             _ if seen => {}

@@ -10,13 +10,13 @@
 //!
 //! It may use the net faction and what is below it. Start reading at [`Inet`], then `ipv4` and `udp`.
 #![forbid(unsafe_code)]
-#![expect(dead_code, reason = "neighbours and the lists of sockets come next")]
 
 mod addr;
 mod checksum;
 mod config;
 mod dgram;
 mod dgram_send;
+pub mod dhcp;
 mod filter;
 mod frag;
 mod icmp;
@@ -27,8 +27,10 @@ mod ipv4;
 mod ipv6;
 mod limit;
 mod link;
+mod membership;
 mod multicast;
 mod neigh;
+pub mod netconfig;
 mod options;
 mod output;
 mod pathmtu;
@@ -36,6 +38,7 @@ mod ports;
 mod raw;
 mod route;
 mod slow;
+mod sockets;
 mod stack;
 mod tcp;
 mod trie;
@@ -49,6 +52,7 @@ pub use route::{
     IfThere, PROTO_BOOT, PROTO_DHCP, PROTO_KERNEL, PROTO_RA, Prefix, Route, RouteKind, TABLE_LOCAL,
     TABLE_MAIN,
 };
+pub use sockets::SocketInfo;
 pub use stack::{Event, Inet, Listener};
 
 use kern::{Component, Stage};

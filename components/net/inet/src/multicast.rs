@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use abi::Errno;
 use arc_swap::ArcSwap;
-use net::Packet;
+use hypercall::Nanos;
 use sync::{Cpu, Mutex};
 
-use crate::ipv4::Header;
+use crate::membership::Membership;
 use crate::{Inet, leaf};
 
-/// The groups that sockets have joined: interface, group, how often. Swapped whole; `changing` is a leaf.
+/// The groups that sockets have joined: interface, group, how often. Swapped whole; `changing` and `reports` are leaves.
 #[derive(Default)]
 pub(crate) struct Groups {
     joined: ArcSwap<BTreeMap<(u32, IpAddr), u32>>,
     changing: Mutex<()>,
+    /// Reports that are due.
+    pub(crate) reports: Mutex<Vec<(Nanos, u32, IpAddr)>>,
 }
 
 impl Inet {
@@ -105,23 +107,6 @@ impl Inet {
         self.groups.joined.store(Arc::new(joined));
         answer
     }
-
-    /// Tells the routers of the link.
-    fn report_group(&self, cpu: &Cpu<'_>, interface: u32, group: IpAddr, what: Membership) {
-        let _ = (cpu, interface, group, what);
-    }
-
-    /// A message about group membership.
-    pub(crate) fn mld_input(&self, cpu: &Cpu<'_>, header: &Header, packet: Packet) {
-        let _ = (cpu, header, packet);
-    }
-}
-
-/// What there is to tell about a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Membership {
-    Joined,
-    Left,
 }
 
 /// The group that who has an address is asked by, RFC 4291 2.7.1.

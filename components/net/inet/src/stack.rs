@@ -14,6 +14,7 @@ use net::{Common, Domain, Ifnet, Interfaces, Kind, LinkEvent, Net, Protocol};
 use sync::{Cpu, Mutex};
 
 use crate::config::Config;
+use crate::dhcp::Keeper;
 use crate::filter::Filters;
 use crate::frag::Reassembly;
 use crate::ifaddr::{Addrs, IfAddr};
@@ -28,6 +29,7 @@ use crate::slow::SlowTimer;
 use crate::{dgram, leaf, raw, tcp};
 
 pub(crate) const IPPROTO_ICMP: u8 = 1;
+pub(crate) const IPPROTO_IGMP: u8 = 2;
 pub(crate) const IPPROTO_TCP: u8 = 6;
 pub(crate) const IPPROTO_UDP: u8 = 17;
 pub(crate) const IPPROTO_ICMPV6: u8 = 58;
@@ -71,6 +73,8 @@ pub struct Inet {
     pub(crate) pings: Ports<dgram::Dgram>,
     pub(crate) raw: raw::Table,
     pub(crate) tcp: tcp::State,
+    /// A leaf.
+    pub(crate) leases: Mutex<Vec<Keeper>>,
     pub(crate) next_socket: AtomicU64,
     /// The next IPv4 identification.
     pub(crate) ident: AtomicU32,
@@ -107,6 +111,7 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
         next_socket: AtomicU64::new(1),
         raw: raw::Table::default(),
         tcp: tcp::State::new(&**host),
+        leases: Mutex::default(),
         ident: AtomicU32::new(u32::from_ne_bytes(seed)),
         listeners: ArcSwap::default(),
     });
@@ -213,11 +218,6 @@ impl Inet {
         }
     }
 
-    /// Itself, counted. Whoever calls holds it.
-    pub(crate) fn arc(&self) -> Result<Arc<Inet>, Errno> {
-        self.me.upgrade().ok_or(Errno::ESHUTDOWN)
-    }
-
     /// The monotonic clock.
     pub(crate) fn now(&self) -> Nanos {
         self.host.now(Clock::Monotonic)
@@ -263,6 +263,7 @@ impl Inet {
                 self.flush_routes(cpu, |r| r.oif == index);
                 self.up.lock(&leaf(cpu)).set(index, false);
                 self.link_down(cpu, index);
+                drop(self.end_lease(cpu, index));
             }
         }
     }

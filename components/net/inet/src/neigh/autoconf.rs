@@ -287,7 +287,18 @@ impl Inet {
         }
     }
 
-    /// Name servers that routers have told of.
+    /// Somebody has told of name servers.
+    pub(crate) fn learn_name_servers(&self, cpu: &Cpu<'_>, told: impl Iterator<Item = IpAddr>) {
+        let leaf = leaf(cpu);
+        let mut servers = self.autoconf.servers.lock(&leaf);
+        for server in told {
+            if servers.len() < MOST_SERVERS && !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+    }
+
+    /// Name servers that routers and DHCP servers have told of.
     pub fn name_servers(&self, cpu: &Cpu<'_>) -> Vec<IpAddr> {
         self.autoconf.servers.lock(&leaf(cpu)).clone()
     }

@@ -9,7 +9,7 @@ use abi::Errno;
 use hypercall::Nanos;
 use kern::Curlwp;
 use kern::poll::Events;
-use net::{Common, Wait};
+use net::{Common, LinkType, Wait};
 use sync::{Condvar, Cpu, Mutex, MutexGuard};
 use tcp::{Connection, Segment, State, Tuple};
 
@@ -305,12 +305,21 @@ impl Owned<'_> {
     /// Does what happened.
     pub(super) fn take(&mut self, inet: &Inet, work: Work) {
         let now = inet.now();
+        let cpu = self.cpu;
         let inner = &mut **self;
         match work {
             Work::Segment(segment) => {
                 let before = inner.tcp.readiness().readable;
+                let unacknowledged = inner.tcp.unacknowledged();
                 inner.tcp.on_segment(now, segment);
                 inner.fresh |= inner.tcp.readiness().readable > before;
+                if inner.tcp.unacknowledged() < unacknowledged
+                    && let Some((_, hop)) = &inner.hop
+                    && hop.interface.link() == LinkType::Ethernet
+                {
+                    // Progress says that the neighbour hears us, RFC 4861 7.3.1.
+                    inet.confirm_neighbour(cpu, hop);
+                }
             }
             Work::Timer => inner.tcp.on_timer(now),
             Work::Abort => inner.tcp.abort(),

@@ -5,6 +5,7 @@
 //! `socket` and `transfer` are what system calls do.
 
 mod conn;
+mod list;
 mod listener;
 mod options;
 mod output;

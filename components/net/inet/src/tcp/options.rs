@@ -317,7 +317,7 @@ impl Tcp {
 const INFO: usize = 232;
 
 /// `struct tcp_info`, linux/tcp.h.
-fn info(info: &Info, now: u64) -> OptValue {
+pub(super) fn info(info: &Info, now: u64) -> OptValue {
     let mut out = OptValue::new();
     let options = u8::from(info.timestamps)
         | u8::from(info.sack) << 1

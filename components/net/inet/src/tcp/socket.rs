@@ -12,8 +12,7 @@ use kern::Curlwp;
 use kern::poll::Events;
 use net::consts::{AF_UNSPEC, MSG_FASTOPEN, SIOCINQ, SIOCOUTQ};
 use net::{
-    Accepted, Addr, Common, DEFAULT_BUF, Incoming, OptValue, Outgoing, Protocol, Received,
-    Shutdown, Wait,
+    Accepted, Addr, Common, Incoming, OptValue, Outgoing, Protocol, Received, Shutdown, Wait,
 };
 use sync::{Cpu, Mutex};
 use tcp::{Buffer, Connection, Cookie, Open, Settings, Tuple};
@@ -99,6 +98,13 @@ impl Tcp {
         })
     }
 
+    /// Its own end and the interface that it is bound to.
+    pub(super) fn end(&self, cpu: &Cpu<'_>) -> (Endpoint, u32) {
+        let leaf = leaf(cpu);
+        let state = self.state.lock(&leaf);
+        (Endpoint::new(state.local, state.port), state.device)
+    }
+
     pub(super) fn inet(&self) -> Result<Arc<Inet>, Errno> {
         self.inet.upgrade().ok_or(Errno::ESHUTDOWN)
     }
@@ -161,7 +167,6 @@ impl Tcp {
         if self.common.sndbuf_fixed.load(Relaxed) {
             settings.send_buffer = Buffer::fixed(self.common.sndbuf.load(Relaxed) as u32);
         }
-        debug_assert!(DEFAULT_BUF <= u32::MAX as usize);
     }
 
     pub(super) fn ttl_and_tos(ip: &IpOptions, v6: bool) -> (u8, u8) {
@@ -587,7 +592,7 @@ impl Protocol for Tcp {
     fn ioctl(&self, cx: &Curlwp<'_>, cmd: u32, arg: UserAddr) -> SysResult {
         let inet = self.inet()?;
         if !matches!(cmd, SIOCINQ | SIOCOUTQ | SIOCOUTQNSD | SIOCATMARK) {
-            return inet.ioctl(cx, cmd, arg);
+            return inet.ioctl(cx, self.v6, cmd, arg);
         }
         if self.listener.load().is_some() {
             return Err(Errno::EINVAL);
