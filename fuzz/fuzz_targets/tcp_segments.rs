@@ -34,9 +34,36 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let (again, _) = Segment::parse_header(&header).expect("what was emitted parses");
         assert_eq!(again.options.timestamps, segment.options.timestamps);
         let _ = segment.reset();
+        listen(&segment);
     }
     run(Input(bytes));
 });
+
+/// A listener with room for one, before and after it has given cookies.
+fn listen(segment: &Segment) {
+    let limits = SynLimits {
+        entries: 1,
+        fast_open: true,
+        ..SynLimits::default()
+    };
+    let mut cache = SynCache::new(Key([1, 2]), limits);
+    for port in 0..4 {
+        let tuple = Tuple {
+            local: ([10, 0, 0, 1], 80).into(),
+            remote: ([10, 0, 0, 2], port / 2).into(),
+        };
+        let now = u64::from(port) * 1_000_000_000;
+        if let SynReply::Accept(accepted) =
+            cache.on_segment(now, &tuple, segment, &Settings::default())
+        {
+            let mut connection = Connection::accept(now, &accepted, Settings::default());
+            connection.on_segment(now, segment.clone());
+            connection.poll_transmit(now, 65535);
+        }
+        while cache.poll_transmit(now).is_some() {}
+        assert!(cache.len() <= 1);
+    }
+}
 
 fn run(mut input: Input<'_>) {
     let kind = input.byte();
@@ -172,6 +199,9 @@ fn act(input: &mut Input<'_>, now: &mut u64, connection: &mut Connection, iss: u
         5 => drop(connection.recv_urgent()),
         _ => {
             let segment = segment(input, *now, connection, iss);
+            if let Some(mut wait) = connection.time_wait() {
+                wait.on_segment(*now, &segment);
+            }
             connection.on_segment(*now, segment);
         }
     }

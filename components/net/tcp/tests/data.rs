@@ -601,3 +601,38 @@ fn segments_grow_while_acknowledgements_are_soon_to_come() {
         "{sizes:?}"
     );
 }
+
+#[test]
+fn clock_that_is_read_in_another_order_does_no_harm() {
+    let mut p = Peer::established(nodelay(), sack(), MS);
+    for i in 0..100 {
+        p.now = 2 * SEC + (i * 37 % 50) * MS;
+        p.data(100);
+        p.write(100);
+        p.out();
+        p.read();
+        p.acknowledge(1 + 100 * (i as u32 + 1));
+        p.wait(0);
+    }
+    assert_eq!(p.connection.state(), State::Established);
+    assert_eq!(p.connection.info().bytes_received, 10_000);
+}
+
+#[test]
+fn cork_holds_the_next_piece_as_long_as_the_first() {
+    let settings = Settings {
+        cork: true,
+        ..Settings::default()
+    };
+    let mut p = Peer::established(settings, plain(), MS);
+    p.write(500);
+    p.none();
+    p.wait(100 * MS);
+    p.write(500);
+    assert_eq!(lens(&p.out()), [1000]);
+    p.acknowledge(1001);
+    p.wait(100 * MS);
+    p.write(500);
+    p.none();
+    assert_eq!(p.wait_for_timer(), 200 * MS);
+}

@@ -13,12 +13,13 @@ const CHALLENGES: u8 = 10;
 
 impl Connection {
     /// A segment has arrived for this connection. `now` in ns. Whatever it says, it does no harm.
-    pub fn on_segment(&mut self, now: u64, segment: Segment) {
+    pub fn on_segment(&mut self, now: u64, mut segment: Segment) {
+        let now = self.at(now);
         self.stats.segs_in = self.stats.segs_in.wrapping_add(1);
         match self.state {
             State::Closed => {}
-            State::SynSent => self.in_syn_sent(now, segment),
-            _ => self.in_window(now, segment),
+            State::SynSent => self.in_syn_sent(now, &mut segment),
+            _ => self.in_window(now, &mut segment),
         }
     }
 
@@ -50,7 +51,7 @@ impl Connection {
         self.rx.buffer = self.rx.buffer.max(room);
     }
 
-    fn in_syn_sent(&mut self, now: u64, segment: Segment) {
+    fn in_syn_sent(&mut self, now: u64, segment: &mut Segment) {
         let flags = segment.flags;
         let ack = unwrap(self.tx.una, segment.ack);
         let ack_good = flags.has(Flags::ACK) && ack > self.tx.iss && ack <= self.tx.nxt;
@@ -89,7 +90,7 @@ impl Connection {
         self.set_window(segment.seq, segment.ack, u32::from(segment.window));
         if ack_good {
             let retransmitted = self.board.first().is_some_and(|r| r.retransmitted());
-            self.process_ack(now, &segment, ack);
+            self.process_ack(now, segment, ack);
             self.state = State::Established;
             self.establish(now, retransmitted);
             self.rx.ack = AckDue::Now;
@@ -115,7 +116,7 @@ impl Connection {
         }
     }
 
-    fn answer_with_reset(&mut self, segment: Segment) {
+    fn answer_with_reset(&mut self, segment: &Segment) {
         if let Some(reset) = segment.reset() {
             self.stray_reset = Some(Box::new(reset));
         }
@@ -139,7 +140,7 @@ impl Connection {
         self.arm_keepalive(now);
     }
 
-    fn in_window(&mut self, now: u64, segment: Segment) {
+    fn in_window(&mut self, now: u64, segment: &mut Segment) {
         let flags = segment.flags;
         let start = unwrap(self.rx.nxt, segment.seq);
         let end = start + segment.seq_len();
@@ -149,13 +150,13 @@ impl Connection {
             .filter(|_| self.agreed.timestamps);
         if !self.passes_paws(now, ts, flags) {
             if !flags.has(Flags::RST) {
-                self.out_of_window(now, start, end, &segment);
+                self.out_of_window(now, start, end, segment);
             }
             return;
         }
         if end < self.rx.acked || start > self.rx.adv {
             if !flags.has(Flags::RST) {
-                self.out_of_window(now, start, end, &segment);
+                self.out_of_window(now, start, end, segment);
             }
             return;
         }
@@ -215,17 +216,17 @@ impl Connection {
                 State::Established
             };
             let retransmitted = self.board.first().is_some_and(|r| r.retransmitted());
-            self.process_ack(now, &segment, ack);
+            self.process_ack(now, segment, ack);
             self.establish(now, retransmitted);
         } else {
-            self.process_ack(now, &segment, ack);
+            self.process_ack(now, segment, ack);
         }
         self.after_ack(now);
         if self.state == State::Closed {
             return;
         }
-        self.take_ecn(&segment);
-        self.take_urgent(&segment);
+        self.take_ecn(segment);
+        self.take_urgent(segment);
         if segment.payload_len() > 0 || flags.has(Flags::FIN) {
             self.take_text(now, segment);
         }
@@ -321,7 +322,7 @@ impl Connection {
     }
 
     /// Data and FIN.
-    fn take_text(&mut self, now: u64, segment: Segment) {
+    fn take_text(&mut self, now: u64, segment: &mut Segment) {
         let syn = u64::from(segment.flags.has(Flags::SYN));
         let start = unwrap(self.rx.nxt, segment.seq) + syn;
         let len = segment.payload_len() as u64;
@@ -353,7 +354,8 @@ impl Connection {
                 let fits = (edge - start.min(edge)).min(len) as usize;
                 let gso = segment.gso_size;
                 let had_gap = self.rx.has_gap();
-                self.rx.take(start, clip(segment.payload, fits));
+                self.rx
+                    .take(start, clip(std::mem::take(&mut segment.payload), fits));
                 if self.rx.nxt > old_nxt {
                     self.rx.measure(now);
 

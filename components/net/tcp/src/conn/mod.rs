@@ -46,7 +46,8 @@ pub struct Open {
 /// A connection.
 ///
 /// After each call that may have changed something (a segment, a timer, send, recv, shutdown), its owner calls
-/// [`Connection::poll_transmit`] until it answers `None` and then asks for [`Connection::next_deadline`].
+/// [`Connection::poll_transmit`] until it answers `None` and then asks for [`Connection::next_deadline`]. Times are in ns of one clock; one
+/// that is before another given earlier counts as that.
 #[derive(Debug)]
 pub struct Connection {
     state: State,
@@ -75,6 +76,8 @@ pub struct Connection {
     stray_reset: Option<Box<Segment>>,
     challenge: Challenge,
     stats: Stats,
+    /// The latest time that was given, in ns.
+    clock: u64,
 }
 
 /// What the handshake has agreed on.
@@ -262,8 +265,15 @@ impl Connection {
             stray_reset: None,
             challenge: Challenge::default(),
             stats: Stats::default(),
+            clock: now,
             settings,
         }
+    }
+
+    /// The time to reckon with: callers on several CPUs may have read the clock in another order than they come here.
+    fn at(&mut self, now: u64) -> u64 {
+        self.clock = self.clock.max(now);
+        self.clock
     }
 
     /// The position behind everything that the user wants sent, the FIN included.

@@ -10,6 +10,7 @@ impl Connection {
     /// The next segment to send, with at most `gso_max` bytes of payload (a full segment in any case); `None` when there is nothing to
     /// do until the next event. Its checksum is the sender's.
     pub fn poll_transmit(&mut self, now: u64, gso_max: u32) -> Option<Segment> {
+        let now = self.at(now);
         if let Some(reset) = self.stray_reset.take() {
             return Some(*reset);
         }
@@ -249,7 +250,7 @@ impl Connection {
             if !len.is_multiple_of(u64::from(mss)) {
                 self.tx.small_end = end;
             }
-            self.timers.uncorked = false;
+            self.timers.stop_cork();
         }
         self.recovery.sent(end - start);
 

@@ -90,6 +90,11 @@ impl Timers {
         self.persist_backoff = 0;
     }
 
+    pub(super) fn stop_cork(&mut self) {
+        self.cork = NEVER;
+        self.uncorked = false;
+    }
+
     pub(super) fn stop_delack(&mut self) {
         self.delack = NEVER;
     }
@@ -116,6 +121,7 @@ impl Connection {
 
     /// Time has passed. It may be called too early, and then does nothing.
     pub fn on_timer(&mut self, now: u64) {
+        let now = self.at(now);
         if self.timers.next() > now {
             return;
         }
@@ -316,7 +322,7 @@ impl Connection {
         let keepalive = self.settings.keepalive;
         self.timers.keepalive =
             match keepalive.on && self.state.is_synchronized() && self.state != State::TimeWait {
-                true => (self.timers.last_heard + keepalive.idle).max(now),
+                true => now + keepalive.idle,
                 false => NEVER,
             };
     }

@@ -52,6 +52,7 @@ impl Connection {
     /// Data that have arrived: at most `max` bytes, a piece at a time, by reference; `None` if there are none now (at the end of the
     /// stream for ever: see [`Readiness::eof`]). `now` in ns. A read stops before the urgent mark.
     pub fn recv(&mut self, now: u64, max: usize) -> Option<Bytes> {
+        let now = self.at(now);
         let max = max.min(self.before_mark());
         if max == 0 {
             return None;
@@ -129,6 +130,7 @@ impl Connection {
     /// The user is gone: as a shutdown, but unread data, and data that still come, reset the connection (RFC 9293 section 3.6.1, RFC
     /// 2525 section 2.17). The owner keeps the connection until it is closed. `now` in ns.
     pub fn close(&mut self, now: u64) {
+        let now = self.at(now);
         self.orphan = true;
         if self.rx.queue.len() > 0 && self.state != State::Closed {
             return self.abort();
@@ -163,6 +165,7 @@ impl Connection {
     /// The path carries `mss` bytes in a segment without options (an ICMP message said so, or the route changed). What is on the way
     /// and too large is sent again in smaller segments.
     pub fn set_mss(&mut self, now: u64, mss: u32) {
+        let now = self.at(now);
         let mss = mss.clamp(super::MIN_SEGMENT, u32::from(u16::MAX));
         let smaller = mss < self.tx.mss;
         let limit = u32::from(self.settings.mss());
@@ -179,6 +182,7 @@ impl Connection {
 
     /// Changes settings, with their effect. `now` in ns.
     pub fn configure(&mut self, now: u64, change: impl FnOnce(&mut Settings)) {
+        let now = self.at(now);
         let before = self.settings.clone();
         change(Arc::make_mut(&mut self.settings));
         let after = self.settings.clone();

@@ -291,7 +291,8 @@ impl SynCache {
         segment: &Segment,
         settings: &Settings,
     ) -> Option<Accepted> {
-        self.cookie_at.filter(|at| now - at < COOKIE_LIFE)?;
+        self.cookie_at
+            .filter(|&at| now.saturating_sub(at) < COOKIE_LIFE)?;
         let (irs, iss) = (segment.seq.wrapping_sub(1), segment.ack.wrapping_sub(1));
         let mss = cookie::check(self.key, now, tuple, irs, iss)?;
         let ts_offset = self.isn.ts_offset(tuple);

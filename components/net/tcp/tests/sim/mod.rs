@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tcp::{
-    Connection, Ecn, Isn, Key, Open, Segment, Settings, SynCache, SynLimits, SynReply, Tuple,
-    checksum,
+    Connection, Ecn, Isn, Key, Open, Segment, Settings, State, SynCache, SynLimits, SynReply,
+    Tuple, checksum,
 };
 
 pub const MS: u64 = 1_000_000;
@@ -352,6 +352,13 @@ impl Sim {
         let now = self.now;
         let host = &mut self.hosts[to];
         if let Some(connection) = &mut host.connection {
+            if connection.state() == State::Closed {
+                // Its owner has forgotten it.
+                if let Some(reset) = segment.reset() {
+                    self.send(to, reset);
+                }
+                return;
+            }
             return connection.on_segment(now, segment);
         }
         let reply = match &mut host.listener {
