@@ -39,6 +39,7 @@ main(void)
 	if (rump_pub_lwproc_rfork(RUMP_RFCFDG) != 0)
 		errx(1, "rfork");
 	first = rump_pub_lwproc_curlwp();
+	rump_pub_lwproc_sysent_usenative();
 	pid = rump_sys_getpid();
 	printf("child of %d, other than 1: %s\n", rump_sys_getppid(), pid != 1 ? "yes" : "no");
 	if (rump_sys_pipe(fds) == -1)

@@ -139,11 +139,19 @@ pub(crate) fn reboot(howto: c_int) -> Errno {
         Ok(Err(errno)) => complain(format_args!("halt: {errno}; the last changes may be lost")),
         Ok(Ok(())) => {}
     }
+    // Said before serving ends: where a client could have halted the kernel, another thread ends the process then.
+    let halts = howto & RB_HALT != 0;
+    complain(format_args!(
+        "halted{}",
+        if halts {
+            " (with RB_HALT, not exiting)"
+        } else {
+            ""
+        }
+    ));
     serve::stop();
-    if howto & RB_HALT != 0 {
-        complain(format_args!("halted (with RB_HALT, not exiting)"));
+    if halts {
         sleep_forever()
     }
-    complain(format_args!("halted"));
     end_process()
 }

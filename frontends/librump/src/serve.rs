@@ -66,6 +66,8 @@ fn errno_of(error: &Error) -> Errno {
 /// The kernel has halted from within this process: sockets go, clients are let go.
 pub(crate) fn stop() {
     for (server, _) in &*servers() {
+        // Before anybody is told: who is told ends the process.
+        server.leave_name();
         server.notify_halt();
     }
     forget_servers();

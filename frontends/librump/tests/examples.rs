@@ -420,6 +420,135 @@ fn image() {
     assert_eq!(answer, "from librump\n");
 }
 
+/// How a kernel goes down: the process's status, what it said, and whether what it had written is in the image.
+fn reboot(how: &str) -> (std::process::ExitStatus, String, String, bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image_in(dir.path());
+    let program = compile("reboot", dir.path(), "rump", &["-pthread"]);
+    let socket = dir.path().join("socket");
+    let out = Command::new(program)
+        .arg(how)
+        .args([&image, &socket])
+        .env("LD_LIBRARY_PATH", installed().join("lib"))
+        .output()
+        .unwrap();
+    let (said, told) = (
+        String::from_utf8_lossy(&out.stdout).into_owned(),
+        String::from_utf8_lossy(&out.stderr).into_owned(),
+    );
+    assert!(said.starts_with("served: yes\n"), "{said}{told}");
+    let late = Command::new("/usr/sbin/debugfs")
+        .args(["-R", "cat /late"])
+        .arg(&image)
+        .output()
+        .unwrap();
+    let clean = Command::new("/usr/sbin/e2fsck")
+        .arg("-fn")
+        .arg(&image)
+        .output();
+    if out.status.code().is_some() && how != "nosync" {
+        assert!(clean.unwrap().status.success(), "{how}: the image is clean");
+        assert!(!socket.exists(), "{how}: the socket goes");
+    }
+    (out.status, said, told, late.stdout == b"just in time\n")
+}
+
+#[test]
+fn a_kernel_that_goes_down_syncs_and_unmounts_and_ends_its_process() {
+    let (status, _, told, written) = reboot("plain");
+    assert_eq!(status.code(), Some(0), "{told}");
+    assert!(
+        told.contains("rump kernel halting...") && told.contains("halted\n"),
+        "{told}"
+    );
+    assert!(written);
+}
+
+#[test]
+fn a_kernel_that_is_told_not_to_sync_does_not() {
+    let (status, _, told, written) = reboot("nosync");
+    assert_eq!(status.code(), Some(0), "{told}");
+    assert!(!written);
+}
+
+#[test]
+fn a_kernel_that_is_to_dump_aborts_at_once() {
+    use std::os::unix::process::ExitStatusExt;
+    let (status, _, told, written) = reboot("dump");
+    assert_eq!(status.signal(), Some(6), "SIGABRT: {told}");
+    assert!(!written);
+}
+
+#[test]
+fn a_kernel_that_halts_leaves_its_process_and_there_is_no_other() {
+    let (status, said, told, written) = reboot("halt");
+    assert_eq!(status.code(), Some(0), "{told}");
+    assert!(written);
+    let esd = "Cannot send after transport endpoint shutdown";
+    assert_eq!(
+        said,
+        format!("served: yes\na call: {esd}\nrump_init: {esd}\n")
+    );
+    assert!(told.contains("host process restart required"), "{told}");
+}
+
+#[test]
+fn event_counters_and_boot_messages_go_to_standard_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile("kernel", dir.path(), "rump", &[]);
+    let told = |verbose: &str| {
+        let out = Command::new(&program)
+            .env("LD_LIBRARY_PATH", installed().join("lib"))
+            .env("RUMP_NCPU", "2")
+            .env("RUMP_VERBOSE", verbose)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    let quiet = told("0");
+    let is_counter = |line: &&str| {
+        let (names, count) = line.rsplit_once(": ").unwrap_or_default();
+        names.contains(" / ") && count.parse::<u64>().is_ok()
+    };
+    assert!(quiet.lines().any(|l| is_counter(&l)), "{quiet}");
+    assert!(!quiet.contains("rump virtual cpu"), "{quiet}");
+    let loud = told("1");
+    assert!(
+        loud.contains("cpu0 at thinair0: rump virtual cpu")
+            && loud.contains("cpu1 at thinair0: rump virtual cpu"),
+        "{loud}"
+    );
+}
+
+#[test]
+fn a_client_becomes_a_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("unix://{}/socket", dir.path().display());
+    let server = compile("server", dir.path(), "rump", &[]);
+    let daemon = compile("daemon", dir.path(), "rumpclient", &[]);
+    let file = dir.path().join("out");
+    let run = |program: &Path| {
+        let mut command = Command::new(program);
+        command
+            .env("LD_LIBRARY_PATH", installed().join("lib"))
+            .env("RUMP_SERVER", &url);
+        command
+    };
+    text(run(&server).arg(&url));
+    // The end of its standard error is the daemon's end.
+    let out = run(&daemon).arg(&file).output().unwrap();
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!((out.status.code(), told.as_str()), (Some(0), "done\n"));
+    let want = root().join("examples/c/daemon.out");
+    assert_eq!(
+        std::fs::read_to_string(file).unwrap(),
+        std::fs::read_to_string(want).unwrap()
+    );
+    // Another client halts it.
+    let mut client = run(&compile("client", dir.path(), "rumpclient", &[]));
+    text(&mut client);
+}
+
 #[test]
 fn a_disk_that_fails_is_an_error_and_no_more() {
     let dir = tempfile::tempdir().unwrap();

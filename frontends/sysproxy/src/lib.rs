@@ -99,6 +99,11 @@ impl Server {
         self.core.client_count()
     }
 
+    /// Takes the socket's name away: nobody new comes, and who is there stays.
+    pub fn leave_name(&self) {
+        self.core.leave_name();
+    }
+
     /// Waits until the kernel has halted, by a client's reboot(2) or by [`Kernel::shutdown`] and then
     /// [`notify_halt`](Self::notify_halt).
     pub fn wait(&self) {

@@ -11,7 +11,7 @@ use hypercall::{Host, Nanos};
 use sync::{Cpus, Mutex, MutexGuard, OffCpu, RwLock, SleepQueues};
 
 use crate::callout::Timers;
-use crate::evcnt::Evcnts;
+use crate::evcnt::{Evcnt, Evcnts};
 use crate::hooks::{ShutdownHook, SocketNames};
 use crate::kthread::Threads;
 use crate::lwproc::ImplicitPool;
@@ -83,6 +83,8 @@ pub struct Kernel {
     softints: Arc<Softints>,
     xcalls: Xcalls,
     evcnts: Evcnts,
+    /// Counts processes as they are made.
+    forks: OnceLock<Evcnt>,
     sysctl: Sysctl,
     tracer: Tracer,
     pub(crate) phase: AtomicU32,
@@ -103,6 +105,7 @@ impl Kernel {
             softints: Arc::default(),
             xcalls: Xcalls::new(&cpus),
             evcnts: Evcnts::new(&cpus),
+            forks: OnceLock::new(),
             sysctl: Sysctl::default(),
             tracer: Tracer::default(),
             cpus,
@@ -392,6 +395,7 @@ impl Kernel {
 
     pub(crate) fn register_init(&self, cx: &Curlwp<'_>) {
         let init = self.init_proc();
+        let _ = self.forks.set(self.evcnts.attach(cx, "proc", "made"));
         self.procs.write(cx.cpu()).insert(init.pid, init.clone());
     }
 
@@ -405,6 +409,9 @@ impl Kernel {
         limits: Limits,
     ) -> Arc<Proc> {
         let proc = Arc::new(Proc::new(self.next_pid(), parent, comm, cred, fds, limits));
+        if let Some(&forks) = self.forks.get() {
+            self.evcnts.count(cx.cpu(), forks);
+        }
         if let Some(parent) = parent {
             parent.notes().tell(cx.cpu(), ProcEvent::Fork(proc.pid));
         }

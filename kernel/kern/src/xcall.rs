@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use abi::Errno;
 use sync::{Condvar, Cpu, Cpus, Mutex, OffCpu};
 
+use crate::evcnt::Evcnt;
 use crate::softint::Softint;
 use crate::{Curlwp, Kernel};
 
@@ -27,6 +28,8 @@ struct Call {
 pub(crate) struct Xcalls {
     queues: Arc<[Mutex<VecDeque<Arc<Call>>>]>,
     softint: OnceLock<Softint>,
+    /// Counts the calls, once for each CPU.
+    calls: OnceLock<Evcnt>,
 }
 
 impl Xcalls {
@@ -34,6 +37,7 @@ impl Xcalls {
         Xcalls {
             queues: (0..cpus.count()).map(|_| Mutex::default()).collect(),
             softint: OnceLock::new(),
+            calls: OnceLock::new(),
         }
     }
 
@@ -52,6 +56,9 @@ impl Xcalls {
             }
         })?;
         let _ = self.softint.set(softint);
+        let _ = self
+            .calls
+            .set(cx.kernel().evcnts().attach(cx, "xcall", "calls"));
         Ok(())
     }
 }
@@ -81,6 +88,9 @@ impl Kernel {
         let Some(softint) = xcalls.softint.get() else {
             return;
         };
+        if let Some(&calls) = xcalls.calls.get() {
+            self.evcnts().add(cx.cpu(), calls, cpus.len() as u64);
+        }
         let call = Arc::new(Call {
             function,
             left: Mutex::new(cpus.len()),
