@@ -55,7 +55,7 @@ syscalls! {
     52 getpeername (sockfd: Fd, addr: Out(At(2)), addrlen: InOut(Fixed(4))) -> Zero, Net, Full;
     53 socketpair (domain: Int, type_: Flags, protocol: Int, sv: Out(Fixed(8))) -> Zero, Net, Full;
     54 setsockopt (sockfd: Fd, level: Int, optname: Int, optval: In(Arg(4)), optlen: Size) -> Zero, Net, Full;
-    55 getsockopt (sockfd: Fd, level: Int, optname: Int, optval: Out(At(4)), optlen: InOut(Fixed(4))) -> Zero, Net, Full;
+    55 getsockopt (sockfd: Fd, level: Int, optname: Int, optval: InOut(At(4)), optlen: InOut(Fixed(4))) -> Zero, Net, Full;
     56 clone (flags: Flags, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr) -> Int, Host, Absent;
     57 fork () -> Int, Host, Absent;
     58 vfork () -> Int, Host, Absent;
@@ -260,4 +260,5 @@ syscalls! {
     529 _ksem_destroy (id: Off) -> Zero, Kern, Full;
     560 ifcreate (name: Str, params: Str) -> Int, Net, Full;
     561 ifdestroy (name: Str) -> Zero, Net, Full;
+    562 getmapping (fd: Fd) -> Int, Kern, Full;
 }

@@ -112,7 +112,36 @@ pub fn named(
             _ => {}
         }
     }
+    if go
+        && desc.nr == crate::nr::setsockopt
+        && let Some(program) = filter_program(raw, peek)
+    {
+        each(program);
+    }
     anywhere
+}
+
+/// The instructions that setsockopt(2) with `SO_ATTACH_FILTER` points to, by a `struct sock_fprog`.
+fn filter_program(raw: &[u64; 6], peek: &mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option<Named> {
+    const SOL_SOCKET: u32 = 1;
+    const SO_ATTACH_FILTER: u32 = 26;
+    const INSN: usize = 8;
+    if raw[1] as u32 != SOL_SOCKET || raw[2] as u32 != SO_ATTACH_FILTER {
+        return None;
+    }
+    let mut prog = [0; 16];
+    if raw[4] < prog.len() as u64 || !peek(raw[3], &mut prog) {
+        return None;
+    }
+    let [a, b, ..] = prog;
+    let [.., c, d, e, f, g, h, i, j] = prog;
+    let len = usize::from(u16::from_le_bytes([a, b])) * INSN;
+    let addr = u64::from_le_bytes([c, d, e, f, g, h, i, j]);
+    (addr != 0 && len != 0).then_some(Named {
+        addr,
+        len,
+        how: Use::In,
+    })
 }
 
 fn bytes(len: Len, raw: &[u64; 6], peek: &mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option<usize> {

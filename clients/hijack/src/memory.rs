@@ -1,7 +1,10 @@
 //! Mappings. A kernel file is mapped as a copy: anonymous memory, filled by reading. So a private mapping, and a shared
-//! one that is only read, shows the file as it was then; a shared writable one is refused with `ENODEV`.
+//! one that is only read, shows the file as it was then; a shared writable one is refused with `ENODEV`. What the kernel
+//! itself keeps in memory to be shared, as the ring of a packet socket, is mapped from its host process.
 //!
 //! Host mappings with code in them are rewritten before the program sees them.
+
+use std::io::Write;
 
 use abi::{Errno, nr};
 
@@ -13,6 +16,7 @@ use crate::sys::{self, MAP_ANONYMOUS, PROT_EXEC, PROT_READ, PROT_WRITE, failed, 
 const MAP_SHARED: u64 = 1;
 const MAP_TYPE: u64 = 0xf;
 const PAGE: u64 = 4096;
+const O_RDWR_CLOEXEC: u64 = 0o2000002;
 
 /// mmap(2).
 pub(crate) fn mmap(process: &Process, args: &[u64; 6]) -> Option<i64> {
@@ -35,8 +39,13 @@ pub(crate) fn mmap(process: &Process, args: &[u64; 6]) -> Option<i64> {
 /// A copy of a part of a kernel file. Behind its end there are zeros.
 fn map_kernel_file(process: &Process, args: &[u64; 6]) -> i64 {
     let [addr, len, prot, flags, fd, offset] = *args;
-    if flags & MAP_TYPE & MAP_SHARED != 0 && prot & PROT_WRITE != 0 {
-        return err(Errno::ENODEV);
+    if flags & MAP_TYPE & MAP_SHARED != 0 {
+        if let Some(at) = map_shared_memory(process, args) {
+            return at;
+        }
+        if prot & PROT_WRITE != 0 {
+            return err(Errno::ENODEV);
+        }
     }
     if offset % PAGE != 0 || len == 0 {
         return err(Errno::EINVAL);
@@ -80,6 +89,29 @@ fn map_kernel_file(process: &Process, args: &[u64; 6]) -> i64 {
         process.client.memory_changed();
     }
     at
+}
+
+/// Maps memory that the kernel keeps for this, as `/proc` shows it; `None` when there is none.
+fn map_shared_memory(process: &Process, args: &[u64; 6]) -> Option<i64> {
+    let [addr, len, prot, flags, fd, offset] = *args;
+    let theirs = kernel_call(nr::getmapping, &[fd, 0, 0, 0, 0, 0]);
+    let pid = process.client.server_pid().filter(|_| theirs >= 0)?;
+    let mut path = [0u8; 64];
+    // The last byte stays NUL.
+    let [rest @ .., _] = &mut path;
+    write!(&mut rest[..], "/proc/{pid}/fd/{theirs}").ok()?;
+    // SAFETY: a path that ends in NUL; the descriptor is ours and is closed again.
+    let at = unsafe {
+        let ours = host!(open, path.as_ptr(), O_RDWR_CLOEXEC, 0);
+        if failed(ours) {
+            return None;
+        }
+        let at = host!(mmap, addr, len, prot, flags, ours, offset);
+        host!(close, ours);
+        at
+    };
+    process.client.memory_changed();
+    Some(at)
 }
 
 /// Code of a kernel file: rewritten in its copy, by the whole file's bytes.

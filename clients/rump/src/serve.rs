@@ -1,5 +1,7 @@
 //! Serving the kernel that lives in this process.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -7,12 +9,11 @@ use rumpkit::Kernel;
 use sysproxy::{Options, Server};
 use tempfile::TempDir;
 
-/// A kernel that is served on a socket which only we know.
+/// A kernel that is served on a socket of its own.
 pub(crate) struct Served {
     pub(crate) url: String,
     /// Closes every connection when it goes; the clients' processes end.
     _server: Server,
-    /// Mode 0700: who may enter is root of the kernel.
     _dir: TempDir,
 }
 
@@ -20,10 +21,11 @@ pub(crate) struct Served {
 const LONGEST: usize = 80;
 
 impl Served {
-    /// Serves the kernel in a new directory that only this user may enter.
+    /// Serves the kernel in a new directory. Everybody may enter, because programs may become other users; the server looks at who asks.
     pub(crate) fn privately(kernel: &Arc<Kernel>) -> Result<Served> {
         let dir = private_dir()?;
         let url = format!("unix://{}/kernel", dir.path().display());
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
         let server = serve(kernel, &url)?;
         Ok(Served {
             url,

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use abi::{Errno, SysResult, UserAddr};
+use hypercall::BackingFile;
 use kern::poll::Events;
 use kern::{Curlwp, Uio};
 
@@ -173,6 +174,22 @@ pub trait Protocol: Send + Sync + Any {
     /// An option that is not of socket(7), or whose meaning is the protocol's own.
     fn getsockopt(&self, cx: &Curlwp<'_>, level: i32, name: i32) -> Result<OptValue, Errno> {
         Err(Errno::ENOPROTOOPT)
+    }
+
+    /// The same, for the few options whose value says what is asked for.
+    fn getsockopt_with(
+        &self,
+        cx: &Curlwp<'_>,
+        level: i32,
+        name: i32,
+        input: &[u8],
+    ) -> Result<OptValue, Errno> {
+        self.getsockopt(cx, level, name)
+    }
+
+    /// Memory that a program may map to share it with the protocol, mmap(2).
+    fn memory(&self, cx: &Curlwp<'_>) -> Option<Arc<dyn BackingFile>> {
+        None
     }
 
     /// As [`getsockopt`](Self::getsockopt).

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use abi::{Errno, Stat, SysResult, UserAddr};
+use hypercall::BackingFile;
 use kern::poll::{Events, Watcher};
 use kern::{Curlwp, File, OpenFile, Uio, anon};
 
@@ -67,14 +68,20 @@ impl Socket {
         &self.protocol
     }
 
-    /// getsockopt(2).
-    pub fn getsockopt(&self, cx: &Curlwp<'_>, level: i32, name: i32) -> Result<OptValue, Errno> {
+    /// getsockopt(2), with what the caller's buffer holds.
+    pub fn getsockopt(
+        &self,
+        cx: &Curlwp<'_>,
+        level: i32,
+        name: i32,
+        input: &[u8],
+    ) -> Result<OptValue, Errno> {
         if level == SOL_SOCKET
             && let Some(value) = sockopt::get(cx, self, name)
         {
             return Ok(value);
         }
-        self.protocol.getsockopt(cx, level, name)
+        self.protocol.getsockopt_with(cx, level, name, input)
     }
 
     /// setsockopt(2).
@@ -148,6 +155,10 @@ impl File for Socket {
             Some(result) => result,
             None => self.protocol.ioctl(cx, cmd, arg),
         }
+    }
+
+    fn memory(&self, cx: &Curlwp<'_>) -> Option<Arc<dyn BackingFile>> {
+        self.protocol.memory(cx)
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {

@@ -17,6 +17,8 @@ const RAW: i32 = 3;
 const NONBLOCK: i32 = 0o4000;
 const ALL: i32 = 0x0300; // ETH_P_ALL in network byte order
 const SOL_PACKET: i32 = 263;
+/// The loopback interface is the first.
+const ETH0: i32 = 2;
 const MINE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
@@ -104,7 +106,7 @@ fn a_raw_socket_sees_both_ways_and_one_protocol_only_what_comes_in() {
     let other = socket(&p, RAW, i32::from(0x88b6u16.to_be()));
     let out = frame(0x88b5, b"hello");
     assert_eq!(
-        send(&p, all, &out, &link_addr(0, 1, [0; 6])),
+        send(&p, all, &out, &link_addr(0, ETH0, [0; 6])),
         Ok(out.len() as i64)
     );
     let back = [&MINE[..], &OTHER, &out[12..]].concat();
@@ -120,10 +122,13 @@ fn a_raw_socket_sees_both_ways_and_one_protocol_only_what_comes_in() {
 fn a_datagram_socket_shows_and_takes_what_is_behind_the_header() {
     let (_kernel, p) = process();
     let fd = socket(&p, DGRAM, i32::from(0x88b5u16.to_be()));
-    assert_eq!(send(&p, fd, b"hello", &link_addr(0x88b5, 1, OTHER)), Ok(5));
+    assert_eq!(
+        send(&p, fd, b"hello", &link_addr(0x88b5, ETH0, OTHER)),
+        Ok(5)
+    );
     assert_eq!(receive(&p, fd), Ok((b"hello".to_vec(), 0)));
     assert_eq!(
-        send(&p, fd, &[0; 1501], &link_addr(0x88b5, 1, OTHER)),
+        send(&p, fd, &[0; 1501], &link_addr(0x88b5, ETH0, OTHER)),
         Err(Errno::EMSGSIZE)
     );
     assert_eq!(
@@ -160,7 +165,7 @@ fn a_filter_chooses_and_cuts() {
         Ok(0)
     );
     for text in [&b"aaaa"[..], b"bbbb"] {
-        send(&p, fd, &frame(0x88b5, text), &link_addr(0, 1, [0; 6])).expect("sent");
+        send(&p, fd, &frame(0x88b5, text), &link_addr(0, ETH0, [0; 6])).expect("sent");
     }
     let (got, kind) = receive(&p, fd).expect("the second");
     assert_eq!((got, kind), (frame(0x88b5, b"bb"), 4));
@@ -175,7 +180,13 @@ fn what_does_not_fit_is_counted() {
     p.setsockopt(fd, 1, 8, &1i32.to_le_bytes(), 4)
         .expect("the least buffer");
     for _ in 0..20 {
-        send(&p, fd, &frame(0x88b5, &[1; 500]), &link_addr(0, 1, [0; 6])).expect("sent");
+        send(
+            &p,
+            fd,
+            &frame(0x88b5, &[1; 500]),
+            &link_addr(0, ETH0, [0; 6]),
+        )
+        .expect("sent");
     }
     let mut kept = 0;
     while receive(&p, fd).is_ok() {
@@ -212,7 +223,7 @@ fn interfaces_are_asked_and_set_by_name() {
     let int = |r: [u8; 40]| i32::from_le_bytes([r[16], r[17], r[18], r[19]]);
     assert_eq!(
         ioctl(&p, fd, 0x8933, b"eth0", &[]).map(int),
-        Ok(1),
+        Ok(ETH0),
         "SIOCGIFINDEX"
     );
     assert_eq!(
@@ -220,7 +231,7 @@ fn interfaces_are_asked_and_set_by_name() {
         Err(Errno::ENODEV)
     );
     assert_eq!(
-        ioctl(&p, fd, 0x8910, b"", &[1]).map(|r| r[..5].to_vec()),
+        ioctl(&p, fd, 0x8910, b"", &[2]).map(|r| r[..5].to_vec()),
         Ok(b"eth0\0".to_vec())
     );
     assert_eq!(
@@ -248,7 +259,7 @@ fn interfaces_are_asked_and_set_by_name() {
         "down"
     );
     assert_eq!(
-        send(&p, fd, &frame(1, b"x"), &link_addr(0, 1, [0; 6])),
+        send(&p, fd, &frame(1, b"x"), &link_addr(0, ETH0, [0; 6])),
         Err(Errno::ENETDOWN)
     );
     p.setuid(1000).expect("another user");
@@ -264,7 +275,7 @@ fn promiscuous_mode_lasts_as_long_as_anybody_wants_it() {
     let promiscuous = |fd| ioctl(&p, fd, 0x8913, b"eth0", &[]).map(|r| r[17] & 1 != 0);
     let [a, b] = [socket(&p, RAW, ALL), socket(&p, RAW, ALL)];
     let mut request = [0; 16];
-    request[0] = 1;
+    request[0] = 2;
     request[4] = 1;
     for fd in [a, b] {
         p.setsockopt(fd, SOL_PACKET, 1, &request, 16)
@@ -274,4 +285,75 @@ fn promiscuous_mode_lasts_as_long_as_anybody_wants_it() {
     assert_eq!(promiscuous(b), Ok(true));
     p.setsockopt(b, SOL_PACKET, 2, &request, 16).expect("left");
     assert_eq!(promiscuous(b), Ok(false));
+}
+
+#[test]
+fn frames_go_to_the_ring_that_a_program_maps() {
+    let (kernel, p) = process();
+    let fd = socket(&p, RAW, ALL);
+    let version = 1i32.to_le_bytes();
+    let (mut hdrlen, mut len) = (2i32.to_le_bytes(), 4u32.to_le_bytes());
+    assert_eq!(
+        p.getsockopt(fd, SOL_PACKET, 11, &mut hdrlen, &mut len),
+        Err(Errno::EINVAL),
+        "TPACKET_V3"
+    );
+    hdrlen = version;
+    p.getsockopt(fd, SOL_PACKET, 11, &mut hdrlen, &mut len)
+        .expect("TPACKET_V2");
+    assert_eq!(i32::from_le_bytes(hdrlen), 32);
+    p.setsockopt(fd, SOL_PACKET, 10, &version, 4)
+        .expect("the version");
+    let ring = |block: u32, blocks: u32, frame: u32, frames: u32| {
+        let words = [block, blocks, frame, frames].map(u32::to_le_bytes);
+        p.setsockopt(fd, SOL_PACKET, 5, words.as_flattened(), 16)
+    };
+    assert_eq!(ring(4096, 1, 2048, 3), Err(Errno::EINVAL));
+    assert_eq!(
+        ring(4096, 1, 16, 256),
+        Err(Errno::EINVAL),
+        "no room for a header"
+    );
+    ring(4096, 1, 2048, 2).expect("a ring");
+    assert_eq!(ring(4096, 1, 2048, 2), Err(Errno::EBUSY));
+    let host_fd = p.getmapping(fd).expect("memory to map");
+    let memory = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{host_fd}"))
+        .expect("the memory");
+    let mut bytes = [0; 4096];
+    let mut look = || {
+        std::os::unix::fs::FileExt::read_exact_at(&memory, &mut bytes, 0).expect("a page");
+        bytes
+    };
+    // Each frame comes back, so two places are taken by one.
+    let sent = frame(0x88b5, b"hello");
+    for _ in 0..2 {
+        send(&p, fd, &sent, &link_addr(0, ETH0, [0; 6])).expect("sent");
+    }
+    let seen = look();
+    let word = |at: usize| u32::from_le_bytes([seen[at], seen[at + 1], seen[at + 2], seen[at + 3]]);
+    assert_eq!(
+        (word(0) & 1, word(4), word(8)),
+        (1, 19, 19),
+        "the program's, its length"
+    );
+    let mac = usize::from(u16::from_le_bytes([seen[12], seen[13]]));
+    assert_eq!(seen[mac..mac + 19], sent);
+    assert_eq!(seen[32 + 10], 4, "outgoing");
+    assert_eq!(
+        (word(2048) & 1, seen[2048 + 32 + 10]),
+        (1, 0),
+        "and what came back"
+    );
+    let (mut stats, mut len) = ([0; 8], 8u32.to_le_bytes());
+    p.getsockopt(fd, SOL_PACKET, 6, &mut stats, &mut len)
+        .expect("statistics");
+    assert_eq!(stats, [4, 0, 0, 0, 2, 0, 0, 0], "two had no place");
+    std::os::unix::fs::FileExt::write_all_at(&memory, &[0; 4], 0).expect("given back");
+    send(&p, fd, &sent, &link_addr(0, ETH0, [0; 6])).expect("sent");
+    let seen = look();
+    assert_eq!(seen[0] & 5, 5, "one more, and that some were lost");
+    drop(kernel);
 }

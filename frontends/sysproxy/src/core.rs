@@ -151,10 +151,6 @@ impl Core {
     /// A new connection, with the reader's role held by the caller; `None` when it is refused.
     pub(crate) fn greet(self: &Arc<Self>, socket: OwnedFd, local: bool) -> Option<Arc<Conn>> {
         let trusted = local && same_user(&socket);
-        if local && !self.options.any_user && !trusted {
-            refuse(&socket, ErrorWord::Auth);
-            return None;
-        }
         if self.conn_count() >= 4 * self.options.max_clients {
             refuse(&socket, ErrorWord::TryAgain);
             return None;

@@ -71,6 +71,9 @@ impl Core {
     }
 
     fn guest(self: &Arc<Self>, conn: &Arc<Conn>, body: &[u8]) -> Result<Arc<Client>, ErrorWord> {
+        if conn.local && !conn.trusted && !self.options.any_user {
+            return Err(ErrorWord::Auth);
+        }
         if self.client_count() >= self.options.max_clients {
             return Err(ErrorWord::TryAgain);
         }

@@ -47,8 +47,8 @@ pub struct Options {
     pub max_workers: usize,
     /// Shared-memory rings of all clients together; 0 forbids them.
     pub max_rings: usize,
-    /// Whether clients of other users of this machine may connect to a unix socket. Every client is root in the kernel,
-    /// so by default only the server's own user and the superuser may. TCP has no such check: use a firewall. Whoever
+    /// Whether other users of this machine may be clients at a unix socket. Every client is root in the kernel, so by default
+    /// only the server's own user and the superuser may; what such a client forks, and what it becomes, stays one. TCP has no such check: use a firewall. Whoever
     /// is another user, or comes over TCP, cannot have the kernel open files of the host (`etfs_register`).
     pub any_user: bool,
 }

@@ -113,6 +113,8 @@ fn bind_path(path: &Path, text: &str) -> Result<UnixListener, Error> {
         }
         other => other.map_err(io)?,
     };
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io)?;
+    // Who may be a client is decided by who asks (`Options::any_user`), not by the path: a program that became another user goes on
+    // making connections for its threads and children.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(io)?;
     Ok(listener)
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use abi::{Errno, O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_WRONLY, Stat, SysResult, UserAddr};
+use hypercall::BackingFile;
 use sync::Mutex;
 
 use crate::poll::{Events, Watcher};
@@ -57,6 +58,11 @@ pub trait File: Send + Sync + Any {
     /// ioctl(2).
     fn ioctl(&self, _cx: &Curlwp<'_>, _of: &OpenFile, _cmd: u32, _arg: UserAddr) -> SysResult {
         Err(Errno::ENOTTY)
+    }
+
+    /// Memory that a program may map to share it with the file, mmap(2).
+    fn memory(&self, _cx: &Curlwp<'_>) -> Option<Arc<dyn BackingFile>> {
+        None
     }
 
     /// fstat(2).

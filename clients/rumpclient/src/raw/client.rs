@@ -443,6 +443,12 @@ impl Client {
         Ok((fd, reply.connection))
     }
 
+    /// The number of the process that serves the kernel, when it is on this host.
+    pub fn server_pid(&self) -> Option<i32> {
+        let pid = self.link().socket().map_or(0, sys::peer_pid);
+        (pid > 0).then_some(pid)
+    }
+
     /// Reads away what made the readiness descriptor readable. Call it before looking again with `pollwatch`.
     pub fn pollwatch_clear(&self, ts: &ThreadState) {
         let Some((fd, _)) = ts.existing().map(|b| self.ready_of(b)).filter(|r| r.0 != 0) else {

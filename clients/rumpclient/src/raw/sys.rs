@@ -51,6 +51,7 @@ mod nr {
     pub(super) const SENDMSG: u32 = 46;
     pub(super) const SHUTDOWN: u32 = 48;
     pub(super) const SETSOCKOPT: u32 = 54;
+    pub(super) const GETSOCKOPT: u32 = 55;
     pub(super) const KILL: u32 = 62;
     pub(super) const FCNTL: u32 = 72;
     pub(super) const FTRUNCATE: u32 = 77;
@@ -153,6 +154,17 @@ pub(super) fn set_nodelay(fd: i32) {
     let at = (&raw const on) as u64;
     // SAFETY: the option's value is `on`, of four bytes.
     let _ = unsafe { call(nr::SETSOCKOPT, [fd as u64, tcp, nodelay, at, 4, 0]) };
+}
+
+/// The number of the process at the other end of a unix socket, as it was when it was made; 0 when nobody knows.
+pub(super) fn peer_pid(fd: i32) -> i32 {
+    let (socket, peercred) = (1, 17);
+    let mut cred = [0i32; 3];
+    let mut len = size_of_val(&cred) as u32;
+    let (at, len_at) = ((&raw mut cred) as u64, (&raw mut len) as u64);
+    // SAFETY: the value and its length are our own.
+    let got = unsafe { call(nr::GETSOCKOPT, [fd as u64, socket, peercred, at, len_at, 0]) };
+    if got.is_ok() { cred[0] } else { 0 }
 }
 
 /// Sends buffers, and a descriptor with them if there is one. Memory that is not there gives `EFAULT`.

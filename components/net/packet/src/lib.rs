@@ -9,6 +9,7 @@
 
 mod addr;
 mod queue;
+mod ring;
 mod socket;
 
 use std::sync::{Arc, Weak};

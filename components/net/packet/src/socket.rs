@@ -1,12 +1,12 @@
 //! A packet socket.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use abi::{Errno, SysResult, UserAddr};
 use bytes::Bytes;
-use hypercall::Clock;
+use hypercall::{BackingFile, Clock};
 use kern::Curlwp;
 use kern::poll::Events;
 use net::consts::{
@@ -22,6 +22,7 @@ use sync::{Condvar, Cpu, Mutex, Parker};
 
 use crate::addr::{LinkAddr, PacketType};
 use crate::queue::{Captured, Queue};
+use crate::ring::{self, Ring, STATUS_USER};
 
 const ETH_P_ALL: u16 = 3;
 /// Bytes of an Ethernet header.
@@ -29,15 +30,23 @@ const ETHER_HEADER: usize = 14;
 
 const PACKET_ADD_MEMBERSHIP: i32 = 1;
 const PACKET_DROP_MEMBERSHIP: i32 = 2;
+const PACKET_RX_RING: i32 = 5;
 const PACKET_STATISTICS: i32 = 6;
 const PACKET_AUXDATA: i32 = 8;
 const PACKET_ORIGDEV: i32 = 9;
+const PACKET_VERSION: i32 = 10;
+const PACKET_HDRLEN: i32 = 11;
+const PACKET_RESERVE: i32 = 12;
+const PACKET_TIMESTAMP: i32 = 17;
+/// The one version of ring that there is.
+const TPACKET_V2: i32 = 1;
+/// The most bytes to reserve in front of a frame.
+const RESERVE_MAX: usize = 4096;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 const PACKET_MR_PROMISC: u16 = 1;
 const PACKET_MR_ALLMULTI: u16 = 2;
 
 /// In the status of `struct tpacket_auxdata`.
-const TP_STATUS_USER: u32 = 1;
 const TP_STATUS_CSUMNOTREADY: u32 = 8;
 const TP_STATUS_CSUM_VALID: u32 = 128;
 
@@ -53,6 +62,7 @@ pub(crate) struct PacketSocket {
     queue: Mutex<Queue>,
     readable: Condvar,
     auxdata: AtomicBool,
+    reserve: AtomicUsize,
     ignore_outgoing: AtomicBool,
     /// When the last frame that was received came in, for `SIOCGSTAMP`.
     last_time: AtomicU64,
@@ -81,6 +91,7 @@ impl PacketSocket {
             queue: Mutex::default(),
             readable: Condvar::new("packet"),
             auxdata: AtomicBool::new(false),
+            reserve: AtomicUsize::new(0),
             ignore_outgoing: AtomicBool::new(false),
             last_time: AtomicU64::new(0),
         })
@@ -185,13 +196,30 @@ impl PacketSocket {
         Ok(())
     }
 
+    /// Sets the ring up, or with no frames takes it down.
+    fn set_ring(&self, cx: &Curlwp<'_>, value: &[u8]) -> Result<(), Errno> {
+        let none = value.first_chunk() == Some(&[0; 16]) || value.get(12..16) == Some(&[0; 4]);
+        let ring = match none {
+            true => None,
+            false => {
+                let host = cx.kernel().host();
+                Some(Ring::new(&**host, value, self.reserve.load(Relaxed))?)
+            }
+        };
+        let mut queue = self.queue.lock(cx.cpu());
+        if ring.is_some() && queue.ring.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        let before = std::mem::replace(&mut queue.ring, ring);
+        drop(queue);
+        // Unmapping is the host's work, not to be done under a lock.
+        drop(before);
+        Ok(())
+    }
+
     /// `struct tpacket_auxdata` of a frame.
     fn auxdata(&self, captured: &Captured) -> Control {
-        let status = match captured.packet.checksum {
-            net::Checksum::None => TP_STATUS_USER,
-            net::Checksum::Valid => TP_STATUS_USER | TP_STATUS_CSUM_VALID,
-            net::Checksum::Partial { .. } => TP_STATUS_USER | TP_STATUS_CSUMNOTREADY,
-        };
+        let status = STATUS_USER | checksum_status(captured);
         let network = match self.kind {
             Kind::Dgram => 0,
             _ => captured.link_header as u16,
@@ -212,6 +240,15 @@ impl PacketSocket {
             tv_usec: (nanos % 1_000_000_000 / 1000) as i64,
         }
         .to_bytes()
+    }
+}
+
+/// What the status of a frame says of its transport checksum.
+fn checksum_status(captured: &Captured) -> u32 {
+    match captured.packet.checksum {
+        net::Checksum::None => 0,
+        net::Checksum::Valid => TP_STATUS_CSUM_VALID,
+        net::Checksum::Partial { .. } => TP_STATUS_CSUMNOTREADY,
     }
 }
 
@@ -308,6 +345,7 @@ impl Tap for PacketSocket {
             len: shown.len(),
             packet: shown,
             link_header: link.header,
+            header_hidden: hidden != 0,
             from: LinkAddr {
                 protocol: link.protocol,
                 interface: interface.index(),
@@ -318,7 +356,8 @@ impl Tap for PacketSocket {
             time: cpu.cpus().host().now(Clock::Realtime),
         };
         let limit = self.common.rcvbuf.load(Relaxed);
-        if self.queue.lock(cpu).push(captured, limit) {
+        let status = checksum_status(&captured);
+        if self.queue.lock(cpu).push(captured, status, limit) {
             self.readable.signal(cpu);
             self.common.poll.notify(cpu, Events::IN | Events::RDNORM);
         }
@@ -440,12 +479,29 @@ impl Protocol for PacketSocket {
     }
 
     fn poll(&self, cx: &Curlwp<'_>) -> Events {
-        let readable = self.queue.lock(cx.cpu()).first().is_some();
+        let readable = self.queue.lock(cx.cpu()).readable();
         let out = Events::OUT | Events::WRNORM;
         if readable {
             out | Events::IN | Events::RDNORM
         } else {
             out
+        }
+    }
+
+    fn getsockopt_with(
+        &self,
+        cx: &Curlwp<'_>,
+        level: i32,
+        name: i32,
+        input: &[u8],
+    ) -> Result<OptValue, Errno> {
+        match (level, name) {
+            // The version is asked for in the value.
+            (SOL_PACKET, PACKET_HDRLEN) => match int_option(input)? {
+                TPACKET_V2 => Ok(OptValue::from_slice(&(ring::HEADER as i32).to_le_bytes())),
+                _ => Err(Errno::EINVAL),
+            },
+            _ => self.getsockopt(cx, level, name),
         }
     }
 
@@ -460,6 +516,8 @@ impl Protocol for PacketSocket {
             }
             (SOL_PACKET, PACKET_AUXDATA) => Ok(int(self.auxdata.load(Relaxed).into())),
             (SOL_PACKET, PACKET_ORIGDEV) => Ok(int(1)),
+            (SOL_PACKET, PACKET_VERSION) => Ok(int(TPACKET_V2)),
+            (SOL_PACKET, PACKET_RESERVE) => Ok(int(self.reserve.load(Relaxed) as i32)),
             (SOL_PACKET, PACKET_IGNORE_OUTGOING) => {
                 Ok(int(self.ignore_outgoing.load(Relaxed).into()))
             }
@@ -481,6 +539,21 @@ impl Protocol for PacketSocket {
                 self.auxdata.store(int_option(value)? != 0, Relaxed);
                 Ok(())
             }
+            (SOL_PACKET, PACKET_VERSION) => match int_option(value)? {
+                TPACKET_V2 => Ok(()),
+                _ => Err(Errno::EINVAL),
+            },
+            (SOL_PACKET, PACKET_RESERVE) => {
+                let bytes = usize::try_from(int_option(value)?).map_err(|_| Errno::EINVAL)?;
+                if bytes > RESERVE_MAX {
+                    return Err(Errno::EINVAL);
+                }
+                self.reserve.store(bytes, Relaxed);
+                Ok(())
+            }
+            (SOL_PACKET, PACKET_RX_RING) => self.set_ring(cx, value),
+            // Times are always the kernel's clock.
+            (SOL_PACKET, PACKET_TIMESTAMP) => int_option(value).map(drop),
             // Frames are always told with the interface that they came in by.
             (SOL_PACKET, PACKET_ORIGDEV) => int_option(value).map(drop),
             (SOL_PACKET, PACKET_IGNORE_OUTGOING) => {
@@ -504,6 +577,11 @@ impl Protocol for PacketSocket {
             _ => return Err(Errno::ENOTTY),
         }
         Ok(0)
+    }
+
+    fn memory(&self, cx: &Curlwp<'_>) -> Option<Arc<dyn BackingFile>> {
+        let queue = self.queue.lock(cx.cpu());
+        queue.ring.as_ref().map(|ring| ring.file().clone())
     }
 
     fn close(&self, cx: &Curlwp<'_>) {

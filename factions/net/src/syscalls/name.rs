@@ -83,7 +83,11 @@ pub(super) fn getsockopt(cx: &Curlwp<'_>, a: args::getsockopt) -> SysResult {
         let mut room = [0; 4];
         cx.copyin(a.optlen, &mut room)?;
         let room = usize::try_from(i32::from_le_bytes(room)).map_err(|_| Errno::EINVAL)?;
-        let value = so.getsockopt(cx, a.level, a.optname)?;
+        let mut input = [0; 4];
+        if room >= input.len() {
+            cx.copyin(a.optval, &mut input)?;
+        }
+        let value = so.getsockopt(cx, a.level, a.optname, &input)?;
         let len = value.len().min(room);
         cx.copyout(&value[..len], a.optval)?;
         cx.copyout(&(len as u32).to_le_bytes(), a.optlen)?;

@@ -271,3 +271,10 @@ pub(super) fn getfdinfo(cx: &Curlwp<'_>, a: args::getfdinfo) -> SysResult {
     }
     Ok(numbers.len() as i64)
 }
+
+/// getmapping: the host descriptor, in the kernel's host process, of the memory that a shared mapping of this descriptor is a mapping
+/// of. `ENODEV` when it has no such memory. A client on the same host maps it by way of /proc.
+pub(super) fn getmapping(cx: &Curlwp<'_>, a: args::getmapping) -> SysResult {
+    let memory = cx.file(a.fd)?.file().memory(cx).ok_or(Errno::ENODEV)?;
+    memory.host_fd().map(i64::from).ok_or(Errno::ENODEV)
+}

@@ -46,6 +46,7 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         ioctl => desc::ioctl,
         close_range => desc::close_range,
         getfdinfo => desc::getfdinfo,
+        getmapping => desc::getmapping,
         pipe => ipc::pipe,
         pipe2 => ipc::pipe2,
         eventfd => ipc::eventfd,
