@@ -20,13 +20,7 @@ pub(crate) struct Pinned(libc::cpu_set_t);
 impl Pinned {
     pub(crate) fn to(cpu: usize) -> io::Result<Pinned> {
         let before = affinity();
-        // SAFETY: a set of bits, for which zero is valid, and a number that `CPU_SET` checks.
-        let set = unsafe {
-            let mut set: libc::cpu_set_t = mem::zeroed();
-            libc::CPU_SET(cpu, &mut set);
-            set
-        };
-        set_affinity(&set)?;
+        set_affinity(0, &only(cpu))?;
         Ok(Pinned(before))
     }
 
@@ -38,9 +32,28 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if let Err(error) = set_affinity(&self.0) {
+        if let Err(error) = set_affinity(0, &self.0) {
             eprintln!("rump-bench: this thread stays on one processor: {error}");
         }
+    }
+}
+
+/// Every thread that this process has, and those that they start, on one processor.
+pub(crate) fn pin_process(cpu: usize) -> io::Result<()> {
+    for task in std::fs::read_dir("/proc/self/task")? {
+        if let Some(tid) = task?.file_name().to_str().and_then(|n| n.parse().ok()) {
+            set_affinity(tid, &only(cpu))?;
+        }
+    }
+    Ok(())
+}
+
+fn only(cpu: usize) -> libc::cpu_set_t {
+    // SAFETY: a set of bits, for which zero is valid, and a number that `CPU_SET` checks.
+    unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        set
     }
 }
 
@@ -53,9 +66,10 @@ fn affinity() -> libc::cpu_set_t {
     }
 }
 
-fn set_affinity(set: &libc::cpu_set_t) -> io::Result<()> {
-    // SAFETY: a set of the size that is told; 0 is this thread.
-    match unsafe { libc::sched_setaffinity(0, size_of_val(set), set) } {
+/// Of a thread of this process; 0 is this one.
+fn set_affinity(tid: libc::pid_t, set: &libc::cpu_set_t) -> io::Result<()> {
+    // SAFETY: a set of the size that is told.
+    match unsafe { libc::sched_setaffinity(tid, size_of_val(set), set) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

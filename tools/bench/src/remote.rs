@@ -64,9 +64,15 @@ fn sockets(effort: &Effort, output: &mut Output, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Rings beside sockets of the same server, client and server where the host puts them: a ring is at home on two processors.
+/// Rings beside sockets of the same server, the client on another processor than it where there are two: a ring is at home there.
 fn rings(effort: &Effort, output: &mut Output, dir: &Path) -> Result<()> {
-    let (_server, url) = server(dir, "free", "any")?;
+    let cpus = place::cpus();
+    let (_server, url) = server(
+        dir,
+        "late",
+        &format!("late {}", cpus.first().context("a processor")?),
+    )?;
+    let _pinned = Pinned::to(*cpus.last().context("a processor")?)?;
     let socket = Remote::new(&url, false)?;
     let ring = Remote::new(&url, true)?;
     for (name, op, _) in OPERATIONS {
@@ -177,6 +183,10 @@ pub(crate) fn serve(url: &str, cpu: &str) -> Result<()> {
         .boot()
         .map_err(|e| anyhow!("boot: {e}"))?;
     let server = sysproxy::serve(&kernel, url, sysproxy::Options::default())?;
+    if let Some(Ok(cpu)) = cpu.strip_prefix("late ").map(str::parse) {
+        // It has booted for all processors that there are.
+        place::pin_process(cpu)?;
+    }
     println!("ready");
     server.wait();
     Ok(())
