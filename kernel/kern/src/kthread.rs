@@ -35,6 +35,9 @@ impl Kernel {
         body: impl FnOnce(&Curlwp<'_>) + Send + 'static,
     ) -> Result<(), Errno> {
         if !self.config().threads {
+            self.log(format_args!(
+                "{name}: RUMP_THREADS=0: a thread is needed and not to be had"
+            ));
             return Err(Errno::EOPNOTSUPP);
         }
         self.reap_threads(cx);
