@@ -385,6 +385,8 @@ impl Broken {
     fn errno(&self) -> Errno {
         match self {
             Broken::Ext4(error) => errno(*error),
+            // The host's disk, where the image is a file with holes.
+            Broken::Commit(Errno::ENOSPC) => Errno::ENOSPC,
             Broken::Commit(_) => Errno::EIO,
             Broken::Panic => Errno::EUCLEAN,
         }
