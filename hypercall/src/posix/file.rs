@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use abi::Errno;
 use smallvec::SmallVec;
@@ -17,6 +18,8 @@ pub(super) struct PosixFile {
     file: Arc<File>,
     device: bool,
     engine: Arc<Engine>,
+    /// It has a claim, which is to be given back.
+    claimed: AtomicBool,
 }
 
 impl PosixFile {
@@ -42,6 +45,7 @@ impl PosixFile {
             file: Arc::new(file),
             device: kind.is_block_device(),
             engine,
+            claimed: AtomicBool::new(false),
         })
     }
 
@@ -59,11 +63,38 @@ impl PosixFile {
             file: Arc::new(file),
             device: false,
             engine,
+            claimed: AtomicBool::new(false),
         })
     }
 }
 
+impl Drop for PosixFile {
+    fn drop(&mut self) {
+        if *self.claimed.get_mut() {
+            // Closing is not enough: a program that is just being started has the open file too, until it is executed.
+            let _ = self.lock(libc::F_UNLCK, 0, 0);
+        }
+    }
+}
+
 impl PosixFile {
+    /// Sets an open-file-description lock: it goes with this open file, not with the process, and two windows of one file do
+    /// not meet.
+    fn lock(&self, kind: i32, start: libc::off_t, len: libc::off_t) -> Result<(), Errno> {
+        let lock = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: start,
+            l_len: len,
+            l_pid: 0,
+        };
+        // SAFETY: the descriptor is ours and the structure is read only during the call.
+        match unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
+            0 => Ok(()),
+            _ => Err(errno_of(&std::io::Error::last_os_error())),
+        }
+    }
+
     /// Fills a buffer as far as the file goes.
     fn read_whole(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let mut done = 0;
@@ -204,24 +235,16 @@ impl BackingFile for PosixFile {
     }
 
     fn claim(&self, start: u64, size: Option<u64>, alone: bool) -> Result<(), Errno> {
-        // An open-file-description lock: it goes with this open file, not with the process, and two windows of one file do not meet.
-        let lock = libc::flock {
-            l_type: if alone { libc::F_WRLCK } else { libc::F_RDLCK } as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: off(start)?,
-            l_len: off(size.unwrap_or(0))?,
-            l_pid: 0,
-        };
-        // SAFETY: the descriptor is ours and the structure is read only during the call.
-        let answer = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
-        if answer == 0 {
-            return Ok(());
-        }
-        match errno_of(&std::io::Error::last_os_error()) {
-            Errno::EAGAIN | Errno::EACCES => Err(Errno::EBUSY),
+        let kind = if alone { libc::F_WRLCK } else { libc::F_RDLCK };
+        match self.lock(kind, off(start)?, off(size.unwrap_or(0))?) {
+            Ok(()) => {
+                self.claimed.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+            Err(Errno::EAGAIN | Errno::EACCES) => Err(Errno::EBUSY),
             // A file system of the host that knows no locks: there is nothing to compare.
-            Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL => Ok(()),
-            errno => Err(errno),
+            Err(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => Ok(()),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -235,6 +258,7 @@ impl BackingFile for PosixFile {
                 file: self.file.clone(),
                 device: self.device,
                 engine: self.engine.clone(),
+                claimed: AtomicBool::new(false),
             })
         });
     }
@@ -345,8 +369,11 @@ mod tests {
         assert_eq!(a.claim(0, Some(50), true), Ok(()));
         assert_eq!(b.claim(40, None, false), Err(Errno::EBUSY));
         assert_eq!(b.claim(50, None, true), Ok(()));
+        // As a child process has it between fork and exec.
+        let copy = a.file.try_clone().expect("a descriptor");
         drop(a);
         assert_eq!(open().claim(0, Some(50), false), Ok(()));
+        drop(copy);
         assert_eq!(open().claim(90, None, false), Err(Errno::EBUSY));
         drop(b);
         let (a, b) = (open(), open());

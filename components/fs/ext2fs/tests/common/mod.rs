@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use abi::{AT_FDCWD, Errno, Stat, Syscalls};
 use hypercall::{Host, PosixHost};
@@ -50,7 +50,6 @@ impl Machine {
         let (key, path) = (c("/dev/disk0"), c(image.as_os_str().as_bytes()));
         let read_only = if options == "ro" { abi::ETFS_RDONLY } else { 0 };
         let kind = abi::ETFS_BLK | read_only;
-        let _none = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         self.lwp
             .etfs_register(&key, &path, kind, 0, abi::ETFS_SIZE_ENDOFF)?;
         let _ = self.lwp.mkdir(&c("/m"), 0o755);
@@ -172,12 +171,7 @@ impl Machine {
     }
 }
 
-/// A program that is being started has the files of all kernels of this process open until it is executed, and a little
-/// longer than who starts it can tell, and with them their claims on images. So no image is opened while one runs.
-static STARTING: Mutex<()> = Mutex::new(());
-
 pub fn run(program: &str, args: &[&str]) -> (i32, String) {
-    let _one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let out = Command::new(program)
         .args(args)
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
