@@ -16,7 +16,7 @@ fn main() {
         "algorithm   loss     goodput  1.22 MSS / (RTT sqrt p)  resent  timeouts  recoveries  undone"
     );
     for algorithm in tcp::congestion::ALGORITHMS {
-        for loss in [0, 10, 50] {
+        for loss in [0, 1, 10, 50, 100] {
             row(algorithm, loss);
         }
     }
