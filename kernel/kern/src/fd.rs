@@ -11,10 +11,12 @@ use crate::{Curlwp, OpenFile};
 
 /// Descriptors in the first chunk; each later chunk doubles the table.
 const FIRST: usize = 64;
-/// Chunks, so that the table can hold over a million descriptors.
-const CHUNKS: usize = 15;
+/// Chunks, so that the near part of the table can hold what a process has by default.
+const CHUNKS: usize = 5;
+/// Descriptors in the near part, and in each piece of the far one.
+const NEAR: usize = FIRST << (CHUNKS - 1);
 /// The most descriptors a table can hold.
-pub const FD_MAX: usize = FIRST << (CHUNKS - 1);
+pub const FD_MAX: usize = NEAR * NEAR;
 
 #[derive(Default)]
 struct Slot {
@@ -22,12 +24,17 @@ struct Slot {
     close_on_exec: AtomicBool,
 }
 
+/// Slots that are made when the first of them is needed.
+type Chunk = OnceLock<Box<[Slot]>>;
+
 /// The descriptors of a process, shared by processes that were forked so.
 ///
 /// Looking a descriptor up takes no lock: slots never move (the table grows by chunks) and each holds its file by
 /// an atomic pointer. Changes are made under `free`, which also knows the numbers in use; it is a leaf.
 pub struct FdTable {
-    chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
+    chunks: [Chunk; CHUNKS],
+    /// Pieces for numbers beyond those: one far number, which a client may choose, costs one piece.
+    far: OnceLock<Box<[Chunk]>>,
     free: Mutex<Numbers>,
     /// Processes that have this table.
     pub(crate) users: AtomicU32,
@@ -40,6 +47,7 @@ impl Default for FdTable {
     fn default() -> Self {
         FdTable {
             chunks: [const { OnceLock::new() }; CHUNKS],
+            far: OnceLock::new(),
             free: Mutex::new(Numbers::default()),
             users: AtomicU32::new(0),
         }
@@ -201,19 +209,25 @@ impl FdTable {
     #[inline]
     fn slot(&self, fd: i32) -> Option<&Slot> {
         let fd = usize::try_from(fd).ok().filter(|&n| n < FD_MAX)?;
-        let (chunk, at) = place(fd);
-        self.chunks[chunk].get()?.get(at)
+        let Place { chunk, at, .. } = place(fd);
+        let chunk = match chunk {
+            Where::Near(chunk) => &self.chunks[chunk],
+            Where::Far(piece) => self.far.get()?.get(piece)?,
+        };
+        chunk.get()?.get(at)
     }
 
     /// Fills a slot and counts the descriptor.
     fn put(&self, fd: usize, file: Option<Arc<OpenFile>>, cloexec: bool) -> Option<Arc<OpenFile>> {
-        let (chunk, at) = place(fd);
-        let len = if chunk == 0 {
-            FIRST
-        } else {
-            FIRST << (chunk - 1)
+        let Place { chunk, at, len } = place(fd);
+        let chunk = match chunk {
+            Where::Near(chunk) => &self.chunks[chunk],
+            Where::Far(piece) => {
+                let pieces = || (0..FD_MAX / NEAR).map(|_| Chunk::new()).collect();
+                &self.far.get_or_init(pieces)[piece]
+            }
         };
-        let slots = self.chunks[chunk].get_or_init(|| (0..len).map(|_| Slot::default()).collect());
+        let slots = chunk.get_or_init(|| (0..len).map(|_| Slot::default()).collect());
         if let Some(file) = &file {
             file.refs.fetch_add(1, Ordering::Relaxed);
         }
@@ -222,14 +236,44 @@ impl FdTable {
     }
 }
 
-/// Chunk and place in it of a descriptor.
+/// Where a descriptor's slot is.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    chunk: Where,
+    at: usize,
+    /// Slots in that chunk.
+    len: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Where {
+    Near(usize),
+    Far(usize),
+}
+
 #[inline]
-fn place(fd: usize) -> (usize, usize) {
+fn place(fd: usize) -> Place {
     if fd < FIRST {
-        return (0, fd);
+        return Place {
+            chunk: Where::Near(0),
+            at: fd,
+            len: FIRST,
+        };
     }
-    let chunk = (fd / FIRST).ilog2() as usize + 1;
-    (chunk, fd - (FIRST << (chunk - 1)))
+    if fd < NEAR {
+        let chunk = (fd / FIRST).ilog2() as usize + 1;
+        let len = FIRST << (chunk - 1);
+        return Place {
+            chunk: Where::Near(chunk),
+            at: fd - len,
+            len,
+        };
+    }
+    Place {
+        chunk: Where::Far(fd / NEAR),
+        at: fd % NEAR,
+        len: NEAR,
+    }
 }
 
 /// Keeps an open file as a descriptor does, while a descriptor is on its way to another process; [`release`] ends it.
@@ -376,12 +420,28 @@ mod tests {
     }
 
     #[test]
+    fn a_far_number_costs_one_piece() {
+        let table = FdTable::default();
+        table.put(FD_MAX - 1, None, false);
+        let far = table.far.get().expect("there");
+        let made = far.iter().filter(|piece| piece.get().is_some());
+        assert_eq!(made.count(), 1);
+        assert!(table.chunks.iter().all(|chunk| chunk.get().is_none()));
+    }
+
+    #[test]
     fn every_descriptor_has_its_own_place() {
-        assert_eq!(place(0), (0, 0));
-        assert_eq!(place(63), (0, 63));
-        assert_eq!(place(64), (1, 0));
-        assert_eq!(place(127), (1, 63));
-        assert_eq!(place(128), (2, 0));
-        assert_eq!(place(FD_MAX - 1), (CHUNKS - 1, (FIRST << (CHUNKS - 2)) - 1));
+        let near = |chunk, at, len| {
+            let chunk = Where::Near(chunk);
+            Place { chunk, at, len }
+        };
+        assert_eq!(place(0), near(0, 0, 64));
+        assert_eq!(place(63), near(0, 63, 64));
+        assert_eq!(place(64), near(1, 0, 64));
+        assert_eq!(place(127), near(1, 63, 64));
+        assert_eq!(place(128), near(2, 0, 128));
+        assert_eq!(place(1023), near(4, 511, 512));
+        let far = place(FD_MAX - 1);
+        assert_eq!((far.chunk, far.at, far.len), (Where::Far(1023), 1023, 1024));
     }
 }

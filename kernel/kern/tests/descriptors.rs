@@ -56,6 +56,30 @@ fn a_client_chooses_its_descriptors() {
 }
 
 #[test]
+fn far_descriptors_work_as_near_ones_do() {
+    let k = boot();
+    let p = process(&k);
+    let (r, w) = pipe(&p, 0).expect("a pipe");
+    let far = [1023, 1024, 2047, 2048, 500_000, 1_048_575];
+    for fd in far {
+        p.lwp().set_fd_hints([fd, -1]);
+        assert_eq!(p.dup(w), Ok(i64::from(fd)));
+    }
+    assert_eq!(p.close(w), Ok(0));
+    let child = p.rfork(kern::RforkFds::Copy).expect("a process");
+    for fd in far {
+        assert_eq!(p.close(fd), Ok(0));
+        assert_eq!(p.close(fd), Err(Errno::EBADF));
+        assert_eq!(child.write(fd, b"x", 1), Ok(1));
+    }
+    drop(child);
+    assert_eq!(p.read(r, &mut [0; 9], 9), Ok(6));
+    assert_eq!(p.read(r, &mut [0; 9], 9), Ok(0), "all are closed");
+    p.lwp().set_fd_hints([1_048_576, -1]);
+    assert_eq!(p.dup(r), Err(Errno::EBADF));
+}
+
+#[test]
 fn exec_keeps_the_process_and_closes_what_it_should() {
     let k = boot();
     let p = process(&k);
