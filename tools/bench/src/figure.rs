@@ -140,13 +140,14 @@ impl Output {
 
 /// The unit that a name ends in.
 fn unit(name: &str) -> &'static str {
-    const UNITS: [(&str, &str); 6] = [
+    const UNITS: [(&str, &str); 7] = [
         ("_ns", "ns"),
         ("_ms", "ms"),
         ("_mb", "MB"),
         ("_mbps", "MiB/s"),
         ("_per_s", "1/s"),
         ("_2cpu", "times"),
+        ("_bytes", "B"),
     ];
     UNITS
         .iter()

@@ -16,7 +16,8 @@ impl Invoke for HostKernel {
     fn invoke(&self, nr: u32, args: &mut [Arg<'_>]) -> SysResult {
         let raw = ArgMemory::registers(args);
         // SAFETY: buffers and strings among the arguments are borrowed for the call with the access that it makes of them, as the table
-        // says; the benches make only file and identity calls, which touch no other memory of this process.
+        // says; the benches make only file, identity and socket calls without pointers in structures, which touch no other memory
+        // of this process.
         let answer = unsafe { rumpclient::raw::sys::syscall(nr, raw) };
         if answer < 0 {
             Err(Errno(-answer as i32))

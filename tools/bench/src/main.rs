@@ -15,6 +15,7 @@ mod hijack;
 mod host;
 mod librump;
 mod measure;
+mod net;
 mod pair;
 mod place;
 mod plan;

@@ -159,6 +159,7 @@ fn parse(bytes: &[u8], id: u32, mac: &EtherAddr) -> Option<Message> {
 }
 
 /// For the fuzz target: reads bytes as a server's message.
+#[cfg(feature = "fuzz")]
 pub fn fuzz_message(bytes: &[u8]) {
     let id = bytes
         .get(4..8)

@@ -19,6 +19,9 @@ mod dgram_send;
 pub mod dhcp;
 mod filter;
 mod frag;
+#[cfg(any(test, feature = "fuzz"))]
+#[allow(unreachable_pub, reason = "public for the fuzz target alone")]
+mod fuzz;
 mod icmp;
 mod icmpv6;
 mod ifaddr;
@@ -45,7 +48,11 @@ mod trie;
 mod udp;
 
 pub use addr::Endpoint;
+#[cfg(feature = "fuzz")]
+pub use dhcp::fuzz_message;
 pub use filter::{Filter, Hook, Passage, Verdict};
+#[cfg(feature = "fuzz")]
+pub use fuzz::fuzz_frames;
 pub use ifaddr::IfAddr;
 pub use neigh::{Neighbour, NeighbourState};
 pub use route::{

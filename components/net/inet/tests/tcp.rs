@@ -403,3 +403,150 @@ fn under_every_seed_a_sleeper_learns_that_its_socket_ends() {
         other.join();
     });
 }
+
+const EPOLLIN: u32 = 1;
+const EPOLLOUT: u32 = 4;
+const EPOLLRDHUP: u32 = 0x2000;
+const EPOLLET: u32 = 1 << 31;
+
+fn epoll_add(p: &LwpHandle, ep: i32, fd: i32, events: u32) {
+    let mut event = events.to_ne_bytes().to_vec();
+    event.extend_from_slice(&(fd as u64).to_ne_bytes());
+    p.epoll_ctl(ep, 1, fd, &event).expect("added");
+}
+
+/// The events of one descriptor that are ready now.
+fn epoll_now(p: &LwpHandle, ep: i32) -> Option<u32> {
+    let mut event = [0; 12];
+    match p.epoll_wait(ep, &mut event, 1, 0).expect("waited") {
+        0 => None,
+        _ => Some(u32::from_ne_bytes(event[..4].try_into().expect("4 bytes"))),
+    }
+}
+
+#[test]
+fn an_edge_is_told_once_and_again_with_the_next_bytes() {
+    let (_kernel, p) = process();
+    let (a, b) = pair(&p);
+    let ep = p.epoll_create1(0).expect("an instance") as i32;
+    epoll_add(&p, ep, b, EPOLLIN | EPOLLRDHUP | EPOLLET);
+    assert_eq!(epoll_now(&p, ep), None);
+    write(&p, a, b"one").expect("sent");
+    assert_eq!(epoll_now(&p, ep), Some(EPOLLIN));
+    assert_eq!(epoll_now(&p, ep), None, "it has been told");
+    write(&p, a, b"two").expect("sent");
+    assert_eq!(epoll_now(&p, ep), Some(EPOLLIN), "though nothing was read");
+    assert_eq!(read(&p, b, 100), Ok(b"onetwo".to_vec()));
+    p.shutdown(a, 1).expect("shut down");
+    assert_eq!(epoll_now(&p, ep), Some(EPOLLIN | EPOLLRDHUP));
+    let level = p.epoll_create1(0).expect("an instance") as i32;
+    epoll_add(&p, level, a, EPOLLOUT);
+    let (l, to) = listener(&p, INET, "127.0.0.1:0", 5);
+    epoll_add(&p, level, l, EPOLLIN);
+    p.close(a).expect("closed");
+    assert_eq!(epoll_now(&p, level), None);
+    let c = socket(&p, INET, STREAM, 0);
+    connect(&p, c, &to).expect("connected");
+    assert_eq!(epoll_now(&p, level), Some(EPOLLIN));
+    assert_eq!(epoll_now(&p, level), Some(EPOLLIN), "as long as it is so");
+}
+
+#[test]
+fn under_every_seed_many_connect_and_several_accept() {
+    simulated(0..60, |host, kernel| {
+        let p = kernel.rfork(kern::RforkFds::Clear).expect("a process");
+        let (l, to) = listener(&p, INET, "127.0.0.1:0", 3);
+        let pid = p.pid();
+        let accepting: Vec<_> = (0..2)
+            .map(|_| {
+                let kernel = kernel.clone();
+                let run = move || {
+                    let p = kernel.newlwp(pid).expect("an lwp");
+                    for _ in 0..4 {
+                        let fd = accept(&p, l).expect("accepted");
+                        let asked = recv(&p, fd, 2, MSG_WAITALL).expect("asked");
+                        assert_eq!(send(&p, fd, &asked, 0), Ok(2));
+                        // The client closes first.
+                        assert_eq!(read(&p, fd, 1), Ok(vec![]));
+                        p.close(fd).expect("closed");
+                    }
+                };
+                host.spawn("accepts", Box::new(run)).expect("a thread")
+            })
+            .collect();
+        let clients: Vec<_> = (0..8u8)
+            .map(|me| {
+                let to = to.clone();
+                program(host, kernel, move |p| {
+                    let fd = socket(p, INET, STREAM, 0);
+                    connect(p, fd, &to).expect("connected");
+                    send(p, fd, &[me, 7], 0).expect("sent");
+                    assert_eq!(recv(p, fd, 2, MSG_WAITALL), Ok(vec![me, 7]));
+                    p.close(fd).expect("closed");
+                })
+            })
+            .collect();
+        clients.into_iter().chain(accepting).for_each(|t| t.join());
+        p.close(l).expect("closed");
+    });
+}
+
+#[test]
+fn under_every_seed_who_waits_for_a_listener_that_ends_is_told() {
+    simulated(0..40, |host, kernel| {
+        let p = kernel.rfork(kern::RforkFds::Clear).expect("a process");
+        let (l, to) = listener(&p, INET, "127.0.0.1:0", 3);
+        let pid = p.pid();
+        let waiting = {
+            let kernel = kernel.clone();
+            let run = move || {
+                let p = kernel.newlwp(pid).expect("an lwp");
+                while accept(&p, l).is_ok() {}
+            };
+            host.spawn("waits", Box::new(run)).expect("a thread")
+        };
+        let client = program(host, kernel, move |p| {
+            let fd = socket(p, INET, STREAM, 0);
+            match connect(p, fd, &to) {
+                // Accepted, or reset when the listener went.
+                Ok(_) => drop(read(p, fd, 1)),
+                Err(error) => assert!(
+                    [Errno::ECONNREFUSED, Errno::ECONNRESET].contains(&error),
+                    "{error}"
+                ),
+            }
+        });
+        p.shutdown(l, 0).expect("shut down");
+        waiting.join();
+        // Connections that nobody reads end with their process.
+        drop(p);
+        client.join();
+    });
+}
+
+#[test]
+fn under_every_seed_both_ends_write_and_read_at_once() {
+    simulated(0..30, |host, kernel| {
+        let p = kernel.rfork(kern::RforkFds::Clear).expect("a process");
+        let (a, b) = pair(&p);
+        let pid = p.pid();
+        const LEN: usize = 200_000;
+        let threads: Vec<_> = [(a, true), (a, false), (b, true), (b, false)]
+            .into_iter()
+            .map(|(fd, writes)| {
+                let kernel = kernel.clone();
+                let run = move || {
+                    let p = kernel.newlwp(pid).expect("an lwp");
+                    if writes {
+                        pump(&p, fd, LEN);
+                        p.shutdown(fd, 1).expect("shut down");
+                    } else {
+                        assert_eq!(drain(&p, fd), LEN);
+                    }
+                };
+                host.spawn("end", Box::new(run)).expect("a thread")
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join());
+    });
+}
