@@ -5,8 +5,8 @@
 //! if by a write, and the operation that found no room is made again.
 
 use rsext4::{
-    Ext4Error, Ext4ErrorKind, Ext4Result, FilePermissions, InodeFlags, InodeMetadataUpdate,
-    InodeNumber,
+    Ext4Error, Ext4ErrorKind, Ext4Result, FileName, FilePermissions, InodeFlags,
+    InodeMetadataUpdate, InodeNumber, MutationContext,
 };
 
 use crate::dirblock;
@@ -34,6 +34,30 @@ impl Inner {
             }
             result => result,
         }
+    }
+
+    /// Renames inside of a directory, to a name that is not there. rsext4 looks where the old name is, and when it splits the
+    /// block for the new one, looks for it there in vain. So room is made by a file of that name, which is taken away again.
+    pub(crate) fn renaming<R>(
+        &mut self,
+        dir: InodeNumber,
+        to: FileName<'_>,
+        mut f: impl FnMut(&mut Inner) -> Ext4Result<R>,
+    ) -> Ext4Result<R> {
+        let error = match f(self) {
+            Err(error) if error.is_corruption() || error.kind() == Ext4ErrorKind::NotFound => error,
+            result => return result,
+        };
+        let ext4 = self.ext4()?;
+        if ext4.lookup_child(dir, to)?.is_some() {
+            return Err(error);
+        }
+        let nobody = MutationContext::new(0, 0, 0, 0);
+        let made = ext4.create_regular_file(nobody, dir, to, FilePermissions::new(0)?)?;
+        let _ = ext4.unlink(dir, to)?;
+        ext4.reap_unlinked_inode(made.number)?;
+        self.touch(made.number);
+        f(self)
     }
 
     /// Appends an empty block to a directory. False when it is not one that rsext4 would not let grow.

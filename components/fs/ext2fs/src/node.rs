@@ -437,11 +437,17 @@ impl VnodeOps for Node {
         };
         let now = Vnode::timestamp(cx);
         let (of_from, of_to, left) = self.fs.change(cx, now, |inner| {
-            let outcome = inner.naming(&self.fs.sb, to_dir, |inner| {
-                inner
-                    .ext4()?
-                    .rename(from_dir, from_name, to_dir, to_name, options)
-            })?;
+            let rename = |inner: &mut Inner| {
+                inner.naming(&self.fs.sb, to_dir, |inner| {
+                    let ext4 = inner.ext4()?;
+                    ext4.rename(from_dir, from_name, to_dir, to_name, options)
+                })
+            };
+            let outcome = if from_dir == to_dir && to.is_none() {
+                inner.renaming(to_dir, to_name, rename)?
+            } else {
+                rename(inner)?
+            };
             let left = outcome.replaced.map(|gone| gone.remaining_links);
             if let Some(gone) = outcome.replaced.filter(|gone| gone.remaining_links == 0) {
                 inner.orphans.insert(gone.inode);

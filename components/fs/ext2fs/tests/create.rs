@@ -154,6 +154,30 @@ fn names_are_hashed_as_e2fsck_does() {
     }
 }
 
+/// A block of names is split for the new name, with the old one in it.
+#[test]
+fn files_are_renamed_in_a_directory_that_grows() {
+    for kind in ["-t ext4 -b 1024", "-t ext4 -b 4096", "-t ext2 -b 1024"] {
+        let image = Image::make(kind, "16M");
+        let m = Machine::with(&image.path);
+        let to = |i: usize| format!("/m/with-a-name-that-is-longer-than-the-other-{i}");
+        for i in 0..400 {
+            let from = format!("/m/f{i}");
+            m.write(&from, &pattern(i as u64, 10)).expect("written");
+            m.lwp.rename(&c(&from), &c(to(i))).expect("renamed");
+        }
+        m.unmount().expect("unmounts");
+        image.assert_clean();
+        m.mount(&image.path, "").expect("mounts");
+        for i in 0..400 {
+            let content = m.read(&to(i)).expect("read");
+            assert!(content == pattern(i as u64, 10), "{kind}: {i}");
+        }
+        assert_eq!(m.list("/m").expect("listed").len(), 401, "{kind}");
+        m.unmount().expect("unmounts");
+    }
+}
+
 #[test]
 fn attributes_of_new_files_are_kept() {
     let image = Image::make("-t ext4 -b 1024", "16M");
