@@ -4,6 +4,7 @@
 mod descriptors;
 mod locks;
 mod machinery;
+mod modules;
 mod processes;
 mod readiness;
 mod run;
