@@ -24,6 +24,7 @@ fn one_segment_carries_up_to_the_offload_limit() {
     p.connection.send(&mut data.clone()).unwrap();
     let segment = p.one();
     assert_eq!((segment.payload_len(), segment.gso_size), (10_000, 1000));
+    assert_eq!(p.connection.info().data_segs_out, 10);
     assert_eq!(segment.payload[0].as_ptr(), data.as_ptr(), "by reference");
     let packets: Vec<Segment> = segment.packetize().collect();
     assert_eq!(lens(&packets), [1000; 10]);

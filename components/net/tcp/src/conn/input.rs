@@ -15,7 +15,8 @@ impl Connection {
     /// A segment has arrived for this connection. `now` in ns. Whatever it says, it does no harm.
     pub fn on_segment(&mut self, now: u64, mut segment: Segment) {
         let now = self.at(now);
-        self.stats.segs_in = self.stats.segs_in.wrapping_add(1);
+        let packets = segment.packets() as u32;
+        self.stats.segs_in = self.stats.segs_in.wrapping_add(packets);
         match self.state {
             State::Closed => {}
             State::SynSent => self.in_syn_sent(now, &mut segment),
@@ -344,7 +345,8 @@ impl Connection {
         let edge = self.rx.fin.unwrap_or(u64::MAX).min(self.rx.adv);
         let old_nxt = self.rx.nxt;
         if len > 0 {
-            self.stats.data_segs_in = self.stats.data_segs_in.wrapping_add(1);
+            let packets = segment.packets() as u32;
+            self.stats.data_segs_in = self.stats.data_segs_in.wrapping_add(packets);
             self.stats.last_data_recv = now;
             if start < self.rx.nxt && self.agreed.sack {
                 self.rx.duplicate(start, end.min(self.rx.nxt));

@@ -15,7 +15,11 @@ impl Connection {
             return Some(*reset);
         }
         let segment = self.next_segment(now, u64::from(gso_max))?;
-        self.stats.segs_out = self.stats.segs_out.wrapping_add(1);
+        let packets = segment.packets() as u32;
+        self.stats.segs_out = self.stats.segs_out.wrapping_add(packets);
+        if segment.payload_len() > 0 {
+            self.stats.data_segs_out = self.stats.data_segs_out.wrapping_add(packets);
+        }
         Some(segment)
     }
 
@@ -254,7 +258,6 @@ impl Connection {
         }
         self.recovery.sent(end - start);
 
-        self.stats.data_segs_out = self.stats.data_segs_out.wrapping_add(1);
         self.tx.last_at = now;
         self.arm_after_send(now);
         if self.rx.ack == AckDue::Delayed {
