@@ -224,6 +224,40 @@ fn rfc3168_ecn_is_agreed_to_when_the_peer_asks() {
     assert_eq!(answer.flags, Flags::SYN | Flags::ACK);
 }
 
+#[test]
+fn deferred_accept_waits_for_data_but_not_for_ever() {
+    let limits = SynLimits {
+        defer_accept: 2,
+        ..SynLimits::default()
+    };
+    let settings = Settings::default();
+    let first = syn(1, plain());
+    let handshake = || {
+        let mut cache = SynCache::new(Key([5, 6]), limits);
+        let syn_ack = reply(cache.on_segment(SEC, &tuple(1), &first, &settings));
+        let bare = ack(&first, &syn_ack);
+        let answer = cache.on_segment(SEC, &tuple(1), &bare, &settings);
+        assert!(matches!(answer, SynReply::Drop));
+        (cache, bare)
+    };
+    let (mut cache, mut data) = handshake();
+    data.payload.push(Bytes::from_static(b"GET"));
+    let later = SEC + 900 * MS;
+    let accepted_late = accepted(cache.on_segment(later, &tuple(1), &data, &settings));
+    let mut connection = Connection::accept(later, &accepted_late, settings.clone());
+    connection.on_segment(later, data);
+    assert!(
+        connection.info().rtt < MS,
+        "the round trip is the handshake's"
+    );
+
+    // Who says nothing is asked again in the end, and accepted when it answers.
+    let (mut cache, bare) = handshake();
+    assert!(cache.poll_transmit(2 * SEC).is_none());
+    assert!(cache.poll_transmit(4 * SEC).is_some());
+    accepted(cache.on_segment(4 * SEC, &tuple(1), &bare, &settings));
+}
+
 fn fast() -> SynCache {
     let limits = SynLimits {
         fast_open: true,

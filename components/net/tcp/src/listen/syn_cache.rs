@@ -24,6 +24,8 @@ pub struct SynLimits {
     pub cookies: bool,
     /// Whether data in a SYN are taken from whom has a cookie (RFC 7413, TCP_FASTOPEN).
     pub fast_open: bool,
+    /// TCP_DEFER_ACCEPT: for so many times that a SYN-ACK would be sent again, a handshake is not done before data come.
+    pub defer_accept: u8,
 }
 
 impl Default for SynLimits {
@@ -33,6 +35,7 @@ impl Default for SynLimits {
             retries: 5,
             cookies: true,
             fast_open: false,
+            defer_accept: 0,
         }
     }
 }
@@ -95,11 +98,15 @@ struct Entry {
     flags: u8,
     retries: u8,
     sent_at: u64,
+    /// The round trip in ns, once the peer has acknowledged.
+    rtt: u64,
     deadline: u64,
 }
 
 const SACK: u8 = 1;
 const ECN: u8 = 2;
+/// The peer's acknowledgement has come, and its data have not.
+const ACKED: u8 = 4;
 
 impl SynCache {
     /// An empty cache; the key is random.
@@ -229,6 +236,7 @@ impl SynCache {
             flags: sack | ecn,
             retries: 0,
             sent_at: now,
+            rtt: 0,
             deadline: now + RTO_INITIAL,
         }
     }
@@ -263,7 +271,7 @@ impl SynCache {
         settings: &Settings,
     ) -> SynReply {
         let reset = || segment.reset().map_or(SynReply::Drop, SynReply::Reply);
-        let Some(entry) = self.entries.get(tuple) else {
+        let Some(entry) = self.entries.get_mut(tuple) else {
             let accepted = self.by_cookie(now, tuple, segment, settings);
             return accepted.map_or_else(reset, |a| SynReply::Accept(Box::new(a)));
         };
@@ -279,7 +287,19 @@ impl SynCache {
         if stale || ahead > u32::from(entry.our_window) {
             return SynReply::Reply(entry.syn_ack(now, tuple, None));
         }
-        let accepted = entry.accepted(tuple);
+        if entry.retries < self.limits.defer_accept && segment.seq_len() == 0 {
+            if entry.flags & ACKED == 0 {
+                entry.flags |= ACKED;
+                entry.rtt = now.saturating_sub(entry.sent_at);
+            }
+            return SynReply::Drop;
+        }
+        let mut accepted = entry.accepted(tuple);
+        if entry.flags & ACKED != 0 {
+            // The round trip was the first acknowledgement's, not what the data waited for.
+            accepted.sent_at = now.saturating_sub(entry.rtt);
+            accepted.retransmitted = false;
+        }
         self.remove(tuple);
         SynReply::Accept(Box::new(accepted))
     }
@@ -349,6 +369,9 @@ impl SynCache {
             entry.retries += 1;
             entry.deadline = now + (RTO_INITIAL << entry.retries.min(6));
             self.deadlines.insert((entry.deadline, tuple));
+            if entry.flags & ACKED != 0 && entry.retries < self.limits.defer_accept {
+                continue;
+            }
             return Some((tuple, entry.syn_ack(now, &tuple, None)));
         }
     }
