@@ -7,6 +7,7 @@
 #include <err.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +17,14 @@
 #include <rump/rumpsysctl.h>
 
 static int cpuinits;
+static volatile sig_atomic_t ends;
+
+static void
+ended(int signo)
+{
+	(void)signo;
+	ends++;
+}
 
 static void
 cpuinit(void)
@@ -131,9 +140,14 @@ transfers(void)
 	in.aio_fildes = -1;
 	rump_sys_aio_read(&in);
 	printf("fails: %s\n", rump_strerror(rump_sys_aio_error(&in)));
-	in.aio_sigevent.sigev_signo = 10;
+	in.aio_sigevent.sigev_notify = SIGEV_THREAD;
 	if (rump_sys_aio_read(&in) == -1)
-		printf("with a signal: %s\n", rump_strerror(errno));
+		printf("with a thread: %s\n", rump_strerror(errno));
+	in.aio_sigevent.sigev_notify = SIGEV_SIGNAL;
+	in.aio_sigevent.sigev_signo = SIGUSR1;
+	signal(SIGUSR1, ended);
+	rump_sys_aio_read(&in);
+	printf("with a signal: %d\n", (int)ends);
 }
 
 static void

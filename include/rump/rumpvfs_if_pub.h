@@ -62,7 +62,10 @@ void rump_pub_vp_incref(struct vnode *);
 int rump_pub_vp_getref(struct vnode *);
 void rump_pub_vp_rele(struct vnode *);
 
-/* A name, copied. Operation, flags, credentials and lwp mean nothing. */
+/*
+ * A name, copied, with the credentials that operations on it have (NULL: the thread's own). Operation, flags and lwp mean nothing.
+ * RUMPCN_FREECRED frees the credentials too.
+ */
 struct componentname *rump_pub_makecn(unsigned long, unsigned long, const char *, size_t, kauth_cred_t, struct lwp *);
 #define RUMPCN_FREECRED 0x02
 void rump_pub_freecn(struct componentname *, int);
@@ -75,6 +78,8 @@ void rump_pub_freecn(struct componentname *, int);
 #define RUMP_NAMEI_CREATE	1
 #define RUMP_NAMEI_DELETE	2
 #define RUMP_NAMEI_RENAME	3
+#define RUMP_NAMEI_LOCKLEAF	0x00000004
+#define RUMP_NAMEI_LOCKPARENT	0x00000008
 #define RUMP_NAMEI_FOLLOW	0x00000040
 #define RUMP_NAMEI_NOFOLLOW	0x00000000
 int rump_pub_namei(uint32_t, uint32_t, const char *, struct vnode **, struct vnode **, struct componentname **);
@@ -85,6 +90,24 @@ int rump_pub_vfs_statvfs(struct mount *, struct statvfs *);
 int rump_pub_vfs_sync(struct mount *, int, kauth_cred_t);
 int rump_pub_vfs_unmount(struct mount *, int);
 int rump_pub_vfs_syncwait(struct mount *);
+
+/* Handles: E2BIG when *size is less than what is wanted, which is told; RUMP_FID_SIZE bytes. Good as long as the mount is. */
+struct fid;
+#define RUMP_FID_SIZE	32
+int rump_pub_vfs_vptofh(struct vnode *, struct fid *, size_t *);
+int rump_pub_vfs_fhtovp(struct mount *, struct fid *, struct vnode **);
+
+/* The types of file systems that can be mounted. */
+struct vfsops {
+	const char *vfs_name;
+};
+struct vfsops *rump_pub_vfslist_iterate(struct vfsops *);
+struct vfsops *rump_pub_vfs_getopsbyname(const char *);
+
+/* EOPNOTSUPP: attributes need no start. */
+int rump_pub_vfs_extattrctl(struct mount *, int, struct vnode *, int, const char *);
+/* To the console. */
+void rump_pub_vfs_mount_print(const char *, int);
 
 #ifdef __cplusplus
 }

@@ -74,10 +74,14 @@ impl Vfs {
             .ok_or(Errno::ENODEV)
     }
 
+    /// The names of all types that can be mounted.
+    pub fn type_names(&self, cx: &Curlwp<'_>) -> Vec<&'static str> {
+        self.types.lock(cx.cpu()).iter().map(|t| t.name).collect()
+    }
+
     /// The names of all types, as a message lists them.
     pub(crate) fn fstypes(&self, cx: &Curlwp<'_>) -> String {
-        let names: Vec<&str> = self.types.lock(cx.cpu()).iter().map(|t| t.name).collect();
-        names.join(", ")
+        self.type_names(cx).join(", ")
     }
 
     /// Adds a driver of device nodes.

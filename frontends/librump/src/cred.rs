@@ -1,9 +1,11 @@
 //! rump_pub_cred_*: credentials that a caller makes for the calls below.
 
-use kern::Cred;
+use std::sync::Arc;
+
+use kern::{Cred, Curlwp, Errno};
 
 /// C's `kauth_cred_t` points to one.
-pub struct CCred(#[allow(dead_code)] Cred);
+pub struct CCred(Arc<Cred>);
 
 /// The most groups that credentials have.
 const NGROUPS_MAX: usize = 65536;
@@ -25,7 +27,7 @@ pub unsafe extern "C" fn rump_pub_cred_create(
         // SAFETY: C gives an array of as many groups.
         n => unsafe { std::slice::from_raw_parts(groups, n) },
     };
-    Box::into_raw(Box::new(CCred(Cred::user(uid, gid, groups))))
+    Box::into_raw(Box::new(CCred(Arc::new(Cred::user(uid, gid, groups)))))
 }
 
 /// Gives credentials back.
@@ -34,5 +36,30 @@ pub unsafe extern "C" fn rump_pub_cred_put(cred: *mut CCred) {
     if !cred.is_null() {
         // SAFETY: made by rump_pub_cred_create and given back once.
         drop(unsafe { Box::from_raw(cred) });
+    }
+}
+
+/// The credentials behind a `kauth_cred_t`; `None` for NULL, `NOCRED` and `FSCRED`, which mean the thread's own.
+///
+/// # Safety
+/// The pointer is one of these or was made by rump_pub_cred_create and not given back.
+pub(crate) unsafe fn given(cred: *const CCred) -> Option<Arc<Cred>> {
+    const FSCRED: usize = usize::MAX - 1;
+    match cred.addr() {
+        0 | FSCRED.. => None,
+        // SAFETY: the caller's condition.
+        _ => Some(unsafe { &*cred }.0.clone()),
+    }
+}
+
+/// Runs an operation with credentials, or with the thread's own.
+pub(crate) fn acting(
+    cx: &Curlwp<'_>,
+    cred: Option<Arc<Cred>>,
+    f: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    match cred {
+        Some(cred) => cx.with_cred(cred, f),
+        None => f(),
     }
 }

@@ -30,5 +30,7 @@ pub mod serve;
 pub mod signal;
 pub mod sys;
 pub mod uio;
+pub mod vlock;
 pub mod vnode;
 pub mod vop;
+pub mod vop_more;

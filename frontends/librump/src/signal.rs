@@ -70,3 +70,9 @@ pub(crate) fn sigpipe() {
         let _ = context::enter(|cx| cx.psignal(cx.proc(), libc::SIGPIPE as u32));
     }
 }
+
+/// A signal of the kernel's for the thread's process.
+pub(crate) fn send(signo: c_int) {
+    // Whoever asks has made a call, so there is a kernel; and the number is a signal's.
+    let _ = context::enter(|cx| cx.psignal(cx.proc(), signo as u32));
+}

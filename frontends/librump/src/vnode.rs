@@ -16,7 +16,9 @@ use kern::fd;
 use kern::{Curlwp, OpenFile};
 
 use crate::context::enter;
+use crate::cred::{CCred, rump_pub_cred_put};
 use crate::error::c_str;
+use crate::vlock;
 
 /// C's `struct vnode`.
 pub struct CVnode {
@@ -49,6 +51,8 @@ pub struct CVattr {
 /// C's `struct componentname`: a name in a directory.
 pub struct CName {
     pub(crate) name: CString,
+    /// Whose credentials the operations on it have.
+    pub(crate) cred: *const CCred,
 }
 
 pub(crate) fn errno(result: Result<(), Errno>) -> c_int {
@@ -86,8 +90,11 @@ fn open(
         0,
         0,
     ];
-    let number = cx.syscall(nr::openat, &args)? as i32;
-    // Held for C in the place of the descriptor, which goes.
+    held(cx, cx.syscall(nr::openat, &args)? as i32)
+}
+
+/// The open file of a descriptor, held for C in the place of the descriptor, which goes.
+pub(crate) fn held(cx: &Curlwp<'_>, number: i32) -> Result<Arc<OpenFile>, Errno> {
     cx.proc().fds().remove(cx, number)
 }
 
@@ -99,17 +106,24 @@ impl CVnode {
         name: *const c_char,
         nofollow: i32,
     ) -> Result<*mut CVnode, Errno> {
-        let place = open(cx, dirfd, name, O_PATH | nofollow)?;
+        CVnode::opened(cx, |flags| open(cx, dirfd, name, flags | nofollow))
+    }
+
+    /// The vnode that `open` opens, with the flags that it is given.
+    pub(crate) fn opened(
+        cx: &Curlwp<'_>,
+        open: impl Fn(i32) -> Result<Arc<OpenFile>, Errno>,
+    ) -> Result<*mut CVnode, Errno> {
         let vnode = CVnode {
             data: None,
             refs: AtomicU32::new(1),
-            place,
+            place: open(O_PATH)?,
         };
         let is_file = vnode
             .stat(cx)
             .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
         let data = is_file.then(|| {
-            let again = |mode| open(cx, dirfd, name, mode | nofollow | O_NONBLOCK);
+            let again = |mode| open(mode | O_NONBLOCK);
             again(O_RDWR).or_else(|_| again(O_RDONLY)).ok()
         });
         Ok(Box::into_raw(Box::new(CVnode {
@@ -158,6 +172,11 @@ pub const RUMP_NAMEI_CREATE: u32 = 1;
 /// rump_pub_namei: a link at the end is followed.
 pub const RUMP_NAMEI_FOLLOW: u32 = 0x40;
 
+/// rump_pub_namei: the vnode comes locked.
+pub const RUMP_NAMEI_LOCKLEAF: u32 = 0x04;
+/// rump_pub_namei: the directory's vnode comes locked.
+pub const RUMP_NAMEI_LOCKPARENT: u32 = 0x08;
+
 /// Looks a path up: its vnode, and where asked for (not null) its directory's and the name in it. With [`RUMP_NAMEI_CREATE`] a name that is
 /// missing is a null vnode and no error.
 #[unsafe(no_mangle)]
@@ -203,22 +222,39 @@ unsafe fn namei(
         Err(errno) => return Err(errno),
     };
     // SAFETY: the caller's condition.
-    let (dvpp, vpp, cnpp) = unsafe { (dvpp.as_mut(), vpp.as_mut(), cnpp.as_mut()) };
+    let (mut dvpp, vpp, cnpp) = unsafe { (dvpp.as_mut(), vpp.as_mut(), cnpp.as_mut()) };
     let give_up = |errno| {
         // SAFETY: made above, if it was.
         unsafe { rump_pub_vp_rele(vp) };
         errno
     };
-    if let Some(dvpp) = dvpp {
+    if let Some(dvpp) = dvpp.as_deref_mut() {
         *dvpp = enter(|cx| CVnode::named(cx, AT_FDCWD, dir.as_ptr(), 0))
             .and_then(|made| made)
             .map_err(give_up)?;
     }
     if let Some(cnpp) = cnpp {
-        *cnpp = Box::into_raw(Box::new(CName { name }));
+        let cred = std::ptr::null();
+        *cnpp = Box::into_raw(Box::new(CName { name, cred }));
+    }
+    // A directory before what is in it.
+    if let Some(dvpp) = dvpp
+        && flags & RUMP_NAMEI_LOCKPARENT != 0
+    {
+        // SAFETY: made above.
+        vlock::lock(unsafe { &**dvpp }, vlock::LK_EXCLUSIVE)?;
     }
     match vpp {
-        Some(vpp) => *vpp = vp,
+        Some(vpp) => {
+            *vpp = vp;
+            // SAFETY: made above, if it was.
+            match unsafe { vp.as_ref() } {
+                Some(vnode) if flags & RUMP_NAMEI_LOCKLEAF != 0 => {
+                    vlock::lock(vnode, vlock::LK_EXCLUSIVE)?;
+                }
+                _ => {}
+            }
+        }
         // SAFETY: made above, and nobody's.
         None => unsafe { rump_pub_vp_rele(vp) },
     }
@@ -237,30 +273,39 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A name in a directory, copied. The operation, the flags, the credentials and the lwp are the call's own later on.
+/// A name in a directory, copied, and the credentials that operations on it have. The operation, the flags and the lwp are the call's
+/// own later on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rump_pub_makecn(
     _nameiop: u32,
     _flags: u32,
     name: *const c_char,
     len: usize,
-    _cred: *const c_void,
+    cred: *const CCred,
     _lwp: *const c_void,
 ) -> *mut CName {
     // SAFETY: C gives `len` bytes.
     let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), len) };
     match CString::new(name) {
-        Ok(name) => Box::into_raw(Box::new(CName { name })),
+        Ok(name) => Box::into_raw(Box::new(CName { name, cred })),
         Err(_) => std::ptr::null_mut(),
     }
 }
 
-/// Frees a name.
+/// rump_pub_freecn: give the credentials back too.
+pub const RUMPCN_FREECRED: c_int = 0x02;
+
+/// Frees a name, and with [`RUMPCN_FREECRED`] its credentials.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rump_pub_freecn(cn: *mut CName, _flags: c_int) {
-    if !cn.is_null() {
-        // SAFETY: made by rump_pub_makecn or rump_pub_namei, and freed once.
-        drop(unsafe { Box::from_raw(cn) });
+pub unsafe extern "C" fn rump_pub_freecn(cn: *mut CName, flags: c_int) {
+    if cn.is_null() {
+        return;
+    }
+    // SAFETY: made by rump_pub_makecn or rump_pub_namei, and freed once.
+    let cn = unsafe { Box::from_raw(cn) };
+    if flags & RUMPCN_FREECRED != 0 {
+        // SAFETY: C gave credentials, which are given back with the name.
+        unsafe { rump_pub_cred_put(cn.cred.cast_mut()) };
     }
 }
 

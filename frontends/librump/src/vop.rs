@@ -1,19 +1,30 @@
-//! RUMP_VOP_*: what can be done with a vnode. Each is the system call that does it, with the thread's credentials.
+//! RUMP_VOP_*: what can be done with a vnode. Each is the system call that does it. What NetBSD checks with the credentials that it is
+//! given is checked with them here (those of the name, for operations on names); NULL means the thread's own.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::Arc;
 
 use abi::{
     AT_REMOVEDIR, Errno, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR, UserAddr, nr,
 };
-use kern::{Curlwp, Uio};
+use kern::{Cred, Curlwp, Uio};
 
 use crate::context::enter;
+use crate::cred::{CCred, acting, given};
 use crate::error::c_str;
 use crate::uio::CUio;
 use crate::vnode::{CName, CVattr, CVnode, ITSELF, call, errno};
 
+/// Runs an operation in the kernel with credentials.
+pub(crate) fn run_as(
+    cred: Option<Arc<Cred>>,
+    f: impl FnOnce(&Curlwp<'_>) -> Result<(), Errno>,
+) -> c_int {
+    run(|cx| acting(cx, cred, || f(cx)))
+}
+
 /// Runs an operation in the kernel.
-fn run(f: impl FnOnce(&Curlwp<'_>) -> Result<(), Errno>) -> c_int {
+pub(crate) fn run(f: impl FnOnce(&Curlwp<'_>) -> Result<(), Errno>) -> c_int {
     errno(enter(f).and_then(|done| done))
 }
 
@@ -26,7 +37,8 @@ pub unsafe extern "C" fn RUMP_VOP_LOOKUP(
 ) -> c_int {
     // SAFETY: C has references, and gives a place.
     let (dir, name, vpp) = unsafe { (&*dvp, &(*cn).name, &mut *vpp) };
-    run(|cx| {
+    // SAFETY: as above.
+    run_as(unsafe { given((*cn).cred) }, |cx| {
         dir.at(cx, |fd| {
             *vpp = CVnode::named(cx, fd, name.as_ptr(), O_NOFOLLOW)?;
             Ok(())
@@ -46,7 +58,8 @@ unsafe fn make(
 ) -> c_int {
     // SAFETY: the caller's condition.
     let (dir, name, vpp) = unsafe { (&*dvp, &(*cn).name, &mut *vpp) };
-    run(|cx| {
+    // SAFETY: as above.
+    run_as(unsafe { given((*cn).cred) }, |cx| {
         dir.at(cx, |fd| {
             make(cx, fd, name.as_ptr() as u64)?;
             *vpp = CVnode::named(cx, fd, name.as_ptr(), O_NOFOLLOW)?;
@@ -144,7 +157,8 @@ pub unsafe extern "C" fn RUMP_VOP_SYMLINK(
 unsafe fn remove(dvp: *const CVnode, cn: *const CName, flags: i32) -> c_int {
     // SAFETY: the caller's condition.
     let (dir, name) = unsafe { (&*dvp, &(*cn).name) };
-    run(|cx| {
+    // SAFETY: as above.
+    run_as(unsafe { given((*cn).cred) }, |cx| {
         dir.at(cx, |fd| {
             call(
                 cx,
@@ -187,7 +201,8 @@ pub unsafe extern "C" fn RUMP_VOP_LINK(
 ) -> c_int {
     // SAFETY: C has references.
     let (dir, vnode, name) = unsafe { (&*dvp, &*vp, &(*cn).name) };
-    run(|cx| {
+    // SAFETY: as above.
+    run_as(unsafe { given((*cn).cred) }, |cx| {
         dir.at(cx, |to| {
             vnode.at(cx, |from| {
                 let (empty, flags) = ITSELF;
@@ -215,7 +230,8 @@ pub unsafe extern "C" fn RUMP_VOP_RENAME(
 ) -> c_int {
     // SAFETY: C has references.
     let (fdir, fname, tdir, tname) = unsafe { (&*fdvp, &(*fcn).name, &*tdvp, &(*tcn).name) };
-    run(|cx| {
+    // SAFETY: as above.
+    run_as(unsafe { given((*fcn).cred) }, |cx| {
         fdir.at(cx, |from| {
             tdir.at(cx, |to| {
                 let (fname, tname) = (fname.as_ptr() as u64, tname.as_ptr() as u64);
@@ -245,12 +261,13 @@ pub unsafe extern "C" fn RUMP_VOP_GETATTR(
 pub unsafe extern "C" fn RUMP_VOP_SETATTR(
     vp: *const CVnode,
     vap: *const CVattr,
-    _cred: *const c_void,
+    cred: *const CCred,
 ) -> c_int {
     // SAFETY: C has a reference, and gives attributes.
     let (vnode, of) = unsafe { (&*vp, &*vap) };
     let (empty, flags) = (ITSELF.0 as u64, ITSELF.1);
-    run(|cx| {
+    // SAFETY: C gives credentials.
+    run_as(unsafe { given(cred) }, |cx| {
         if of.va_size != u64::MAX {
             let data = vnode.data(cx)?;
             crate::vnode::with_fd(cx, data, |fd| {

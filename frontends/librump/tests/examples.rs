@@ -314,6 +314,16 @@ fn kqueue_on_one_cpu() {
 }
 
 #[test]
+fn vnodemore() {
+    example("vnodemore");
+}
+
+#[test]
+fn vnodemore_on_one_cpu() {
+    example_on("vnodemore", &[], &[], "1");
+}
+
+#[test]
 fn handles() {
     example("handles");
 }

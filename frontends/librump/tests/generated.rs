@@ -224,20 +224,43 @@ fn shims(lines: &[Line]) -> String {
 const BEGIN: &str = "<!-- made from frontends/librump/syscalls.master -->\n";
 const END: &str = "<!-- end -->\n";
 
+/// The C examples, by name.
+fn examples() -> BTreeMap<String, String> {
+    let all = std::fs::read_dir(root().join("examples/c")).unwrap();
+    let paths = all.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|e| e == "c"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
 fn table(lines: &[Line]) -> String {
+    let examples = examples();
+    let shown_by = |call: &str| {
+        let calls = format!("{call}(");
+        let mut all = examples.iter().filter(|(_, text)| text.contains(&calls));
+        all.next()
+            .map_or(String::new(), |(name, _)| format!("`{name}`"))
+    };
     let mut out = String::new();
     for line in lines {
         match line {
-            Line::Section(name) => {
-                write!(out, "\n### {name}\n\n| call | | |\n|---|---|---|\n").unwrap()
-            }
+            Line::Section(name) => write!(
+                out,
+                "\n### {name}\n\n| call | | | shown by |\n|---|---|---|---|\n"
+            )
+            .unwrap(),
             Line::Call(call) => {
                 let how = match &call.served {
                     Served::By(by, _) => format!("`{by}`"),
                     Served::Hand(module) => format!("by hand, `sys/{module}.rs`"),
                     Served::Absent(errno) => format!("absent: `{errno}`"),
                 };
-                writeln!(out, "| `{}` | {how} | {} |", call.name, call.note).unwrap();
+                let shown = shown_by(&call.name);
+                writeln!(out, "| `{}` | {how} | {} | {shown} |", call.name, call.note).unwrap();
             }
         }
     }

@@ -67,10 +67,22 @@ impl<'a> Curlwp<'a> {
         self.lwp.proc()
     }
 
-    /// The process's credentials.
+    /// The credentials that count: the process's, unless the lwp acts with others.
     #[inline]
     pub fn cred(&self) -> arc_swap::Guard<Arc<Cred>> {
-        self.proc().cred()
+        self.lwp.acting().unwrap_or_else(|| self.proc().cred())
+    }
+
+    /// Runs `f` with other credentials than the process's, which it keeps.
+    pub fn with_cred<R>(&self, cred: Arc<Cred>, f: impl FnOnce() -> R) -> R {
+        struct Restore<'l>(&'l Lwp, Option<Arc<Cred>>);
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                self.0.act(self.1.take());
+            }
+        }
+        let _restore = Restore(self.lwp, self.lwp.act(Some(cred)));
+        f()
     }
 
     /// The memory of whoever made the present call.

@@ -262,6 +262,9 @@ pub struct Lwp {
     hints_set: AtomicU32,
     /// Told to leave: see [`Lwp::is_leaving`].
     leaving: AtomicBool,
+    /// Whether it acts with `cred` instead of its process's credentials: see [`Curlwp::with_cred`].
+    acts: AtomicBool,
+    cred: OnceLock<Box<ArcSwap<Cred>>>,
 }
 
 impl Lwp {
@@ -273,6 +276,8 @@ impl Lwp {
             hints: [AtomicI32::new(-1), AtomicI32::new(-1)],
             hints_set: AtomicU32::new(0),
             leaving: AtomicBool::new(false),
+            acts: AtomicBool::new(false),
+            cred: OnceLock::new(),
         }
     }
 
@@ -292,6 +297,28 @@ impl Lwp {
     /// and whoever runs as it should drop it soon.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// The credentials that it acts with, if they are not its process's.
+    #[inline]
+    pub(crate) fn acting(&self) -> Option<arc_swap::Guard<Arc<Cred>>> {
+        if !self.acts.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.cred.get().map(|cred| cred.load())
+    }
+
+    /// Has it act with other credentials, or with its process's; answers what it did before.
+    pub(crate) fn act(&self, new: Option<Arc<Cred>>) -> Option<Arc<Cred>> {
+        let old = self.acting().map(|cred| Arc::clone(&cred));
+        if let Some(new) = &new {
+            let cred = self
+                .cred
+                .get_or_init(|| Box::new(ArcSwap::new(new.clone())));
+            cred.store(new.clone());
+        }
+        self.acts.store(new.is_some(), Ordering::Relaxed);
+        old
     }
 
     /// Tells it to leave.

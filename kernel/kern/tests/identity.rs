@@ -208,3 +208,22 @@ fn a_login_is_the_sessions() {
     assert_eq!(p.__setlogin(c"12345678901234567"), Err(Errno::EINVAL));
     assert_eq!(user(&k, 5, 5).__setlogin(c"me"), Err(Errno::EPERM));
 }
+
+#[test]
+fn an_lwp_acts_with_other_credentials_for_a_time_and_its_process_keeps_its_own() {
+    let k = boot();
+    let p = process(&k);
+    let other = k.newlwp(p.pid()).expect("an lwp");
+    let euid = |lwp: &kern::LwpHandle| lwp.enter(&kern::KernelMemory, |cx| cx.cred().euid);
+    p.enter(&kern::KernelMemory, |cx| {
+        let cred = |uid| std::sync::Arc::new(Cred::user(uid, uid, &[]));
+        cx.with_cred(cred(5), || {
+            assert_eq!(cx.cred().euid, 5);
+            cx.with_cred(cred(6), || assert_eq!(cx.cred().euid, 6));
+            assert_eq!(cx.cred().euid, 5);
+            assert_eq!(cx.proc().cred().euid, 0);
+        });
+        assert_eq!(cx.cred().euid, 0);
+    });
+    assert_eq!((euid(&p), euid(&other)), (0, 0));
+}

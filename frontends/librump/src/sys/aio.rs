@@ -11,6 +11,7 @@ use abi::{Errno, SysResult};
 use libc::aiocb;
 
 use super::{answer, call, fail};
+use crate::signal;
 
 /// What came of each transfer, by the address of its block.
 static DONE: Mutex<BTreeMap<usize, SysResult>> = Mutex::new(BTreeMap::new());
@@ -22,16 +23,24 @@ fn done() -> MutexGuard<'static, BTreeMap<usize, SysResult>> {
 /// The most blocks of a list, as POSIX asks for at least.
 const LISTIO_MAX: usize = 1024;
 
-/// Carries a transfer out. `EOPNOTSUPP` when it is to send a signal or start a thread at its end.
-fn start(block: &aiocb, transfer: impl FnOnce(&aiocb) -> SysResult) -> Result<(), Errno> {
-    let event = &block.aio_sigevent;
-    let silent = event.sigev_notify == libc::SIGEV_NONE
-        || event.sigev_notify == libc::SIGEV_SIGNAL && event.sigev_signo == 0;
-    if !silent {
-        return Err(Errno::EOPNOTSUPP);
+/// The signal that is to be sent at the end, 0 for none. `EOPNOTSUPP` for a thread that is to be started.
+fn signal_of(event: &libc::sigevent) -> Result<c_int, Errno> {
+    match (event.sigev_notify, event.sigev_signo) {
+        (libc::SIGEV_NONE, _) => Ok(0),
+        (libc::SIGEV_SIGNAL, signo @ 0..=64) => Ok(signo),
+        (libc::SIGEV_SIGNAL, _) => Err(Errno::EINVAL),
+        _ => Err(Errno::EOPNOTSUPP),
     }
+}
+
+/// Carries a transfer out, and tells its end as it asks.
+fn start(block: &aiocb, transfer: impl FnOnce(&aiocb) -> SysResult) -> Result<(), Errno> {
+    let signo = signal_of(&block.aio_sigevent)?;
     let result = transfer(block);
     done().insert(std::ptr::from_ref(block).addr(), result);
+    if signo != 0 {
+        signal::send(signo);
+    }
     Ok(())
 }
 
@@ -112,8 +121,17 @@ pub unsafe extern "C" fn rump_sys_lio_listio(
     mode: c_int,
     list: *const *mut aiocb,
     nent: c_int,
-    _sig: *mut libc::sigevent,
+    sig: *mut libc::sigevent,
 ) -> c_int {
+    // SAFETY: C gives null or an event.
+    let signo = match unsafe { sig.as_ref() } {
+        Some(event) if mode == libc::LIO_NOWAIT => signal_of(event),
+        _ => Ok(0),
+    };
+    let signo = match signo {
+        Ok(signo) => signo,
+        Err(errno) => return fail(errno) as c_int,
+    };
     let count = usize::try_from(nent).ok().filter(|&n| n <= LISTIO_MAX);
     let (Some(count), true) = (count, matches!(mode, libc::LIO_WAIT | libc::LIO_NOWAIT)) else {
         return fail(Errno::EINVAL) as c_int;
@@ -135,6 +153,9 @@ pub unsafe extern "C" fn rump_sys_lio_listio(
         if failed {
             result = Err(Errno::EIO);
         }
+    }
+    if signo != 0 {
+        signal::send(signo);
     }
     started(result)
 }

@@ -15,7 +15,8 @@ pub const EXTATTR_NAMESPACE_SYSTEM: c_int = 2;
 /// The most bytes of a list of names, as Linux has it.
 const LIST_MAX: usize = 65536;
 
-fn prefix(namespace: c_int) -> Result<&'static [u8], Errno> {
+/// The beginning of Linux's names of a namespace.
+pub(crate) fn attribute_prefix(namespace: c_int) -> Result<&'static [u8], Errno> {
     match namespace {
         EXTATTR_NAMESPACE_USER => Ok(b"user."),
         EXTATTR_NAMESPACE_SYSTEM => Ok(b"trusted."),
@@ -30,7 +31,7 @@ fn prefix(namespace: c_int) -> Result<&'static [u8], Errno> {
 unsafe fn full_name(namespace: c_int, name: *const c_char) -> Result<CString, Errno> {
     // SAFETY: the caller's condition.
     let name = unsafe { c_str(name) }?;
-    let full = [prefix(namespace)?, name.to_bytes()].concat();
+    let full = [attribute_prefix(namespace)?, name.to_bytes()].concat();
     CString::new(full).map_err(|_| Errno::EINVAL)
 }
 
@@ -49,7 +50,7 @@ unsafe fn list(
     nbytes: usize,
     all: impl FnOnce(*mut c_void, usize) -> SysResult,
 ) -> SysResult {
-    let prefix = prefix(namespace)?;
+    let prefix = attribute_prefix(namespace)?;
     let mut names = vec![0u8; LIST_MAX];
     let len = all(names.as_mut_ptr().cast(), names.len())?;
     names.truncate(usize::try_from(len).unwrap_or(0));

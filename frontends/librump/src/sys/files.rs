@@ -104,10 +104,14 @@ pub unsafe extern "C" fn rump_sys_fpathconf(fd: c_int, name: c_int) -> c_long {
 
 const PIPE_BUF: c_long = 4096;
 
-/// pathconf(3). What has no limit is -1 without an error; what is no name is one.
 fn limit(statfs: &[u8; abi::Statfs::SIZE], name: c_int) -> c_long {
+    path_limit(statfs, name).unwrap_or_else(|| fail(Errno::EINVAL))
+}
+
+/// pathconf(3). What has no limit is -1; `None` for what is no name.
+pub(crate) fn path_limit(statfs: &[u8; abi::Statfs::SIZE], name: c_int) -> Option<c_long> {
     let statfs = abi::Statfs::from_bytes(statfs);
-    match name {
+    Some(match name {
         libc::_PC_LINK_MAX => 65_000,
         libc::_PC_MAX_CANON | libc::_PC_MAX_INPUT => 255,
         libc::_PC_NAME_MAX => statfs.f_namelen as c_long,
@@ -118,6 +122,6 @@ fn limit(statfs: &[u8; abi::Statfs::SIZE], name: c_int) -> c_long {
         libc::_PC_FILESIZEBITS => 64,
         libc::_PC_SYMLINK_MAX => c_long::from(libc::PATH_MAX) - 1,
         libc::_PC_SYNC_IO | libc::_PC_ASYNC_IO | libc::_PC_PRIO_IO => -1,
-        _ => fail(Errno::EINVAL),
-    }
+        _ => return None,
+    })
 }
