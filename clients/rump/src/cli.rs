@@ -50,6 +50,7 @@ pub(crate) enum Word {
     Route(Route),
     Arp(Neighbours),
     Ndp(Neighbours),
+    Netstat(Netstat),
     Ping(Ping),
     Tcpdump(Tcpdump),
     /// Looks after the programs of a run
@@ -296,6 +297,21 @@ pub(crate) struct Neighbours {
     /// show, add ADDRESS MAC dev INTERFACE, or delete ADDRESS dev INTERFACE
     #[arg(value_name = "WORD")]
     pub(crate) words: Vec<String>,
+}
+
+/// Show a kernel's sockets
+#[derive(Args)]
+pub(crate) struct Netstat {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Only those that listen
+    #[arg(short, long)]
+    pub(crate) listening: bool,
 }
 
 /// Send echo requests from a kernel

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Word::Route(options) => net::route(&options),
         Word::Arp(options) => net::arp(&options),
         Word::Ndp(options) => net::ndp(&options),
+        Word::Netstat(options) => net::netstat(&options),
         Word::Ping(options) => net::ping(&options),
         Word::Tcpdump(options) => run::tcpdump(&options),
         Word::Guard { url } => guard::watch(&url),

@@ -26,6 +26,7 @@ mod network;
 mod process;
 mod rtnl;
 pub mod sim;
+mod sockdiag;
 mod sysctl;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub use mount::{EtfsKind, MountEntry, MountSpec, SpecError};
 pub use network::{IfAddress, NetKind, NetSpec};
 pub use process::{File, Process};
 pub use rtnl::{Interface, InterfaceAddress, InterfaceChange, Neighbour, RouteEntry};
+pub use sockdiag::SocketEntry;
 pub use sysctl::Variable;
 
 /// Every component there is, each with the line that adds it: what [`builder`] boots. A kernel of fewer parts takes its own list.

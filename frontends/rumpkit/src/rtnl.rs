@@ -22,6 +22,8 @@ use crate::process::error;
 const AF_NETLINK: i32 = 16;
 const SOCK_RAW_CLOEXEC: i32 = 0o2000003;
 const NETLINK_ROUTE: i32 = 0;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 /// A datagram of an answer is shorter.
 const DATAGRAM: usize = 64 << 10;
 
@@ -279,31 +281,49 @@ impl<S: Invoke> Process<S> {
         request: RouteNetlinkMessage,
         flags: u16,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        let sys = self.sys();
-        let fd = sys
-            .socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE)
-            .map_err(error)? as i32;
-        let answer = self.exchange(fd, request, flags);
-        let _ = sys.close(fd);
-        answer
-    }
-
-    fn exchange(
-        &self,
-        fd: i32,
-        request: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut message = NetlinkMessage::from(request);
         message.header.flags = NLM_F_REQUEST | flags;
         message.header.sequence_number = 1;
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.sys()
-            .sendto(fd, &bytes, bytes.len(), 0, &[], 0)
-            .map_err(error)?;
         let mut answer = Vec::new();
+        self.netlink(NETLINK_ROUTE, &bytes, &mut |message| {
+            let parsed = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message);
+            let parsed = parsed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            if let NetlinkPayload::InnerMessage(message) = parsed.payload {
+                answer.push(message);
+            }
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
+    /// Sends a request to a netlink family and hands each message of the answer on, until it ends.
+    pub(crate) fn netlink(
+        &self,
+        family: i32,
+        request: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let fd = self
+            .sys()
+            .socket(AF_NETLINK, SOCK_RAW_CLOEXEC, family)
+            .map_err(error)? as i32;
+        let result = self.exchange(fd, request, each);
+        let _ = self.sys().close(fd);
+        result
+    }
+
+    fn exchange(
+        &self,
+        fd: i32,
+        request: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.sys()
+            .sendto(fd, request, request.len(), 0, &[], 0)
+            .map_err(error)?;
         let mut datagram = vec![0; DATAGRAM];
         loop {
             let n = self
@@ -313,25 +333,21 @@ impl<S: Invoke> Process<S> {
             let mut rest = &datagram[..n as usize];
             while let Ok(head) = NetlinkBuffer::new_checked(rest) {
                 let len = head.length() as usize;
-                let parsed = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..len]);
-                match parsed
-                    .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?
-                    .payload
-                {
-                    NetlinkPayload::Done(_) => return Ok(answer),
-                    NetlinkPayload::Error(done) => {
-                        return match done.raw_code() {
-                            0 => Ok(answer),
+                match head.message_type() {
+                    NLMSG_DONE => return Ok(()),
+                    NLMSG_ERROR => {
+                        let code = head
+                            .payload()
+                            .first_chunk()
+                            .map_or(0, |c| i32::from_le_bytes(*c));
+                        return match code {
+                            0 => Ok(()),
                             code => Err(io::Error::from_raw_os_error(-code)),
                         };
                     }
-                    NetlinkPayload::InnerMessage(message) => answer.push(message),
-                    _ => {}
+                    _ => each(&rest[..len])?,
                 }
                 rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
-            }
-            if flags & (NLM_F_ACK | NLM_F_DUMP) == 0 {
-                return Ok(answer);
             }
         }
     }

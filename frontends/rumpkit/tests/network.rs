@@ -288,3 +288,32 @@ fn interfaces_are_made_and_taken_away_by_name() {
         Err(Some(95))
     );
 }
+
+#[test]
+fn sockets_are_listed_with_both_ends() {
+    let [a, _b] = neighbours(&on_posix());
+    let p = Process::new(&a).expect("a process");
+    let sys = p.sys();
+    let fd = sys.socket(INET, DGRAM, 0).expect("a socket") as i32;
+    let to = sockaddr("127.0.0.1", 53);
+    sys.connect(fd, &to, to.len()).expect("connected");
+    let listener = sys.socket(INET6, 1, 0).expect("a socket") as i32;
+    let at = sockaddr("::1", 80);
+    sys.bind(listener, &at, at.len()).expect("bound");
+    sys.listen(listener, 7).expect("listens");
+    let all = p.sockets().expect("sockets");
+    let text: Vec<_> = all
+        .iter()
+        .map(|s| {
+            format!(
+                "{} {} {}",
+                s.protocol,
+                s.remote.map_or("-".into(), |r| r.to_string()),
+                s.state
+            )
+        })
+        .collect();
+    assert_eq!(text, ["tcp6 - listen", "udp 127.0.0.1:53 established"]);
+    assert_eq!(all[0].local.to_string(), "[::1]:80");
+    assert_eq!(all[0].send_queue, 7);
+}

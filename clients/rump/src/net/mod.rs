@@ -2,6 +2,7 @@
 
 mod ifconfig;
 mod neighbours;
+mod netstat;
 mod ping;
 mod route;
 
@@ -13,6 +14,7 @@ use rumpkit::{Interface, Process};
 
 pub(crate) use ifconfig::ifconfig;
 pub(crate) use neighbours::{arp, ndp};
+pub(crate) use netstat::netstat;
 pub(crate) use ping::ping;
 pub(crate) use route::route;
 
