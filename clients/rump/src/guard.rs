@@ -23,6 +23,8 @@ pub(crate) const WORD: &str = "guard-of-a-run";
 
 /// Between two looks for processes, as one that forks may have escaped the first.
 const AGAIN: Duration = Duration::from_millis(10);
+/// So many looks that find nobody are enough.
+const QUIET: u32 = 20;
 
 /// The guard of a run, seen from the run.
 pub(crate) struct Guard(Child);
@@ -61,7 +63,10 @@ pub(crate) fn watch(url: &str) -> Outcome {
         return Ok(0);
     }
     let mark = [b"RUMP_SERVER=", url.as_bytes()].concat();
-    while end_marked(&mark) {
+    // A process in the middle of an exec has no environment to be known by.
+    let mut quiet = 0;
+    while quiet < QUIET {
+        quiet = if end_marked(&mark) { 0 } else { quiet + 1 };
         thread::sleep(AGAIN);
     }
     if let Some(socket) = url.strip_prefix("unix://").map(Path::new) {
