@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
 use kern::Curlwp;
@@ -50,8 +50,20 @@ impl Netisr {
     }
 }
 
-impl NetworkLayer for Inet {
-    fn input(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>, mut packet: Packet) {
+/// What the interfaces know of the stack, which knows them.
+pub(crate) struct Uplink(pub(crate) Weak<Inet>);
+
+impl NetworkLayer for Uplink {
+    fn input(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>, packet: Packet) {
+        if let Some(inet) = self.0.upgrade() {
+            inet.frame_input(cpu, interface, packet);
+        }
+    }
+}
+
+impl Inet {
+    /// A frame with its link-layer header.
+    fn frame_input(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>, mut packet: Packet) {
         if interface.link() == LinkType::Ip {
             return self.network_input(cpu, interface, packet);
         }

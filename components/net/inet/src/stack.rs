@@ -19,7 +19,7 @@ use crate::filter::Filters;
 use crate::frag::Reassembly;
 use crate::ifaddr::{Addrs, IfAddr};
 use crate::limit::Limits;
-use crate::link::Netisr;
+use crate::link::{Netisr, Uplink};
 use crate::multicast::Groups;
 use crate::neigh::{Autoconf, Neighbours};
 use crate::pathmtu::PathMtu;
@@ -119,7 +119,7 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     inet.slow.start(cx, &inet);
     inet.tcp.start(cx, &inet);
     inet.config.attach(cx, &inet)?;
-    interfaces.add_layer(inet.clone());
+    interfaces.add_layer(Arc::new(Uplink(Arc::downgrade(&inet))));
     let weak = Arc::downgrade(&inet);
     interfaces.listen(Box::new(move |cpu, event| {
         if let Some(inet) = weak.upgrade() {
@@ -143,6 +143,15 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
         }),
     )?;
     faction.offer(cx, inet);
+    cx.kernel().at_shutdown(cx, "inet", shut_down);
+    Ok(())
+}
+
+/// Ends what is under way: peers are told, and nothing refers to itself any more.
+fn shut_down(cx: &Curlwp<'_>) -> Result<(), Errno> {
+    let inet = Inet::of(cx)?;
+    inet.abort_connections(cx.cpu());
+    drop(std::mem::take(&mut *inet.leases.lock(&leaf(cx.cpu()))));
     Ok(())
 }
 

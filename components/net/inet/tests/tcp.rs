@@ -550,3 +550,19 @@ fn under_every_seed_both_ends_write_and_read_at_once() {
         threads.into_iter().for_each(|t| t.join());
     });
 }
+
+#[test]
+fn nothing_of_a_stack_outlives_its_kernel() {
+    let (kernel, p) = process();
+    let (a, b) = pair(&p);
+    write(&p, a, b"unread").expect("sent");
+    p.shutdown(b, 1).expect("shut down");
+    let (_l, _) = listener(&p, INET6, "[::]:0", 5);
+    let weak = kernel.implicit(&kern::KernelMemory, |cx| {
+        std::sync::Arc::downgrade(&inet::Inet::of(cx).expect("a stack"))
+    });
+    kernel.shutdown(true).expect("halts");
+    drop(p);
+    drop(kernel);
+    assert!(weak.upgrade().is_none());
+}

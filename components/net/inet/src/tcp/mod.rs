@@ -173,6 +173,15 @@ impl Inet {
         }
     }
 
+    /// Resets every connection.
+    pub(crate) fn abort_connections(&self, cpu: &Cpu<'_>) {
+        for (_, entry) in self.tcp.table.all(cpu) {
+            if let Entry::Conn(conn) = entry {
+                conn.work(cpu, Work::Abort);
+            }
+        }
+    }
+
     /// Forgets what is over; answers whether there is more.
     pub(crate) fn age_tcp(&self, cpu: &Cpu<'_>) -> bool {
         self.tcp.table.age(cpu, self.now())
