@@ -30,10 +30,13 @@ pub struct Summary {
 /// `taps` and `ended` are leaves.
 pub struct Capture {
     queue: Arc<Queue>,
-    taps: Mutex<Vec<(Weak<Ifnet>, Arc<dyn Tap>)>>,
+    taps: Mutex<Vec<Attached>>,
     ended: Mutex<Option<Summary>>,
     end: Condvar,
 }
+
+/// An interface, and our tap on it.
+type Attached = (Weak<Ifnet>, Arc<dyn Tap>);
 
 impl Capture {
     /// Starts a capture to a file of the host, which is made or emptied, with at most `snaplen` bytes of each packet. It captures nothing yet.

@@ -13,6 +13,10 @@ const BYTES: usize = 16 << 20;
 const OVERHEAD: usize = 256;
 
 /// Something to be written.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are packets, and a box for each would cost more"
+)]
 pub(crate) enum Entry {
     /// An interface; they are numbered in the order in which they come.
     Interface { name: String, link: LinkType },
