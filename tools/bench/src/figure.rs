@@ -140,8 +140,9 @@ impl Output {
 
 /// The unit that a name ends in.
 fn unit(name: &str) -> &'static str {
-    const UNITS: [(&str, &str); 7] = [
+    const UNITS: [(&str, &str); 8] = [
         ("_ns", "ns"),
+        ("_gbit", "Gbit/s"),
         ("_ms", "ms"),
         ("_mb", "MB"),
         ("_mbps", "MiB/s"),

@@ -14,6 +14,7 @@ mod figure;
 mod hijack;
 mod host;
 mod librump;
+mod links;
 mod measure;
 mod net;
 mod pair;
