@@ -110,6 +110,12 @@ impl Bus {
         self.port
     }
 
+    /// The rings of all other ports: who has left may have written something before.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = u32> + use<> {
+        let own = self.port;
+        (0..self.geometry.ports).filter(move |port| *port != own)
+    }
+
     /// The other ports that are up.
     pub(crate) fn others(&self) -> impl Iterator<Item = u32> + use<> {
         let bits = self.active().load(Ordering::Acquire) & !(1 << self.port);

@@ -8,6 +8,9 @@ use crate::bus::Bus;
 use crate::frame;
 use crate::layout::{ALIGN, FRAME_MAX, Filter, HEADER, PORTS_MAX, Record, space};
 
+/// Records of a ring that are looked at before others have their turn, for us or not.
+const LOOKS: usize = 65_536;
+
 /// How far we have read. What is in the file is a copy for the writers.
 pub(crate) struct Reader {
     cursors: [u64; PORTS_MAX as usize],
@@ -37,15 +40,19 @@ impl Reader {
 
     /// Whether anybody has written something.
     pub(crate) fn has_news(&self, bus: &Bus) -> bool {
-        bus.others()
+        bus.rings()
             .any(|writer| bus.head(writer).load(Ordering::Acquire) != self.cursors[writer as usize])
     }
 
     /// Appends frames from every ring that the filter takes, at most `max` of each.
     pub(crate) fn read(&mut self, bus: &Bus, filter: Filter, max: usize, batch: &mut Vec<Packet>) {
-        for writer in bus.others() {
+        for writer in bus.rings() {
             let full = batch.len() + max;
-            while batch.len() < full && self.read_one(bus, writer, filter, batch) {}
+            for _ in 0..LOOKS {
+                if batch.len() >= full || !self.read_one(bus, writer, filter, batch) {
+                    break;
+                }
+            }
         }
     }
 
@@ -97,7 +104,9 @@ impl Reader {
         let at = self.cursors[writer as usize];
         let tail = bus.tail(writer).load(Ordering::SeqCst);
         let ahead = tail.wrapping_sub(at);
-        let good = head.wrapping_sub(tail) <= bus.geometry().ring.into() && ahead != 0;
+        // Never back, or a mad writer would have us go round for ever.
+        let forward = ahead != 0 && ahead < 1 << 63;
+        let good = forward && head.wrapping_sub(tail) <= bus.geometry().ring.into();
         self.go_to(bus, writer, if good { tail } else { head });
     }
 }

@@ -221,6 +221,30 @@ fn a_reader_that_does_not_read_loses_what_is_for_it_and_stops_nobody_else() {
 }
 
 #[test]
+fn a_writer_who_says_there_is_more_than_there_is_is_not_read_round_and_round() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut reader = Node::new(&path(&dir), 1);
+    let mut mad = Node::new(&path(&dir), 2);
+    mad.send(address(1), b"once").expect("sent");
+    mad.bus
+        .head(mad.bus.port())
+        .fetch_add(4096, Ordering::SeqCst);
+    assert_eq!(reader.read(), [b"once"]);
+    assert!(!reader.reader.has_news(&reader.bus));
+}
+
+#[test]
+fn what_somebody_wrote_before_he_left_is_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut reader = Node::new(&path(&dir), 1);
+    let mut leaves = Node::new(&path(&dir), 2);
+    leaves.send(address(1), b"goodbye").expect("sent");
+    drop(leaves);
+    assert!(reader.reader.has_news(&reader.bus));
+    assert_eq!(reader.read(), [b"goodbye"]);
+}
+
+#[test]
 fn a_port_whose_owner_died_in_the_middle_of_writing_is_taken_by_the_next() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut reader = Node::new(&path(&dir), 1);
