@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use abi::{Errno, Syscalls, nr};
 use flat::{BASE, Flat};
-use rumpkit::hypercall::Host;
-use rumpkit::hypercall::sim::{SimConfig, SimHost};
 use rumpkit::{Kernel, LwpHandle, RforkFds};
 
 const UNIX: i32 = 1;
@@ -276,56 +274,4 @@ fn a_descriptor_that_never_arrives_is_closed() {
     p.close(writer).expect("closed");
     p.close(b).expect("closed, with the message in it");
     assert_eq!(read(&p, reader, 1).expect("the end"), b"");
-}
-
-#[test]
-fn connections_come_and_go_in_any_order() {
-    for seed in 0..300 {
-        let run = SimHost::run(SimConfig::new(seed), |host| {
-            let kernel = rumpkit::builder_on(host.clone()).boot().expect("boots");
-            let server = kernel.rfork(RforkFds::Clear).expect("a process");
-            let listener = server.socket(UNIX, STREAM, 0).expect("a socket") as i32;
-            let name = addr(b"\0server");
-            server.bind(listener, &name, name.len()).expect("bound");
-            server.listen(listener, 1).expect("listens");
-            let clients: Vec<_> = (0..4u8)
-                .map(|i| {
-                    let (kernel, name, chance) = (kernel.clone(), name.clone(), host.clone());
-                    let run = move || {
-                        let p = kernel.rfork(RforkFds::Clear).expect("a process");
-                        let fd = p.socket(UNIX, STREAM, 0).expect("a socket") as i32;
-                        p.connect(fd, &name, name.len()).expect("connected");
-                        write(&p, fd, &[i; 3000]).expect("sent");
-                        if chance.draw(2) == 0 {
-                            assert_eq!(p.shutdown(fd, 1), Ok(0));
-                            assert_eq!(read(&p, fd, 10).expect("an answer"), [i]);
-                            assert_eq!(read(&p, fd, 10).expect("the end"), b"");
-                        }
-                    };
-                    host.spawn(&format!("client{i}"), Box::new(run))
-                        .expect("a thread")
-                })
-                .collect();
-            for _ in 0..4 {
-                let fd = server.accept(listener, &mut [], &mut []).expect("accepted") as i32;
-                let mut all = Vec::new();
-                loop {
-                    match read(&server, fd, 1000) {
-                        Ok(data) if data.is_empty() => break,
-                        Ok(data) => all.extend(data),
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-                assert_eq!(all.len(), 3000);
-                assert!(all.iter().all(|b| *b == all[0]));
-                // A client that is gone already cannot be answered.
-                let _ = write(&server, fd, &all[..1]);
-                server.close(fd).expect("closed");
-            }
-            clients.into_iter().for_each(|t| t.join());
-        });
-        if let Err(failure) = run.result {
-            panic!("seed {seed}: {failure:?}");
-        }
-    }
 }
