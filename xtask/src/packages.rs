@@ -21,6 +21,9 @@ const NEEDED: [(&str, &str); 13] = [
     ("/usr/sbin/ip", "iproute2"),
     ("/usr/bin/passt", "passt"),
     ("/usr/bin/tshark", "tshark"),
+    ("/usr/bin/curl", "curl"),
+    ("/usr/bin/ping", "iputils-ping"),
+    ("/usr/bin/traceroute", "traceroute"),
 ];
 
 /// The packages of [`NEEDED`] that are not installed.

@@ -53,6 +53,9 @@ pub(crate) enum Word {
     Netstat(Netstat),
     Ping(Ping),
     Tcpdump(Tcpdump),
+    Up(Up),
+    Ps(Ps),
+    Down(Down),
     /// Looks after the programs of a run
     #[command(name = crate::guard::WORD, hide = true)]
     Guard {
@@ -352,6 +355,51 @@ pub(crate) struct Tcpdump {
     pub(crate) words: Vec<OsString>,
 }
 
+/// Start a lab: kernels with links between them, as a file describes them
+///
+/// Every kernel of the file is booted and served, all of them in one process in the background. `rump exec KERNEL -- PROG` runs a program
+/// on one of them, and KERNEL does wherever a URL is wanted. In each kernel the others are known by name.
+#[derive(Args)]
+#[command(after_help = "\
+Example of a file:
+  [kernel.alice]
+  net.eth0 = \"link:lan,10.0.0.1/24,fd00::1/64\"
+  [kernel.bob]
+  net.eth0 = \"link:lan,10.0.0.2/24,fd00::2/64\"
+  net.eth1 = \"passt\"
+
+What net takes is what rump run --net takes, and link:NAME. A kernel further has
+  forwarding = true        it is a router
+  routes = [\"10.9.0.0/16 via 10.0.0.7\"]
+  mounts = [\"ext4:disk.img:/data\", \"tmpfs::/scratch\"]
+  sysctls = { \"net.ipv4.ip_default_ttl\" = 32 }
+and a link, if wanted, [link.lan] with pcap = \"lan.pcapng\" and mtu = 9000.")]
+pub(crate) struct Up {
+    /// Stay in the foreground
+    #[arg(short = 's')]
+    pub(crate) foreground: bool,
+
+    /// The file that describes the lab
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// Show the labs that run, and their kernels
+#[derive(Args)]
+pub(crate) struct Ps {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// End a lab: its programs, then its kernels, in order
+#[derive(Args)]
+pub(crate) struct Down {
+    /// The lab; may be left out when one runs
+    #[arg(value_name = "LAB")]
+    pub(crate) lab: Option<String>,
+}
+
 /// Settings of a kernel that is booted here.
 #[derive(Args)]
 pub(crate) struct KernelOptions {
@@ -400,6 +448,7 @@ pub(crate) struct Network {
     /// loop: the loopback interface alone. passt: the outside world, without root, by passt(1). tap:DEVICE: a tap device of the host.
     /// if:INTERFACE: an interface of the host, by packet sockets. socket:PATH, listen:PATH: QEMU's network protocol over a Unix socket.
     /// bus:FILE: the bus that all kernels with this file share. host: the host's own sockets, as without --net.
+    /// pcap=FILE has every packet of the interface in a file that Wireshark reads; dhcp asks for address, router and name servers.
     /// Settings, with commas between: ADDRESS/PREFIX, gw=ADDRESS, dns=ADDRESS, dhcp, mtu=N, mac=ADDRESS, name=NAME, pcap=FILE.
     #[arg(long = "net", value_name = "KIND[:WHERE][,SETTING]...")]
     pub(crate) net: Vec<NetSpec>,
@@ -416,7 +465,7 @@ pub(crate) struct Program {
 /// The kernel, as a word of its own.
 #[derive(Args)]
 pub(crate) struct Url {
-    /// The kernel: unix://PATH or tcp://ADDRESS:PORT
+    /// The kernel: unix://PATH, tcp://ADDRESS:PORT, or its name in a lab
     #[arg(value_name = "URL", env = "RUMP_SERVER")]
     pub(crate) url: String,
 }
@@ -424,7 +473,7 @@ pub(crate) struct Url {
 /// The kernel, as an option.
 #[derive(Args)]
 pub(crate) struct ServerOption {
-    /// The kernel: unix://PATH or tcp://ADDRESS:PORT
+    /// The kernel: unix://PATH, tcp://ADDRESS:PORT, or its name in a lab
     #[arg(short = 's', long = "server", value_name = "URL", env = "RUMP_SERVER")]
     pub(crate) url: String,
 }

@@ -4,19 +4,18 @@
 //! The guard waits at one end of a pipe. A byte says that all went well; the end of file without one, that we were killed. Then it ends
 //! every process that has our socket's URL in its environment: nobody else knows that URL.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::failure::Outcome;
+use crate::marked;
 
 /// The word by which this command starts itself as a guard.
 pub(crate) const WORD: &str = "guard-of-a-run";
@@ -62,11 +61,10 @@ pub(crate) fn watch(url: &str) -> Outcome {
     if std::io::stdin().read(&mut word)? != 0 {
         return Ok(0);
     }
-    let mark = [b"RUMP_SERVER=", url.as_bytes()].concat();
     // A process in the middle of an exec has no environment to be known by.
     let mut quiet = 0;
     while quiet < QUIET {
-        quiet = if end_marked(&mark) { 0 } else { quiet + 1 };
+        quiet = if end_programs(url) { 0 } else { quiet + 1 };
         thread::sleep(AGAIN);
     }
     if let Some(socket) = url.strip_prefix("unix://").map(Path::new) {
@@ -76,26 +74,11 @@ pub(crate) fn watch(url: &str) -> Outcome {
     Ok(0)
 }
 
-/// Kills every process with `mark` in its environment; whether there was one.
-fn end_marked(mark: &[u8]) -> bool {
+/// Kills every program of the kernel at `url`; whether there was one.
+fn end_programs(url: &str) -> bool {
     let mut found = false;
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = number(&entry.file_name()).filter(|&pid| pid != getpid()) else {
-            continue;
-        };
-        // The descriptor first: what is read afterwards is then the environment of the process that it stands for.
-        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-            continue;
-        };
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|&b| b == 0).any(|v| v == mark) {
-            found |= pidfd_send_signal(&process, Signal::KILL).is_ok();
-        }
+    for process in marked::programs(url) {
+        found |= pidfd_send_signal(&process, Signal::KILL).is_ok();
     }
     found
-}
-
-fn number(name: &OsStr) -> Option<Pid> {
-    let name = std::str::from_utf8(name.as_bytes()).ok()?;
-    Pid::from_raw(name.parse().ok()?)
 }

@@ -75,15 +75,21 @@ fn memory(text: &str) -> Result<u64> {
 pub(crate) fn mount_all(kernel: &Arc<Kernel>, mounts: &Mounts) -> Result<()> {
     let process = Process::new(kernel)?;
     for spec in mounts.in_order() {
-        let before = kernel.messages();
-        if let Err(error) = process.mount(spec) {
-            let said = news(&before, &kernel.messages());
+        if let Err(error) = mount_one(kernel, &process, spec) {
             drop(process);
             let _ = kernel.shutdown(true);
-            return Err(explain(spec, &error, &said));
+            return Err(error);
         }
     }
     Ok(())
+}
+
+/// Mounts; the error says what is wrong with which image.
+pub(crate) fn mount_one(kernel: &Kernel, process: &Process, spec: &MountSpec) -> Result<()> {
+    let before = kernel.messages();
+    process
+        .mount(spec)
+        .map_err(|error| explain(spec, &error, &news(&before, &kernel.messages())))
 }
 
 /// Syncs, unmounts, ends. An error means that something may not be on its disk.

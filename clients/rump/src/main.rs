@@ -4,13 +4,16 @@
 //! (see ARCHITECTURE.md). Start reading at [`cli`], then [`run`].
 #![forbid(unsafe_code)]
 
+mod background;
 mod child;
 mod cli;
 mod drive;
 mod failure;
 mod guard;
 mod kernel;
+mod lab;
 mod leftovers;
+mod marked;
 mod net;
 mod network;
 mod program;
@@ -49,6 +52,9 @@ fn main() -> ExitCode {
         Word::Netstat(options) => net::netstat(&options),
         Word::Ping(options) => net::ping(&options),
         Word::Tcpdump(options) => run::tcpdump(&options),
+        Word::Up(options) => lab::up(&options),
+        Word::Ps(options) => lab::ps(&options),
+        Word::Down(options) => lab::down(&options),
         Word::Guard { url } => guard::watch(&url),
     };
     match result {

@@ -24,6 +24,7 @@ const PASST_GATEWAY: &str = "10.0.2.2";
 const PASST_DNS: &str = "10.0.2.3";
 
 /// The kernel's interfaces, as long as what they need on the host is there.
+#[derive(Default)]
 pub(crate) struct Networked {
     on: bool,
     /// passt, each with the directory of its socket.
@@ -33,10 +34,7 @@ pub(crate) struct Networked {
 impl Networked {
     /// Makes the interfaces that were asked for. On failure the kernel is halted, and the error says which one and why.
     pub(crate) fn start(kernel: &Arc<Kernel>, options: &Network) -> Result<Networked> {
-        let mut networked = Networked {
-            on: false,
-            helpers: Vec::new(),
-        };
+        let mut networked = Networked::default();
         if let Err(error) = networked.configure(kernel, &options.net) {
             let _ = kernel.shutdown(true);
             return Err(error);
@@ -54,26 +52,28 @@ impl Networked {
         if specs.is_empty() {
             return Ok(());
         }
-        let process = Process::new(kernel)?;
         let mut servers: Vec<IpAddr> = Vec::new();
         for spec in specs {
-            let mut spec = spec.clone();
-            let mut socket = None;
-            if spec.kind == NetKind::Passt {
-                socket = Some(self.passt()?);
-                with_passt_addresses(&mut spec);
-            }
-            let before = kernel.messages();
-            process
-                .configure(&spec, socket.as_deref())
-                .map_err(|error| explain(&spec, &error, &news(&before, &kernel.messages())))?;
-            servers.extend(&spec.dns);
+            servers.extend(self.attach(kernel, spec).context("--net")?);
         }
-        process
-            .configure_resolver(&servers)
+        Process::new(kernel)?
+            .configure_resolver(&servers, &[])
             .context("the resolver's files cannot be written in the kernel")?;
         self.on = true;
         Ok(())
+    }
+
+    /// Makes the interface that a line asks for; answers the name servers that it brings.
+    pub(crate) fn attach(&mut self, kernel: &Arc<Kernel>, spec: &NetSpec) -> Result<Vec<IpAddr>> {
+        let mut spec = spec.clone();
+        let mut socket = None;
+        if spec.kind == NetKind::Passt {
+            socket = Some(self.passt()?);
+            with_passt_addresses(&mut spec);
+        }
+        let before = kernel.messages();
+        rumpkit::attach(kernel, &spec, socket.as_deref())
+            .map_err(|error| explain(&spec, &error, &news(&before, &kernel.messages())))
     }
 
     /// Starts passt(1); answers where it listens.
@@ -181,7 +181,8 @@ pub(crate) fn is_on<S: Invoke>(process: &Process<S>) -> bool {
     process.interface("lo").is_ok_and(|lo| lo.is_up())
 }
 
-fn explain(spec: &NetSpec, error: &io::Error, said: &str) -> anyhow::Error {
+/// What is wrong with which interface.
+pub(crate) fn explain(spec: &NetSpec, error: &io::Error, said: &str) -> anyhow::Error {
     let what = match &spec.kind {
         NetKind::Loop => "lo".to_owned(),
         NetKind::Passt => "passt".to_owned(),
@@ -189,10 +190,16 @@ fn explain(spec: &NetSpec, error: &io::Error, said: &str) -> anyhow::Error {
         NetKind::Interface(name) => format!("interface {name}"),
         NetKind::Socket { path, .. } => format!("socket {}", path.display()),
         NetKind::Bus(file) => format!("bus {}", file.display()),
+        NetKind::Link(link) => format!("link {link}"),
         NetKind::Host => "host".to_owned(),
     };
-    match said.lines().last() {
-        Some(why) => anyhow!("--net: {what}: {why}"),
-        None => anyhow!("--net: {what}: {error}"),
+    // What has no errno is in our own words.
+    match said
+        .lines()
+        .last()
+        .filter(|_| error.raw_os_error().is_some())
+    {
+        Some(why) => anyhow!("{what}: {why}"),
+        None => anyhow!("{what}: {error}"),
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::cli::{Df, Dmesg, Halt, Mount, Sysctl, Umount};
 use crate::failure::Outcome;
 use crate::kernel::explain;
+use crate::lab;
 use crate::table::{Cell, Table};
 
 /// A URL that means the same from every directory; the error says what one looks like.
@@ -27,9 +28,17 @@ pub(crate) fn absolute(url: &str) -> Result<String> {
     }
 }
 
-/// A process of the kernel at a URL.
-pub(crate) fn connect(url: &str) -> Result<Process<Client>> {
-    let url = absolute(url)?;
+/// The URL of a kernel that is named by it, or by its name in a lab that runs.
+pub(crate) fn resolve(name: &str) -> Result<String> {
+    match name.contains("://") {
+        true => absolute(name),
+        false => lab::url_of(name),
+    }
+}
+
+/// A process of the kernel at a URL, or of a name.
+pub(crate) fn connect(name: &str) -> Result<Process<Client>> {
+    let url = resolve(name)?;
     let client = Client::connect(&url, "rump").map_err(|errno| {
         let why = match errno {
             Errno::ENOENT | Errno::ECONNREFUSED => {

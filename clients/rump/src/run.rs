@@ -99,7 +99,7 @@ fn become_program(url: &str, words: &[OsString]) -> Outcome {
     let program = program::find(&words[0])?;
     let shim = shim::find()?;
     // A wrong URL is told here, in our words, and not by every program that is started.
-    let url = remote::absolute(url)?;
+    let url = remote::resolve(url)?;
     let network = network::is_on(&remote::connect(&url)?);
     let mut command = command(words, program);
     shim::prepare(&mut command, &shim, &url, network);

@@ -11,9 +11,12 @@ pub(crate) struct Table {
 /// One cell.
 pub(crate) enum Cell {
     Text(String),
+    /// Several: with commas between for people.
+    List(Vec<String>),
     /// Bytes: a rounded size for people, the number for programs.
     Bytes(u64),
     Percent(u64),
+    Number(u64),
 }
 
 impl Table {
@@ -72,7 +75,7 @@ impl Table {
     fn is_number(&self, column: usize) -> bool {
         self.rows
             .first()
-            .is_some_and(|row| !matches!(row[column], Cell::Text(_)))
+            .is_some_and(|row| !matches!(row[column], Cell::Text(_) | Cell::List(_)))
     }
 
     fn object(&self, row: &[Cell]) -> Value {
@@ -92,15 +95,19 @@ impl Cell {
     fn shown(&self) -> String {
         match self {
             Cell::Text(text) => text.clone(),
+            Cell::List(texts) if texts.is_empty() => "-".into(),
+            Cell::List(texts) => texts.join(", "),
             Cell::Bytes(n) => size(*n),
             Cell::Percent(n) => format!("{n}%"),
+            Cell::Number(n) => n.to_string(),
         }
     }
 
     fn json(&self) -> Value {
         match self {
             Cell::Text(text) => json!(text),
-            Cell::Bytes(n) | Cell::Percent(n) => json!(n),
+            Cell::List(texts) => json!(texts),
+            Cell::Bytes(n) | Cell::Percent(n) | Cell::Number(n) => json!(n),
         }
     }
 }

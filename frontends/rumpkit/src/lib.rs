@@ -21,6 +21,7 @@
 //! It may use every layer below the clients. Start reading at [`builder`], then [`Process`] and [`MountSpec`].
 #![forbid(unsafe_code)]
 
+mod attach;
 mod mount;
 mod network;
 mod process;
@@ -44,6 +45,7 @@ pub use veth;
 pub use vfs;
 
 pub use abi::{Errno, Invoke, Stat, Syscalls};
+pub use attach::{attach, capture, capture_incoming, plug, plug_in};
 pub use hypercall::PosixHost;
 pub use kern::{Builder, Component, Config, Kernel, LwpHandle, RforkFds};
 pub use mount::{EtfsKind, MountEntry, MountSpec, SpecError};

@@ -30,6 +30,8 @@ pub enum NetKind {
     },
     /// The shared-memory bus in this file.
     Bus(PathBuf),
+    /// A link of the lab that the kernel is in.
+    Link(String),
     /// The host's own sockets.
     Host,
 }
@@ -62,7 +64,7 @@ pub struct NetSpec {
 }
 
 const USAGE: &str = "should be KIND[:WHERE][,SETTING]..., as passt, loop, tap:tap0,10.0.0.2/24,gw=10.0.0.1 or bus:/tmp/bus,10.1.1.1/24; \
-    kinds are loop, passt, tap:DEVICE, if:INTERFACE, socket:PATH, listen:PATH, bus:FILE and host; \
+    kinds are loop, passt, tap:DEVICE, if:INTERFACE, socket:PATH, listen:PATH, bus:FILE, host, and in a lab link:NAME; \
     settings are ADDRESS/PREFIX, dhcp, gw=, dns=, mtu=, mac=, name= and pcap=";
 
 impl FromStr for NetSpec {
@@ -74,17 +76,7 @@ impl FromStr for NetSpec {
         let word = words.next().unwrap_or_default();
         let (kind, place) = word.split_once(':').unwrap_or((word, ""));
         let kind = kind_of(kind, place).ok_or_else(|| refuse(USAGE.into()))?;
-        let mut spec = NetSpec {
-            kind,
-            name: None,
-            addresses: Vec::new(),
-            gateways: Vec::new(),
-            dns: Vec::new(),
-            dhcp: false,
-            mtu: None,
-            mac: None,
-            pcap: None,
-        };
+        let mut spec = NetSpec::of(kind);
         for word in words {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             let address = || {
@@ -137,6 +129,7 @@ fn kind_of(kind: &str, place: &str) -> Option<NetKind> {
             listen: kind == "listen",
         },
         "bus" if named => NetKind::Bus(place.into()),
+        "link" if named => NetKind::Link(place.into()),
         _ => return None,
     })
 }
@@ -151,6 +144,21 @@ fn if_address(text: &str) -> Option<IfAddress> {
 }
 
 impl NetSpec {
+    /// A kind without settings.
+    pub fn of(kind: NetKind) -> NetSpec {
+        NetSpec {
+            kind,
+            name: None,
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            dns: Vec::new(),
+            dhcp: false,
+            mtu: None,
+            mac: None,
+            pcap: None,
+        }
+    }
+
     /// What does not go together.
     fn check(&self) -> Result<(), String> {
         let alone = matches!(self.kind, NetKind::Loop | NetKind::Host);
@@ -160,6 +168,11 @@ impl NetSpec {
             || self.mtu.is_some()
             || self.mac.is_some()
             || self.name.is_some();
+        if self.kind == NetKind::Host && self.pcap.is_some() {
+            return Err(
+                "leaves the sockets to the host; capture there, or take another kind".into(),
+            );
+        }
         if alone && set {
             return Err("makes no interface that could be set; leave the settings out".into());
         }
@@ -173,17 +186,18 @@ impl NetSpec {
 }
 
 impl<S: Invoke> Process<S> {
-    /// Makes the interface that a line asks for, gives it its addresses and routes, and brings it up; answers its name. The loopback
-    /// interface comes up with it. What speaks for the interface on the host (passt, whoever listens at a socket) is there already.
-    pub fn configure(&self, spec: &NetSpec, socket: Option<&Path>) -> io::Result<String> {
-        let up = InterfaceChange {
-            up: Some(true),
-            ..InterfaceChange::default()
-        };
-        let loopback = self.interface("lo")?;
-        self.change_interface(loopback.index, &up)?;
+    /// Makes the interface that a line asks for and gives it its name; answers its index. It is down. The loopback interface comes up.
+    /// What speaks for the interface on the host (passt, whoever listens at a socket) is there already.
+    pub fn make_interface(&self, spec: &NetSpec, socket: Option<&Path>) -> io::Result<u32> {
+        let loopback = self.interface("lo")?.index;
+        self.set_up(loopback)?;
         let Some((kind, mut params)) = spec.kind.driver(socket) else {
-            return Ok(loopback.name);
+            return match &spec.kind {
+                NetKind::Link(link) => Err(io::Error::other(format!(
+                    "{link}: a link is of a lab, which rump up starts; here use bus:FILE"
+                ))),
+                _ => Ok(loopback),
+            };
         };
         for (key, value) in [
             ("mtu", spec.mtu.map(|m| m.to_string())),
@@ -194,35 +208,52 @@ impl<S: Invoke> Process<S> {
             }
         }
         let index = self.create_interface(kind, params.trim_start_matches(','))?;
-        let rename = InterfaceChange {
-            name: spec.name.clone(),
-            ..InterfaceChange::default()
-        };
         if spec.name.is_some() {
+            let rename = InterfaceChange {
+                name: spec.name.clone(),
+                ..InterfaceChange::default()
+            };
             self.change_interface(index, &rename)?;
         }
-        self.change_interface(index, &up)?;
+        Ok(index)
+    }
+
+    /// Brings an interface up and gives it the addresses and routes of a line.
+    pub fn set_interface(&self, spec: &NetSpec, index: u32) -> io::Result<()> {
+        self.set_up(index)?;
         for (address, prefix) in &spec.addresses {
             self.add_address(index, *address, *prefix)?;
         }
         for gateway in &spec.gateways {
             self.add_route(None, Some(*gateway), index)?;
         }
-        let made = self.interfaces()?.into_iter().find(|i| i.index == index);
-        Ok(made.map(|i| i.name).unwrap_or_default())
+        Ok(())
     }
 
-    /// Tells the resolver of the kernel's programs where to ask, `/etc/resolv.conf`, and the names that every host knows, `/etc/hosts`.
-    pub fn configure_resolver(&self, servers: &[IpAddr]) -> io::Result<()> {
+    fn set_up(&self, index: u32) -> io::Result<()> {
+        let up = InterfaceChange {
+            up: Some(true),
+            ..InterfaceChange::default()
+        };
+        self.change_interface(index, &up)
+    }
+
+    /// Tells the resolver of the kernel's programs where to ask, `/etc/resolv.conf`, and the names that every host knows and these,
+    /// `/etc/hosts`.
+    pub fn configure_resolver(
+        &self,
+        servers: &[IpAddr],
+        names: &[(IpAddr, String)],
+    ) -> io::Result<()> {
         let lines = servers
             .iter()
             .map(|server| format!("nameserver {server}\n"));
         self.create_dir_all("/etc")?;
         self.write("/etc/resolv.conf", lines.collect::<String>())?;
-        self.write(
-            "/etc/hosts",
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-        )?;
+        let mut hosts =
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+        hosts.extend(names.iter().map(|(ip, name)| format!("{ip}\t{name}\n")));
+        self.write("/etc/hosts", hosts)?;
         self.write(
             "/etc/nsswitch.conf",
             "passwd: files\ngroup: files\nhosts: files dns\n",
@@ -235,7 +266,7 @@ impl NetKind {
     fn driver(&self, passt: Option<&Path>) -> Option<(&'static str, String)> {
         let unix = |path: &Path| format!("unix={}", path.display());
         Some(match self {
-            NetKind::Loop | NetKind::Host => return None,
+            NetKind::Loop | NetKind::Host | NetKind::Link(_) => return None,
             NetKind::Passt => ("virt", unix(passt?)),
             NetKind::Tap(device) => ("virt", format!("tap={device}")),
             NetKind::Interface(name) => ("virt", format!("packet={name}")),
@@ -291,6 +322,7 @@ mod tests {
             ("tap:t,gw=10.0.0.1,gw=10.0.0.2", "name one"),
             ("loop,10.0.0.2/24", "no interface"),
             ("tap:t,mtu=big", "number of bytes"),
+            ("host,pcap=f", "to the host"),
         ] {
             let error = bad.parse::<NetSpec>().expect_err(bad).to_string();
             assert!(error.contains(says), "{bad}: {error}");

@@ -74,8 +74,18 @@ impl Capture {
 
     /// Captures what an interface sends and receives from now on.
     pub fn add(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>) {
+        self.tap(cpu, interface, false);
+    }
+
+    /// Captures what an interface receives from now on. On all ports of a bridge that is each packet once.
+    pub fn add_incoming(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>) {
+        self.tap(cpu, interface, true);
+    }
+
+    fn tap(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>, incoming_only: bool) {
         let port: Arc<dyn Tap> = Arc::new(Port {
             number: self.queue.add_interface(cpu, interface),
+            incoming_only,
             queue: self.queue.clone(),
         });
         self.taps

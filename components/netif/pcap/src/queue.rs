@@ -128,10 +128,14 @@ impl Queue {
 pub(crate) struct Port {
     pub(crate) queue: std::sync::Arc<Queue>,
     pub(crate) number: u32,
+    pub(crate) incoming_only: bool,
 }
 
 impl Tap for Port {
     fn packet(&self, cpu: &Cpu<'_>, _: &Ifnet, direction: Direction, packet: &Packet) {
+        if direction == Direction::Out && self.incoming_only {
+            return;
+        }
         self.queue.add_packet(cpu, self.number, direction, packet);
     }
 }

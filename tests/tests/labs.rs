@@ -1,0 +1,344 @@
+//! Labs: two hosts and a router between them, unmodified programs across it, captures judged by tshark, and nothing left behind.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::{fs, thread};
+
+use serde_json::Value;
+use support::{Ended, binary, finish, rump, scratch, signal};
+use tempfile::TempDir;
+
+const TWO_HOSTS: &str = include_str!("../../examples/labs/two-hosts.toml");
+
+/// A lab in a directory of its own, ended with the test.
+struct Lab {
+    dir: TempDir,
+}
+
+impl Lab {
+    fn up(text: &str) -> Lab {
+        let lab = Lab { dir: scratch() };
+        lab.write(text);
+        lab.run(&["up", "lab.toml"]).ok();
+        lab
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.dir.path().join("lab.toml"), text).expect("written");
+    }
+
+    /// A `rump` command that knows this test's labs only.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["-k", "5", "120"])
+            .arg(binary("rump"))
+            .args(args);
+        let clean = rump([""; 0]);
+        command.envs(clean.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        command
+            .env("XDG_RUNTIME_DIR", self.dir.path())
+            .env_remove("RUMP_SERVER")
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        finish(&mut self.command(args))
+    }
+
+    /// Runs a program on a kernel.
+    fn on(&self, kernel: &str, program: &[&str]) -> Ended {
+        self.run(&[&["exec", kernel, "--"], program].concat())
+    }
+
+    fn ps(&self) -> Vec<Value> {
+        let text = self.run(&["ps", "--json"]).ok();
+        serde_json::from_str(&text).expect("an array")
+    }
+
+    /// Starts a server on a kernel and waits until it says that it is ready.
+    fn serve(&self, kernel: &str, python: &str) -> Child {
+        let args = ["exec", kernel, "--", "/usr/bin/python3", "-u", "-c", python];
+        let mut child = self
+            .command(&args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        let out = child.stdout.as_mut().expect("a pipe");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("a line");
+        assert_eq!(line, "ready\n", "{python}");
+        child
+    }
+
+    fn down(&self) {
+        self.run(&["down"]).ok();
+        assert!(self.ps().is_empty());
+        let left: Vec<_> = fs::read_dir(self.dir.path().join("rump"))
+            .expect("the directory of all labs")
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.command(&["down"]).output();
+        }
+    }
+}
+
+/// Whether tshark finds nothing wrong but what a filter excuses; its fields of the packets that are.
+fn judged(capture: &Path, wrong: &str) -> String {
+    let args = [
+        "-o",
+        "ip.check_checksum:TRUE",
+        "-o",
+        "tcp.check_checksum:TRUE",
+        "-o",
+        "udp.check_checksum:TRUE",
+    ];
+    let mut command = Command::new("tshark");
+    command
+        .arg("-r")
+        .arg(capture)
+        .args(args)
+        .args(["-Y", wrong]);
+    finish(&mut command).ok()
+}
+
+/// How many packets of a capture a filter takes.
+fn count(capture: &Path, filter: &str) -> usize {
+    judged(capture, filter).lines().count()
+}
+
+fn with_captures() -> String {
+    format!(
+        "{TWO_HOSTS}\n[link.left]\npcap = \"left.pcapng\"\n[link.right]\npcap = \"right.pcapng\"\n"
+    )
+}
+
+/// Answers each datagram with what it was, and says when it is there.
+const UDP_ECHO: &str = "
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(('::', 7))
+print('ready')
+while True:
+    data, peer = s.recvfrom(70000)
+    s.sendto(data, peer)
+";
+
+const UDP_ASK: &str = "
+import socket, sys
+for host in sys.argv[1:]:
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    s.settimeout(30)
+    s.connect((host, 7))
+    for size in (0, 1, 1400, 9000):
+        s.send(b'u' * size)
+        assert s.recv(70000) == b'u' * size, (host, size)
+print('all came back')
+";
+
+const HTTP: &str = "
+import http.server, os, socket
+os.chdir('/tmp')
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = bytes(range(256)) * 4096
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+server = Server(('::', 80), Handler)
+print('ready')
+server.serve_forever()
+";
+
+#[test]
+fn programs_reach_each_other_across_a_router() {
+    let lab = Lab::up(&with_captures());
+    let kernels = lab.ps();
+    assert_eq!(kernels.len(), 3);
+    assert_eq!(kernels[0]["kernel"], "alice");
+    assert_eq!(kernels[0]["addresses"][0], "10.0.1.2/24");
+
+    for bob in ["10.0.2.2", "fd00:2::2"] {
+        let said = lab
+            .on("alice", &["ping", "-n", "-c", "3", "-i", "0.2", bob])
+            .ok();
+        assert!(
+            said.contains("3 received") && said.contains("ttl=63"),
+            "{said}"
+        );
+        let said = lab.run(&["ping", "-s", "alice", "-c", "1", bob]).ok();
+        assert!(said.contains("1 received"), "{said}");
+    }
+    let mut udp = lab.serve("bob", UDP_ECHO);
+    let mut http = lab.serve("bob", HTTP);
+    let said = lab.on(
+        "alice",
+        &["/usr/bin/python3", "-c", UDP_ASK, "10.0.2.2", "fd00:2::2"],
+    );
+    assert_eq!(said.ok(), "all came back\n");
+    let body: Vec<u8> = (0..=255).collect::<Vec<u8>>().repeat(4096);
+    // By name, as every kernel knows the others.
+    for url in ["http://10.0.2.2/", "http://[fd00:2::2]/", "http://bob/"] {
+        let file = lab.dir.path().join("got");
+        lab.on(
+            "alice",
+            &[
+                "curl",
+                "-sS",
+                "-m",
+                "60",
+                "-o",
+                file.to_str().expect("text"),
+                url,
+            ],
+        )
+        .ok();
+        assert!(fs::read(&file).expect("a file") == body, "{url}");
+    }
+    // The host knows nothing of it.
+    assert!(
+        std::net::TcpStream::connect("[::1]:80").map(drop).is_err()
+            || !Path::new("/proc/net/tcp6").exists()
+    );
+
+    lab.run(&["down"]).ok();
+    for server in [&mut udp, &mut http] {
+        server.wait().expect("it has ended with its kernel");
+    }
+    for name in ["left", "right"] {
+        let capture = lab.dir.path().join(format!("{name}.pcapng"));
+        let wrong = "_ws.malformed || ip.checksum.status == Bad || tcp.checksum.status == Bad || udp.checksum.status == Bad \
+                     || icmp.checksum.status == Bad || icmpv6.checksum.status == Bad || _ws.expert.severity == error";
+        assert_eq!(judged(&capture, wrong), "", "{name}");
+        for seen in [
+            "icmp.type == 0 && ip.src == 10.0.2.2",
+            "icmpv6.type == 129 && ipv6.src == fd00:2::2",
+            "udp.port == 7 && ip.dst == 10.0.2.2",
+            "tcp.flags.syn == 1 && tcp.flags.ack == 1 && ipv6.src == fd00:2::2",
+            "tcp.flags.fin == 1 && ip",
+        ] {
+            assert!(count(&capture, seen) > 0, "{name}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn traceroute_shows_the_router() {
+    if !Path::new("/usr/sbin/traceroute").exists() && !Path::new("/usr/bin/traceroute").exists() {
+        println!("traceroute: not tested: install the package traceroute");
+        return;
+    }
+    let lab = Lab::up(TWO_HOSTS);
+    for (bob, router) in [("10.0.2.2", "10.0.1.1"), ("fd00:2::2", "fd00:1::1")] {
+        let said = lab
+            .on("alice", &["traceroute", "-n", "-q", "1", "-w", "10", bob])
+            .ok();
+        let hops: Vec<&str> = said
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .collect();
+        assert_eq!(hops, [router, bob], "{said}");
+    }
+    lab.down();
+}
+
+#[test]
+fn down_ends_programs_and_leaves_nothing() {
+    let lab = Lab::up(TWO_HOSTS);
+    let pid = lab.ps()[0]["pid"].as_u64().expect("a number");
+    let mut server = lab.serve("bob", UDP_ECHO);
+    lab.down();
+    assert!(!server.wait().expect("a child").success());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists() || is_zombie(pid));
+    lab.on("alice", &["true"]).fails(125, &["alice", "rump ps"]);
+    lab.run(&["down"]).fails(125, &["no lab runs"]);
+}
+
+fn is_zombie(pid: u64) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.contains(") Z ")
+}
+
+#[test]
+fn a_killed_lab_is_cleared_away_and_can_be_started_again() {
+    let lab = Lab::up(TWO_HOSTS);
+    lab.run(&["up", "lab.toml"])
+        .fails(125, &["runs already", "rump down lab"]);
+    let pid = lab.ps()[0]["pid"].as_u64().expect("a number");
+    signal(pid as u32, "KILL");
+    // The next look waits for nothing: either it still ends, or it is gone.
+    while !lab.ps().is_empty() {}
+    lab.run(&["up", "lab.toml"]).ok();
+    assert_eq!(lab.ps().len(), 3);
+    lab.down();
+}
+
+#[test]
+fn many_on_one_link_are_joined_by_a_switch() {
+    let lab = Lab::up(
+        "name = \"lan\"\n[link.lan]\nmtu = 9000\n[kernel.a]\nnet.eth0 = \"link:lan,10.0.0.1/24\"\n\
+         [kernel.b]\nnet.eth0 = \"link:lan,10.0.0.2/24\"\n[kernel.c]\nnet.eth0 = \"link:lan,10.0.0.3/24\"\n\
+         sysctls = { \"net.ipv4.ip_default_ttl\" = 9 }\nmounts = [\"tmpfs::/scratch\"]\n",
+    );
+    let said = lab.on("a", &["ping", "-n", "-c", "1", "10.0.0.3"]).ok();
+    assert!(said.contains("ttl=9"), "{said}");
+    lab.on(
+        "lan/b",
+        &["ping", "-n", "-c", "1", "-s", "8900", "-M", "do", "c"],
+    )
+    .ok();
+    let mounts = lab.run(&["mount", "-s", "c"]).ok();
+    assert!(mounts.contains("/scratch"), "{mounts}");
+    lab.run(&["halt", "c"]).ok();
+    let left: Vec<_> = lab.ps().iter().map(|k| k["kernel"].clone()).collect();
+    assert_eq!(left, ["a", "b"]);
+    lab.down();
+}
+
+#[test]
+fn what_cannot_be_started_is_told_with_file_and_line() {
+    let lab = Lab { dir: scratch() };
+    for (text, words) in [
+        (
+            "[kernel.a]\nnet.eth0 = \"tap:no-such-device-name\"\n",
+            ["lab.toml:2: ", "kernel a: ", "tap device"],
+        ),
+        (
+            "[kernel.a]\nroutes = [\n  \"10.0.0.0/8 via 10.1.0.1\",\n]\n",
+            ["lab.toml:3: ", "10.1.0.1", "on no link of a"],
+        ),
+        (
+            "[kernel.a]\nsysctls = { \"no.such\" = 1 }\n",
+            ["lab.toml:2: ", "no.such", "rump sysctl"],
+        ),
+        (
+            "[kernel.a]\nmounts = [\"ext4:none.img:/d\"]\n",
+            ["lab.toml:2: ", "none.img", "mkfs.ext4"],
+        ),
+        (
+            "[kernel.a]\nadresses = []\n",
+            ["lab.toml:2: ", "unknown field", "expected one of"],
+        ),
+    ] {
+        lab.write(text);
+        lab.run(&["up", "lab.toml"]).fails(125, &words);
+    }
+    lab.run(&["up", "none.toml"])
+        .fails(125, &["none.toml", "rump up --help"]);
+    assert!(lab.ps().is_empty());
+}
