@@ -342,3 +342,28 @@ fn what_cannot_be_started_is_told_with_file_and_line() {
         .fails(125, &["none.toml", "rump up --help"]);
     assert!(lab.ps().is_empty());
 }
+
+#[test]
+fn dhcp_and_capture_are_settings_of_an_interface() {
+    if !Path::new("/usr/bin/passt").exists() {
+        println!("passt: not tested: install the package passt");
+        return;
+    }
+    let dir = scratch();
+    let file = dir.path().join("x.pcapng");
+    let net = format!("passt,dhcp,name=eth0,pcap={}", file.display());
+    let show = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('192.0.2.1', 9)); print(s.getsockname()[0])";
+    let said = support::run(["run", "--net", &net, "--", "/usr/bin/python3", "-c", show]).ok();
+    assert!(
+        said.trim()
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|ip| !ip.is_unspecified()),
+        "{said}"
+    );
+    for kind in [1, 2, 3, 5] {
+        assert!(
+            count(&file, &format!("dhcp.option.dhcp == {kind}")) > 0,
+            "DHCP message {kind}"
+        );
+    }
+}

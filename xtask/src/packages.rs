@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// A program and the Debian package it comes in.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 16] = [
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/sqlite3", "sqlite3"),
-    ("/usr/bin/python3", "python3-minimal"),
+    ("/usr/bin/python3", "python3"),
     ("/usr/bin/git", "git"),
     ("/usr/bin/tar", "tar"),
     ("/usr/bin/cc", "gcc"),

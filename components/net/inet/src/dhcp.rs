@@ -2,13 +2,14 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use abi::Errno;
 use hypercall::Nanos;
 use kern::callout::Callout;
 use kern::workqueue::Workqueue;
 use kern::{Curlwp, Uio};
-use net::{Common, EtherAddr, Incoming, Outgoing, Protocol, Wait};
+use net::{Common, EtherAddr, Ifnet, Incoming, Outgoing, Protocol, Wait};
 use sync::Cpu;
 
 use crate::addr::Endpoint;
@@ -186,10 +187,10 @@ impl Client {
         let common = Arc::new(Common::default());
         common
             .broadcast
-            .store(true, std::sync::atomic::Ordering::Relaxed);
+            .store(true, Ordering::Relaxed);
         common
             .reuseaddr
-            .store(true, std::sync::atomic::Ordering::Relaxed);
+            .store(true, Ordering::Relaxed);
         let socket = Dgram::open(inet, false, Flavour::Udp, &common);
         socket.state.lock(&leaf(cx.cpu())).device = interface;
         let client = Client {
@@ -326,12 +327,25 @@ impl Inet {
             return Err(Errno::ENETDOWN);
         }
         let client = Client::open(cx, self, interface)?;
+        self.asking.fetch_add(1, Ordering::Relaxed);
         let lease = client.acquire(cx);
+        self.asking.fetch_sub(1, Ordering::Relaxed);
         client.socket.close(cx);
         let lease = lease?;
         self.take_lease(cx, interface, &lease)?;
         self.keep_lease(cx, interface, &lease);
         Ok(lease)
+    }
+
+    /// Whether an interface without an address may be waiting for one. Servers send their answer to the address that they offer, whatever
+    /// they were asked, RFC 2131 4.1.
+    pub(crate) fn asks_for_address(&self, interface: &Ifnet) -> bool {
+        let index = interface.index();
+        self.asking.load(Ordering::Relaxed) > 0
+            && !self
+                .addresses()
+                .iter()
+                .any(|a| a.interface == index && a.addr.is_ipv4())
     }
 
     fn take_lease(&self, cx: &Curlwp<'_>, interface: u32, lease: &Lease) -> Result<(), Errno> {

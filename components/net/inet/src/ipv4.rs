@@ -110,6 +110,9 @@ impl Inet {
                 RouteKind::Broadcast
             }
             (Some(route), _) if route.kind == RouteKind::Local => RouteKind::Local,
+            _ if head[9] == IPPROTO_UDP && !link_multicast && self.asks_for_address(interface) => {
+                RouteKind::Local
+            }
             _ => return self.forward4(cpu, interface, packet),
         };
         let mut header = Header {

@@ -75,6 +75,8 @@ pub struct Inet {
     pub(crate) tcp: tcp::State,
     /// A leaf.
     pub(crate) leases: Mutex<Vec<Keeper>>,
+    /// Interfaces that are asking for an address.
+    pub(crate) asking: AtomicU32,
     pub(crate) next_socket: AtomicU64,
     /// The next IPv4 identification.
     pub(crate) ident: AtomicU32,
@@ -112,6 +114,7 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
         raw: raw::Table::default(),
         tcp: tcp::State::new(&**host),
         leases: Mutex::default(),
+        asking: AtomicU32::new(0),
         ident: AtomicU32::new(u32::from_ne_bytes(seed)),
         listeners: ArcSwap::default(),
     });
