@@ -185,12 +185,8 @@ impl Client {
     fn open(cx: &Curlwp<'_>, inet: &Arc<Inet>, interface: u32) -> Result<Client, Errno> {
         let ifnet = inet.interfaces.by_index(interface).ok_or(Errno::ENODEV)?;
         let common = Arc::new(Common::default());
-        common
-            .broadcast
-            .store(true, Ordering::Relaxed);
-        common
-            .reuseaddr
-            .store(true, Ordering::Relaxed);
+        common.broadcast.store(true, Ordering::Relaxed);
+        common.reuseaddr.store(true, Ordering::Relaxed);
         let socket = Dgram::open(inet, false, Flavour::Udp, &common);
         socket.state.lock(&leaf(cx.cpu())).device = interface;
         let client = Client {
