@@ -10,6 +10,7 @@ use hypercall::PosixHost;
 use net::consts::ETHERTYPE_IP;
 use net::{EtherAddr, InternetSum, Packet};
 use netif_testing::{BROADCAST, Station, arp_request, ether, is_arp_reply};
+use shmif::SHMIF;
 use virtif::VIRTIF;
 
 const MAC: EtherAddr = [2, 0, 0, 0, 0, 0x77];
@@ -252,4 +253,44 @@ fn passt_answers_arp_and_dhcp() {
         .expect("sent");
     station.next_that(|frame| is_arp_reply(frame, gateway));
     station.end();
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_writes_to_a_bus_stops_nobody() {
+    use std::io::{BufRead, BufReader};
+    let dir = tempfile::tempdir().expect("a directory");
+    let bus = dir.path().join("bus");
+    let boot = || Station::boot(PosixHost::new(), &[&SHMIF]);
+    let (a, b) = (boot(), boot());
+    let on = |station: &Station, n: u8| {
+        let params = format!("bus={},mac=02:00:00:00:00:0{n},ports=4", bus.display());
+        station.create("shmif0", &params).expect("on the bus")
+    };
+    let (a_if, _b_if) = (on(&a, 1), on(&b, 2));
+    for round in 0..5u8 {
+        let mut load = Command::new(env!("CARGO_BIN_EXE_busload"))
+            .arg(&bus)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut told = String::new();
+        let out = load.stdout.take().expect("its output");
+        BufReader::new(out).read_line(&mut told).expect("reads");
+        assert_eq!(told, "sending\n");
+        // Killed in the middle of something: it does nothing but write.
+        load.kill().expect("killed");
+        load.wait().expect("gone");
+        let to = [2, 0, 0, 0, 0, 2];
+        a.send(&a_if, ether(to, MAC, 0x88b6, &[round; 1000]))
+            .expect("sent");
+        // What came from the dead one is whole.
+        b.next_that(|frame| {
+            let number = frame.get(21).copied().unwrap_or_default();
+            let dead = frame[12..14] == [0x88, 0xb5];
+            assert!(!dead || frame[22..].iter().all(|&byte| byte == number));
+            frame[12..14] == [0x88, 0xb6] && frame[14..] == [round; 1000]
+        });
+    }
+    a.end();
+    b.end();
 }
