@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// A program and the Debian package it comes in.
-const NEEDED: [(&str, &str); 16] = [
+const NEEDED: [(&str, &str); 24] = [
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/sqlite3", "sqlite3"),
-    ("/usr/bin/python3", "python3"),
+    ("/usr/bin/pydoc3", "python3"),
     ("/usr/bin/git", "git"),
     ("/usr/bin/tar", "tar"),
     ("/usr/bin/cc", "gcc"),
@@ -24,6 +24,14 @@ const NEEDED: [(&str, &str); 16] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/ping", "iputils-ping"),
     ("/usr/bin/traceroute", "traceroute"),
+    ("/usr/sbin/nginx", "nginx-light"),
+    ("/usr/bin/wrk", "wrk"),
+    ("/usr/bin/ab", "apache2-utils"),
+    ("/usr/bin/redis-server", "redis-server"),
+    ("/usr/bin/iperf3", "iperf3"),
+    ("/usr/bin/nc", "netcat-openbsd"),
+    ("/usr/bin/dig", "bind9-dnsutils"),
+    ("/usr/sbin/sshd", "openssh-server"),
 ];
 
 /// The packages of [`NEEDED`] that are not installed.
