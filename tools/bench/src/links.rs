@@ -62,9 +62,9 @@ fn gbit(bytes: u64, began: Instant) -> f64 {
 fn kernel(spec: &str) -> Result<Arc<Kernel>> {
     let kernel = rumpkit::builder().boot().map_err(|e| anyhow!("{e}"))?;
     let spec: NetSpec = spec.parse().map_err(|e| anyhow!("{e:?}"))?;
-    Process::new(&kernel)?
-        .configure(&spec, None)
-        .with_context(|| format!("{spec:?}"))?;
+    let p = Process::new(&kernel)?;
+    let index = p.make_interface(&spec, None)?;
+    p.set_interface(&spec, index)?;
     Ok(kernel)
 }
 
