@@ -277,7 +277,8 @@ fn host_source(to: &str, bytes: u64) -> Result<f64> {
         left -= n as u64;
     }
     stream.shutdown(std::net::Shutdown::Write)?;
-    stream.read(&mut [0])?;
+    // The end of the stream says that all has arrived.
+    stream.read_to_end(&mut Vec::new())?;
     Ok(gbit(bytes, began))
 }
 
