@@ -280,9 +280,11 @@ fn a_killed_lab_is_cleared_away_and_can_be_started_again() {
     lab.run(&["up", "lab.toml"])
         .fails(125, &["runs already", "rump down lab"]);
     let pid = lab.ps()[0]["pid"].as_u64().expect("a number");
+    let mut server = lab.serve("bob", UDP_ECHO);
     signal(pid as u32, "KILL");
     // The next look waits for nothing: either it still ends, or it is gone.
     while !lab.ps().is_empty() {}
+    assert!(!server.wait().expect("a child").success());
     lab.run(&["up", "lab.toml"]).ok();
     assert_eq!(lab.ps().len(), 3);
     lab.down();

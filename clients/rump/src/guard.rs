@@ -8,22 +8,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::failure::Outcome;
 use crate::marked;
 
 /// The word by which this command starts itself as a guard.
 pub(crate) const WORD: &str = "guard-of-a-run";
-
-/// Between two looks for processes, as one that forks may have escaped the first.
-const AGAIN: Duration = Duration::from_millis(10);
-/// So many looks that find nobody are enough.
-const QUIET: u32 = 20;
 
 /// The guard of a run, seen from the run.
 pub(crate) struct Guard(Child);
@@ -61,24 +53,10 @@ pub(crate) fn watch(url: &str) -> Outcome {
     if std::io::stdin().read(&mut word)? != 0 {
         return Ok(0);
     }
-    // A process in the middle of an exec has no environment to be known by.
-    let mut quiet = 0;
-    while quiet < QUIET {
-        quiet = if end_programs(url) { 0 } else { quiet + 1 };
-        thread::sleep(AGAIN);
-    }
+    marked::kill(&[url]);
     if let Some(socket) = url.strip_prefix("unix://").map(Path::new) {
         let _ = fs::remove_file(socket);
         let _ = socket.parent().map(fs::remove_dir);
     }
     Ok(0)
-}
-
-/// Kills every program of the kernel at `url`; whether there was one.
-fn end_programs(url: &str) -> bool {
-    let mut found = false;
-    for process in marked::programs(url) {
-        found |= pidfd_send_signal(&process, Signal::KILL).is_ok();
-    }
-    found
 }

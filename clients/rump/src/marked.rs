@@ -4,8 +4,29 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::thread;
+use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+
+/// Between two looks for processes, as one that forks may have escaped the first.
+const AGAIN: Duration = Duration::from_millis(10);
+/// So many looks that find nobody are enough: a process in the middle of an exec has no environment to be known by.
+const QUIET: u32 = 20;
+
+/// Kills the programs of the kernels at `urls` until there are none.
+pub(crate) fn kill(urls: &[&str]) {
+    let mut quiet = 0;
+    while quiet < QUIET {
+        quiet += 1;
+        for process in urls.iter().flat_map(|url| programs(url)) {
+            if pidfd_send_signal(&process, Signal::KILL).is_ok() {
+                quiet = 0;
+            }
+        }
+        thread::sleep(AGAIN);
+    }
+}
 
 /// The processes that run on the kernel at `url`, ourselves excepted. A shell whose user has set `RUMP_SERVER` is none of them: the shim is
 /// not preloaded into it.

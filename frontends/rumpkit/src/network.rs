@@ -245,9 +245,9 @@ impl<S: Invoke> Process<S> {
         servers: &[IpAddr],
         names: &[(IpAddr, String)],
     ) -> io::Result<()> {
-        let lines = servers
-            .iter()
-            .map(|server| format!("nameserver {server}\n"));
+        let first = |&(n, server): &(usize, &IpAddr)| !servers[..n].contains(server);
+        let lines = servers.iter().enumerate().filter(first);
+        let lines = lines.map(|(_, server)| format!("nameserver {server}\n"));
         self.create_dir_all("/etc")?;
         self.write("/etc/resolv.conf", lines.collect::<String>())?;
         let mut hosts =

@@ -303,6 +303,11 @@ impl Reader<'_> {
                 return Err("makes no interface: every kernel has lo, and the host's sockets are there without a kernel; take link:NAME, passt, tap:DEVICE, if:INTERFACE or bus:FILE".into());
             }
             NetKind::Bus(file) | NetKind::Socket { path: file, .. } => *file = self.beside(file),
+            NetKind::Link(link) if spec.dhcp => {
+                return Err(format!(
+                    "asks for an address when nobody on {link} can answer yet; say ADDRESS/PREFIX instead of dhcp"
+                ));
+            }
             _ => {}
         }
         spec.name = Some(name.into());
@@ -397,6 +402,11 @@ mod tests {
                 "[kernel.a]\nnet.a-name-that-is-long = \"link:x\"\n",
                 ":2: ",
                 "no name of an interface",
+            ),
+            (
+                "[kernel.a]\nnet.eth0 = \"link:x,dhcp\"\n",
+                ":2: ",
+                "instead of dhcp",
             ),
             (
                 "[kernel.a]\nnet.eth0 = \"host\"\n",

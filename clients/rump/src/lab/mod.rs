@@ -8,7 +8,7 @@ mod state;
 mod up;
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,10 +27,9 @@ const KERNELS: Duration = Duration::from_secs(60);
 
 /// The labs that run. Programs of those that died are ended.
 fn running() -> Result<Vec<Running>> {
-    state::running(|url| {
-        for program in marked::programs(url) {
-            let _ = pidfd_send_signal(&program, Signal::KILL);
-        }
+    state::running(|urls| {
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        marked::kill(&urls);
     })
 }
 
@@ -117,7 +116,7 @@ pub(crate) fn down(options: &Down) -> Outcome {
             return Err(anyhow!("several labs run; say which: {}", names.join(", ")).into());
         }
     };
-    end_programs(lab);
+    ask_programs(lab);
     let _ = pidfd_send_signal(&lab.process, Signal::TERM);
     if !has_ended(&lab.process, KERNELS)? {
         pidfd_send_signal(&lab.process, Signal::KILL)?;
@@ -130,24 +129,22 @@ pub(crate) fn down(options: &Down) -> Outcome {
         )
         .into());
     }
+    let urls: Vec<&str> = lab.kernels.iter().map(|(_, url)| url.as_str()).collect();
+    marked::kill(&urls);
     Ok(0)
 }
 
-/// Ends the programs of a lab's kernels: SIGTERM, after a grace time SIGKILL.
-fn end_programs(lab: &Running) {
-    let programs = || {
-        lab.kernels
-            .iter()
-            .flat_map(|(_, url)| marked::programs(url))
-    };
-    for program in programs() {
-        let _ = pidfd_send_signal(&program, Signal::TERM);
+/// Asks the programs of a lab's kernels to end, and waits a while for those that do.
+fn ask_programs(lab: &Running) {
+    let urls = lab.kernels.iter().map(|(_, url)| url.as_str());
+    let programs: Vec<_> = urls.flat_map(marked::programs).collect();
+    for program in &programs {
+        let _ = pidfd_send_signal(program, Signal::TERM);
     }
-    for program in programs() {
-        if !has_ended(&program, PROGRAMS).unwrap_or(true) {
-            let _ = pidfd_send_signal(&program, Signal::KILL);
-            let _ = has_ended(&program, PROGRAMS);
-        }
+    let deadline = Instant::now() + PROGRAMS;
+    for program in &programs {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = has_ended(program, left);
     }
 }
 

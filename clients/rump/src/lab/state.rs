@@ -100,8 +100,8 @@ pub(crate) struct Running {
     pub(crate) kernels: Vec<(String, String)>,
 }
 
-/// The labs that run, by name. What dead ones left is removed, and `left` is told the URLs of their kernels.
-pub(crate) fn running(mut left: impl FnMut(&str)) -> Result<Vec<Running>> {
+/// The labs that run, by name. What dead ones left is removed, and `left` is told the URLs of a dead one's kernels.
+pub(crate) fn running(mut left: impl FnMut(&[String])) -> Result<Vec<Running>> {
     let base = base()?;
     let mut labs = Vec::new();
     for entry in fs::read_dir(&base).with_context(|| base.display().to_string())? {
@@ -111,7 +111,8 @@ pub(crate) fn running(mut left: impl FnMut(&str)) -> Result<Vec<Running>> {
         };
         if is_free(&lock)? {
             if is_still(&dir, &lock) {
-                sockets(&dir).for_each(|socket| left(&url(&socket)));
+                let urls: Vec<String> = sockets(&dir).map(|socket| url(&socket)).collect();
+                left(&urls);
                 remove(&dir);
             }
             continue;

@@ -185,6 +185,8 @@ fn boot() -> Result<Arc<Booted>> {
 /// What does not depend on others: names, variables, mounts.
 fn prepare(lab: &Lab, wanted: &file::Kernel, kernel: &Arc<Booted>) -> Result<()> {
     let process = Process::new(kernel)?;
+    // A kernel of a lab has a network, also one that is alone.
+    process.make_interface(&NetSpec::of(NetKind::Loop), None)?;
     let set = |name: &str, value: &str| -> Result<()> {
         let all = process.variables("")?;
         let variable = all.iter().find(|v| v.name == name);
@@ -256,10 +258,12 @@ fn on_link(spec: &NetSpec, link: &Link) -> NetSpec {
     }
 }
 
-/// Every address of the lab with its kernel's name.
+/// Every address on a link of the lab with its kernel's name.
 fn names(lab: &Lab) -> Vec<(IpAddr, String)> {
     let of = |kernel: &file::Kernel| {
-        let addresses = kernel.interfaces.iter().flat_map(|i| &i.what.addresses);
+        let interfaces = kernel.interfaces.iter().map(|i| &i.what);
+        let on_links = interfaces.filter(|spec| matches!(spec.kind, NetKind::Link(_)));
+        let addresses = on_links.flat_map(|spec| &spec.addresses);
         let named = addresses.map(|(ip, _)| (*ip, kernel.name.clone()));
         named.collect::<Vec<_>>()
     };

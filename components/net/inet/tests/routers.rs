@@ -362,7 +362,8 @@ fn addresses_and_routes_are_set_by_ioctl() {
 }
 
 /// Answers one client as a DHCP server would: 10.0.1.50 for an hour.
-fn serve_lease(p: &LwpHandle) {
+/// Answers to `to`.
+fn serve_lease(p: &LwpHandle, to: &str) {
     let fd = socket(p, INET, DGRAM, 0);
     set(p, fd, 1, 6, 1).expect("SO_BROADCAST");
     bind(p, fd, "0.0.0.0:67").expect("bound");
@@ -377,19 +378,27 @@ fn serve_lease(p: &LwpHandle) {
         ]);
         p.setsockopt(fd, 1, 25, b"eth0", 4)
             .expect("SO_BINDTODEVICE");
-        sendto(p, fd, &answer, "255.255.255.255:68").expect("answered");
+        sendto(p, fd, &answer, to).expect("answered");
     }
 }
 
 #[test]
 fn an_address_is_asked_for_and_kept() {
     for seed in 0..8 {
-        let sim = SimHost::run(SimConfig::new(seed), |host| {
+        let sim = SimHost::run(SimConfig::new(seed), move |host| {
             let [client, server] = [(); 2].map(|()| boot_on(host.clone()));
             let (near, far) = veth::cable();
             plug(&client, near, "eth0", 1500, 1, &[]);
             plug(&server, far, "eth0", 1500, 2, &["10.0.1.1/24"]);
-            let serving = program(host, &server, serve_lease);
+            // Servers answer to all, or to the address that they offer, which nobody has yet.
+            let to = ["255.255.255.255:68", "10.0.1.50:68"][seed as usize % 2];
+            run(&server, |cx| {
+                let inet = Inet::of(cx).expect("a stack");
+                let (eth0, client) = (lease_interface(cx), [2, 0, 0, 0, 0, 1]);
+                inet.set_neighbour(cx.cpu(), eth0, ip("10.0.1.50"), client, true)
+                    .expect("set");
+            });
+            let serving = program(host, &server, move |p| serve_lease(p, to));
             let lease = run(&client, |cx| netconfig::dhcp_ipv4(cx, "eth0")).expect("a lease");
             assert_eq!(lease.address, Ipv4Addr::new(10, 0, 1, 50));
             serving.join();
