@@ -2,7 +2,9 @@
 //!
 //! An epoll descriptor is the host's. When a kernel descriptor is added to it, it gets a *shadow*: an epoll instance of the
 //! kernel, under the same number there, which knows the kernel's part. A wait looks at both and sleeps in one host
-//! ppoll(2). A fork copies both, as it copies any descriptor. A duplicate of the epoll descriptor has no shadow.
+//! ppoll(2); what the kernel is to watch for it stays in place from wait to wait, until it has rung. A fork copies both, as it copies any descriptor. A duplicate of the epoll descriptor has no shadow.
+
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{EPOLL_CTL_ADD, Errno, Pollfd, nr};
 use rumpclient::raw::Watch;
@@ -11,6 +13,9 @@ use crate::fds::{err, kernel_call};
 use crate::poll::{Deadline, Mask, POLLIN, host_ppoll, timespec};
 use crate::state::{Process, raw_thread};
 use crate::sys::{self, failed};
+
+/// Shadows made so far. With a descriptor's number it names one for ever: numbers are used again.
+static SHADOWS: AtomicU32 = AtomicU32::new(0);
 
 /// epoll_ctl(2) and the waits.
 pub(crate) fn call(process: &Process, number: u32, args: &[u64; 6]) -> Option<i64> {
@@ -58,6 +63,7 @@ fn control(process: &Process, epfd: i32, args: &[u64; 6]) -> Option<i64> {
         if made < 0 {
             return Some(made);
         }
+        SHADOWS.fetch_add(1, Ordering::Release);
         process.set_shadow(epfd, true);
     }
     Some(kernel_call(nr::epoll_ctl, args))
@@ -83,19 +89,16 @@ fn wait(
         return err(Errno::EINVAL);
     }
     let ts = raw_thread();
-    let answer = loop {
+    let name = u64::from(SHADOWS.load(Ordering::Acquire)) << 32 | epfd as u64;
+    loop {
         let ready = look(epfd, events, max as u64);
         if ready != 0 {
             break ready;
         }
-        let mut watch = [Watch {
-            fd: epfd,
-            events: POLLIN as u32,
-            revents: 0,
-        }];
-        let bell = match process.client.pollwatch(ts, &mut watch) {
-            Ok((0, bell)) => bell,
-            Ok(_) => continue,
+        let kept = process.client.pollwatch_kept(ts, name);
+        let bell = match kept.map_or_else(|| watch(process, epfd, name), |bell| Ok(Some(bell))) {
+            Ok(Some(bell)) => bell,
+            Ok(None) => continue,
             Err(errno) => break err(errno),
         };
         let item = |fd| {
@@ -106,17 +109,31 @@ fn wait(
             }
             .to_bytes()
         };
-        let ret = host_ppoll(&mut [item(epfd), item(bell)], deadline.left(), mask);
-        process.client.pollwatch_clear(ts);
-        if failed(ret) {
+        let mut items = [item(epfd), item(bell)];
+        let ret = host_ppoll(&mut items, deadline.left(), mask);
+        if failed(ret) || ret == 0 {
             break ret;
         }
-        if ret == 0 {
-            break 0;
+        if Pollfd::from_bytes(&items[1]).revents != 0 {
+            process.client.pollwatch_clear(ts);
         }
-    };
-    process.client.pollwatch_end(ts);
-    answer
+    }
+}
+
+/// Has the kernel watch a shadow: the descriptor that it makes readable, or `None` when something is ready already.
+fn watch(process: &Process, epfd: i32, name: u64) -> Result<Option<i32>, Errno> {
+    let ts = raw_thread();
+    let mut watch = [Watch {
+        fd: epfd,
+        events: POLLIN as u32,
+        revents: 0,
+    }];
+    let (ready, bell) = process.client.pollwatch(ts, &mut watch)?;
+    if ready > 0 {
+        return Ok(None);
+    }
+    process.client.pollwatch_keep(ts, name);
+    Ok(Some(bell))
 }
 
 /// What is ready now, the kernel's first: a number of events, 0, or -errno.

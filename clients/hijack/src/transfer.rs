@@ -7,7 +7,9 @@ use crate::state::Process;
 use crate::sys;
 
 /// Bytes moved at a time.
-const CHUNK: u64 = 64 << 10;
+const CHUNK: usize = 64 << 10;
+/// Up to so many a place on the program's stack does.
+const SHORT: usize = 2048;
 const SEEK_CUR: u64 = 1;
 const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
@@ -23,7 +25,7 @@ fn on_side(process: &Process, number: u32, args: [u64; 6]) -> i64 {
 
 /// sendfile(2) across the line, by reading and writing.
 pub(crate) fn sendfile(process: &Process, args: &[u64; 6]) -> Option<i64> {
-    let [out, input, offset, count, ..] = *args;
+    let [out, input, _, count, ..] = *args;
     match (
         process.is_kernel(out as i32),
         process.is_kernel(input as i32),
@@ -32,28 +34,41 @@ pub(crate) fn sendfile(process: &Process, args: &[u64; 6]) -> Option<i64> {
         (true, true) => return Some(kernel_call(nr::sendfile, args)),
         _ => {}
     }
-    let Some(buffer) = sys::map_anon(0, CHUNK as usize, 0) else {
+    if count <= SHORT as u64 {
+        let mut buffer = [0; SHORT];
+        return Some(pump(process, args, &mut buffer));
+    }
+    let Some(at) = sys::map_anon(0, CHUNK, 0) else {
         return Some(err(Errno::ENOMEM));
     };
+    // SAFETY: mapped, and nobody else's.
+    let moved = pump(process, args, unsafe {
+        core::slice::from_raw_parts_mut(at, CHUNK)
+    });
+    // SAFETY: mapped above.
+    unsafe { sys::unmap(at, CHUNK) };
+    Some(moved)
+}
+
+/// Reads from one side and writes to the other; how much, or -errno.
+fn pump(process: &Process, args: &[u64; 6], buffer: &mut [u8]) -> i64 {
+    let [out, input, offset, count, ..] = *args;
+    let (at, room) = (buffer.as_mut_ptr() as u64, buffer.len() as u64);
     // SAFETY: the program's offset, if it gave one.
     let mut position = (offset >= 4096).then(|| unsafe { *(offset as *const u64) });
     let mut done = 0;
     let mut failure = 0;
     while done < count {
-        let want = (count - done).min(CHUNK);
+        let want = (count - done).min(room);
         let got = match position {
-            Some(at) => on_side(process, nr::pread64, [input, buffer as u64, want, at, 0, 0]),
-            None => on_side(process, nr::read, [input, buffer as u64, want, 0, 0, 0]),
+            Some(from) => on_side(process, nr::pread64, [input, at, want, from, 0, 0]),
+            None => on_side(process, nr::read, [input, at, want, 0, 0, 0]),
         };
         if got <= 0 {
             failure = got;
             break;
         }
-        let put = on_side(
-            process,
-            nr::write,
-            [out, buffer as u64, got as u64, 0, 0, 0],
-        );
+        let put = on_side(process, nr::write, [out, at, got as u64, 0, 0, 0]);
         let moved = put.max(0);
         done += moved as u64;
         match &mut position {
@@ -76,9 +91,7 @@ pub(crate) fn sendfile(process: &Process, args: &[u64; 6]) -> Option<i64> {
         // SAFETY: the address that was read above.
         unsafe { *(offset as *mut u64) = at };
     }
-    // SAFETY: mapped above.
-    unsafe { sys::unmap(buffer, CHUNK as usize) };
-    Some(if done > 0 { done as i64 } else { failure })
+    if done > 0 { done as i64 } else { failure }
 }
 
 /// copy_file_range(2), splice(2), tee(2): programs know what to do when these refuse two file systems.

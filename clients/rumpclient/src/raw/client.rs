@@ -397,6 +397,7 @@ impl Client {
         watches: &mut [Watch],
     ) -> Result<(usize, i32), Errno> {
         let (fd, number) = self.ready(ts)?;
+        ts.block()?.watching.set(0);
         const { assert!(size_of::<Watch>() == Watch::SIZE) };
         let (at, count) = (watches.as_mut_ptr() as u64, watches.len() as u64);
         let result = self.call(ts, NR_POLLWATCH, &[u64::from(number), at, count, 0, 0, 0]);
@@ -416,6 +417,7 @@ impl Client {
     }
 
     fn give_up_ready(&self, block: &Block) {
+        block.watching.set(0);
         let (fd, _) = block.ready.replace((0, 0));
         let is_it = |slot: &&AtomicI32| fd != 0 && slot.load(Ordering::Relaxed) == fd;
         if let Some(slot) = self.ready.iter().find(is_it) {
@@ -449,11 +451,30 @@ impl Client {
         (pid > 0).then_some(pid)
     }
 
+    /// Notes under a name of the caller's, which is not 0, that what [`pollwatch`](Self::pollwatch) was told last stays watched
+    /// over later calls, having found nothing ready.
+    pub fn pollwatch_keep(&self, ts: &ThreadState, name: u64) {
+        if let Some(block) = ts.existing() {
+            block.watching.set(name);
+        }
+    }
+
+    /// The readiness descriptor, if what was kept under that name is still watched and has not made it readable yet as far as
+    /// this thread knows.
+    pub fn pollwatch_kept(&self, ts: &ThreadState, name: u64) -> Option<i32> {
+        let block = ts.existing()?;
+        let (fd, _) = self.ready_of(block);
+        (fd != 0 && block.watching.get() == name).then(|| fd - 1)
+    }
+
     /// Reads away what made the readiness descriptor readable. Call it before looking again with `pollwatch`.
     pub fn pollwatch_clear(&self, ts: &ThreadState) {
         let Some((fd, _)) = ts.existing().map(|b| self.ready_of(b)).filter(|r| r.0 != 0) else {
             return;
         };
+        if let Some(block) = ts.existing() {
+            block.watching.set(0);
+        }
         let mut bytes = [0u8; 64];
         // SAFETY: our own buffer.
         while let Ok(64) = unsafe { sys::recv(fd - 1, bytes.as_mut_ptr(), 64, sys::MSG_DONTWAIT) } {

@@ -29,6 +29,8 @@ pub(super) struct Block {
     pub(super) calls: Cell<u32>,
     /// The readiness connection: its descriptor plus one, and its number at the server.
     pub(super) ready: Cell<(i32, u32)>,
+    /// What the server still watches for it, by the caller's own name; 0 for nothing that is known.
+    pub(super) watching: Cell<u64>,
     /// Of which of the client's connections that is.
     pub(super) generation: Cell<u32>,
     /// What this thread holds of the connection, should it never come back to it.
