@@ -275,6 +275,42 @@ fn is_zombie(pid: u64) -> bool {
 }
 
 #[test]
+fn servers_that_become_other_users_work_and_end() {
+    let root = Command::new("id").arg("-u").output();
+    let root = root.is_ok_and(|out| out.stdout == b"0\n");
+    if !root || !Path::new("/usr/sbin/nginx").exists() {
+        println!("nginx: not tested: it needs root and the package nginx");
+        return;
+    }
+    let lab = Lab::up(TWO_HOSTS);
+    let dir = lab.dir.path().display();
+    let config = format!(
+        "user www-data; worker_processes 2; daemon off; pid {dir}/pid; error_log stderr; events {{}}\n\
+         http {{ access_log off; server {{ listen 80; listen [::]:80; return 200 \"by a worker\"; }} }}\n"
+    );
+    fs::write(lab.dir.path().join("nginx.conf"), config).expect("written");
+    // Programs under the shim reach what is on the way to the sockets of the kernels.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    fs::set_permissions(lab.dir.path(), open).expect("mode");
+    let mut nginx = lab.command(&["exec", "bob", "--", "nginx", "-p", ".", "-c", "nginx.conf"]);
+    let mut nginx = nginx.spawn().expect("it starts");
+    let ask = [
+        "curl",
+        "-sS",
+        "--retry",
+        "20",
+        "--retry-connrefused",
+        "http://bob/",
+    ];
+    assert_eq!(lab.on("alice", &ask).ok(), "by a worker");
+    let kernels = lab.ps();
+    let url = kernels[1]["url"].as_str().expect("text");
+    assert!(url.ends_with("/bob.sock"), "{url}");
+    lab.down();
+    assert!(nginx.wait().is_ok());
+}
+
+#[test]
 fn a_killed_lab_is_cleared_away_and_can_be_started_again() {
     let lab = Lab::up(TWO_HOSTS);
     lab.run(&["up", "lab.toml"])

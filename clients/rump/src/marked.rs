@@ -1,14 +1,21 @@
-//! Programs of a kernel, found by what the shim leaves in their environment: nobody else knows a private kernel's URL.
+//! Programs of a kernel, found by their connections, or when the kernel is gone by what was put into their environment: nobody else knows
+//! a private kernel's URL.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use sysproxy::Server;
 
+use crate::shim;
+
+/// How long programs may take to go by themselves.
+const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks for processes, as one that forks may have escaped the first.
 const AGAIN: Duration = Duration::from_millis(10);
 /// So many looks that find nobody are enough: a process in the middle of an exec has no environment to be known by.
@@ -25,6 +32,47 @@ pub(crate) fn kill(urls: &[&str]) {
             }
         }
         thread::sleep(AGAIN);
+    }
+}
+
+/// Ends those of our kernels' clients that run under the shim: SIGTERM, after a grace time SIGKILL. Unlike the mark in its environment,
+/// which a program may write over, its connection tells a program for sure.
+pub(crate) fn end_clients(servers: &[Server]) {
+    let under_shim = || {
+        let pids = servers.iter().flat_map(Server::processes);
+        pids.filter_map(under_shim).collect::<Vec<_>>()
+    };
+    let programs = under_shim();
+    for program in &programs {
+        let _ = pidfd_send_signal(program, Signal::TERM);
+    }
+    wait_for(&programs);
+    loop {
+        let programs = under_shim();
+        if programs.is_empty() {
+            return;
+        }
+        for program in &programs {
+            let _ = pidfd_send_signal(program, Signal::KILL);
+        }
+        wait_for(&programs);
+    }
+}
+
+/// A process, if the shim is in it.
+fn under_shim(pid: i32) -> Option<OwnedFd> {
+    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    maps.contains(shim::SHIM).then_some(process)
+}
+
+/// Waits until they have ended, for a grace time.
+fn wait_for(programs: &[OwnedFd]) {
+    let deadline = Instant::now() + GRACE;
+    for program in programs {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let _ = poll(&mut [PollFd::new(program, PollFlags::IN)], timeout.as_ref());
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// The shim's file name.
-const SHIM: &str = "librump_hijack.so";
+pub(crate) const SHIM: &str = "librump_hijack.so";
 /// The program sees the kernel's tree here and nothing else of it.
 const FILES: &str = "path=/rump";
 /// Its sockets are the kernel's too, and the resolver asks whom the kernel asks.

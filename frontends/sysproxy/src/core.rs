@@ -186,6 +186,17 @@ impl Core {
         conns.values().cloned().collect()
     }
 
+    /// The host's process behind each connection from this machine, once.
+    pub(crate) fn peers(&self) -> Vec<rustix::process::Pid> {
+        let conns = self.all_conns();
+        let local = conns.iter().filter(|conn| conn.local);
+        let peer = |conn: &Arc<Conn>| rustix::net::sockopt::socket_peercred(conn.socket()).ok();
+        let mut pids: Vec<_> = local.filter_map(peer).map(|peer| peer.pid).collect();
+        pids.sort_by_key(|pid| pid.as_raw_nonzero());
+        pids.dedup();
+        pids
+    }
+
     fn conn_count(&self) -> usize {
         self.conns
             .read()

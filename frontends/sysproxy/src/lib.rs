@@ -99,6 +99,12 @@ impl Server {
         self.core.client_count()
     }
 
+    /// The host's processes that are its clients at the moment, from this machine: those that connected.
+    pub fn processes(&self) -> Vec<i32> {
+        let peers = self.core.peers().into_iter();
+        peers.map(|pid| pid.as_raw_nonzero().get()).collect()
+    }
+
     /// Takes the socket's name away: nobody new comes, and who is there stays.
     pub fn leave_name(&self) {
         self.core.leave_name();

@@ -8,7 +8,7 @@ mod state;
 mod up;
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,8 +21,7 @@ use crate::{marked, remote};
 use state::Running;
 pub(crate) use up::up;
 
-/// How long programs may take to go by themselves, and how long a lab's kernels, which write their disks.
-const PROGRAMS: Duration = Duration::from_secs(2);
+/// How long a lab may take to end: its kernels write their disks.
 const KERNELS: Duration = Duration::from_secs(60);
 
 /// The labs that run. Programs of those that died are ended.
@@ -116,7 +115,6 @@ pub(crate) fn down(options: &Down) -> Outcome {
             return Err(anyhow!("several labs run; say which: {}", names.join(", ")).into());
         }
     };
-    ask_programs(lab);
     let _ = pidfd_send_signal(&lab.process, Signal::TERM);
     if !has_ended(&lab.process, KERNELS)? {
         pidfd_send_signal(&lab.process, Signal::KILL)?;
@@ -132,20 +130,6 @@ pub(crate) fn down(options: &Down) -> Outcome {
     let urls: Vec<&str> = lab.kernels.iter().map(|(_, url)| url.as_str()).collect();
     marked::kill(&urls);
     Ok(0)
-}
-
-/// Asks the programs of a lab's kernels to end, and waits a while for those that do.
-fn ask_programs(lab: &Running) {
-    let urls = lab.kernels.iter().map(|(_, url)| url.as_str());
-    let programs: Vec<_> = urls.flat_map(marked::programs).collect();
-    for program in &programs {
-        let _ = pidfd_send_signal(program, Signal::TERM);
-    }
-    let deadline = Instant::now() + PROGRAMS;
-    for program in &programs {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let _ = has_ended(program, left);
-    }
 }
 
 /// Waits for a process's end; whether it came in time.

@@ -1,12 +1,13 @@
 //! The labs that run, as the files of a directory: `$XDG_RUNTIME_DIR/rump`, else `/tmp/rump-UID`.
 //!
 //! Each lab has a directory there with a socket for each kernel and a file `lock`, which holds the number of the lab's process and is locked
-//! as long as that lives. So whoever gets the lock knows that the rest is left over, whatever the process died of.
+//! as long as that lives. Others may enter the directories (0711) and write nothing there: programs may become other users, and the
+//! servers look at who asks. Whoever gets the lock knows that the rest is left over, whatever the process died of.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -24,7 +25,7 @@ fn base() -> Result<PathBuf> {
         None => PathBuf::from(format!("/tmp/rump-{}", getuid().as_raw())),
     };
     let name = dir.display();
-    match DirBuilder::new().mode(0o700).create(&dir) {
+    match DirBuilder::new().mode(0o711).create(&dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(error).with_context(|| {
                 format!("{name}: cannot be made for the labs that run; see XDG_RUNTIME_DIR")
@@ -34,10 +35,8 @@ fn base() -> Result<PathBuf> {
     }
     // In /tmp it may be somebody else's, or a link to elsewhere.
     let data = fs::symlink_metadata(&dir).with_context(|| name.to_string())?;
-    if !data.is_dir() || data.uid() != getuid().as_raw() || data.mode() & 0o077 != 0 {
-        bail!(
-            "{name}: is not a directory of yours alone (mode 0700); remove it, or set XDG_RUNTIME_DIR"
-        );
+    if !data.is_dir() || data.uid() != getuid().as_raw() || data.mode() & 0o022 != 0 {
+        bail!("{name}: is not a directory that you alone write; remove it, or set XDG_RUNTIME_DIR");
     }
     Ok(dir)
 }
@@ -53,7 +52,7 @@ impl Claim {
     pub(crate) fn take(lab: &str) -> Result<Claim> {
         let dir = base()?.join(lab);
         loop {
-            match DirBuilder::new().mode(0o700).create(&dir) {
+            match DirBuilder::new().mode(0o711).create(&dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                     return Err(error).with_context(|| dir.display().to_string());
                 }
@@ -159,6 +158,7 @@ fn open_lock(dir: &Path, create: bool) -> Result<Option<File>> {
         .write(true)
         .create(create)
         .truncate(false)
+        .mode(0o600)
         .open(&path);
     match file {
         Ok(file) => Ok(Some(file)),

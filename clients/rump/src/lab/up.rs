@@ -10,13 +10,14 @@ use rumpkit::veth::{End, cable};
 use rumpkit::{InterfaceChange, Kernel as Booted, NetKind, NetSpec, Process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use sysproxy::Server;
 
 use super::file::{self, Lab, Link};
 use super::state::Claim;
 use crate::cli::{KernelOptions, Up};
 use crate::failure::Outcome;
 use crate::network::{self, Networked};
-use crate::{background, kernel, serve};
+use crate::{background, kernel, marked, serve};
 
 /// The link's bridge, in the kernel that is its switch.
 const BRIDGE: &str = "bridge0";
@@ -49,7 +50,8 @@ pub(crate) fn up(options: &Up) -> Outcome {
             return Err(error.into());
         }
     };
-    halt_on(signals, running.kernels.clone())?;
+    let servers = Arc::new(servers);
+    halt_on(signals, servers.clone(), running.kernels.clone())?;
     background::ready(&format!("serving {}", lab.name))?;
     for (_, kernel) in &running.kernels {
         kernel.wait_halted();
@@ -59,9 +61,15 @@ pub(crate) fn up(options: &Up) -> Outcome {
     Ok(0)
 }
 
-fn halt_on(mut signals: Signals, kernels: Vec<(String, Arc<Booted>)>) -> Result<()> {
+/// When a signal says so: programs end, then the kernels.
+fn halt_on(
+    mut signals: Signals,
+    servers: Arc<Vec<Server>>,
+    kernels: Vec<(String, Arc<Booted>)>,
+) -> Result<()> {
     let wait = move || {
         if signals.forever().next().is_some() {
+            marked::end_clients(&servers);
             halt_all(&kernels);
         }
     };
@@ -166,7 +174,7 @@ impl Running {
         Ok(ends)
     }
 
-    fn serve(&self, lab: &Lab, claim: &Claim) -> Result<Vec<impl Sized + use<>>> {
+    fn serve(&self, lab: &Lab, claim: &Claim) -> Result<Vec<Server>> {
         let serve = |(name, kernel): &(String, Arc<Booted>)| {
             serve::serve(kernel, &claim.url(name)).with_context(|| format!("{}: {name}", lab.name))
         };
