@@ -25,6 +25,7 @@ pub mod lwproc;
 mod misuse;
 pub mod module;
 pub mod mountpoint;
+pub mod netconfig;
 pub mod process;
 pub mod serve;
 pub mod signal;

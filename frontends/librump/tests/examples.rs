@@ -294,6 +294,11 @@ fn misuse_linked_statically() {
 }
 
 #[test]
+fn netconfig() {
+    example("netconfig");
+}
+
+#[test]
 fn etfs() {
     example("etfs");
 }

@@ -186,6 +186,12 @@ fn routes_and_addresses_come_go_and_are_listed() {
     assert_eq!(again.map_err(|e| e.raw_os_error()), Err(Some(17)));
     p.add_route(None, Some(ip("10.0.0.254")), 0)
         .expect("a default route");
+    let behind = p.add_route(Some((ip("172.16.0.0"), 12)), Some(ip("8.8.8.8")), 0);
+    assert_eq!(
+        behind.map_err(|e| e.raw_os_error()),
+        Err(Some(101)),
+        "a router behind a router"
+    );
     p.add_route(Some((ip("192.168.7.0"), 24)), Some(ip("10.0.0.7")), index)
         .expect("a route");
     let main: Vec<_> = p

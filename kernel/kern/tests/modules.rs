@@ -177,7 +177,7 @@ fn a_call_of_the_table_that_nobody_serves_may_be_a_modules() {
             impl ModuleCode for Two {
                 fn init(&self, cx: &Curlwp<'_>, m: &Arc<Module>) -> Result<(), Errno> {
                     assert_eq!(m.syscall(cx, abi::nr::getpid, answer), Err(Errno::EBUSY));
-                    m.syscall(cx, abi::nr::tee, answer)
+                    m.syscall(cx, abi::nr::brk, answer)
                 }
                 fn fini(&self, _: &Curlwp<'_>, _: &Arc<Module>) -> Result<(), Errno> {
                     Ok(())
@@ -190,5 +190,5 @@ fn a_call_of_the_table_that_nobody_serves_may_be_a_modules() {
             kernel.module_init(cx, info, Box::new(Two))
         })
         .unwrap();
-    assert_eq!(call(&process(&kernel), abi::nr::tee, &[1]), Ok(43));
+    assert_eq!(call(&process(&kernel), abi::nr::brk, &[1]), Ok(43));
 }

@@ -230,6 +230,10 @@ impl Inet {
     ) -> Result<(), Errno> {
         if let (Some(gateway), 0) = (route.gateway, route.oif) {
             let hop = self.route(&gateway, 0).map_err(|_| Errno::ENETUNREACH)?;
+            if hop.next != gateway {
+                // Another router would have to be asked where this one is.
+                return Err(Errno::ENETUNREACH);
+            }
             route.oif = hop.interface.index();
         }
         let needs_interface = matches!(
