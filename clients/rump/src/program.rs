@@ -59,6 +59,11 @@ fn check(file: &Path, interpreters: usize) -> Result<(), Failure> {
             "is setuid or setgid: the loader preloads nothing into it, so it would run on the host alone; run a copy without that bit".into(),
         ));
     }
+    if has_capabilities(file) {
+        return Err(refuse(
+            "has file capabilities: the loader preloads nothing into it, so it would run on the host alone; run a copy (cp drops them)".into(),
+        ));
+    }
     let mut head = Vec::new();
     let read = File::open(file).and_then(|f| f.take(4096).read_to_end(&mut head));
     read.map_err(|e| refuse(format!("cannot be read: {e}")))?;
@@ -87,6 +92,13 @@ fn is_privileged(file: &Path) -> bool {
     let setuid = m.mode() & 0o4000 != 0 && m.uid() != rustix::process::getuid().as_raw();
     let setgid = m.mode() & 0o2000 != 0 && m.gid() != rustix::process::getgid().as_raw();
     setuid || setgid
+}
+
+/// Whether the file gives capabilities(7) to who runs it; the superuser gains nothing by them.
+fn has_capabilities(file: &Path) -> bool {
+    let mut value = [0u8; 64];
+    !rustix::process::geteuid().is_root()
+        && rustix::fs::getxattr(file, "security.capability", &mut value[..]).is_ok()
 }
 
 /// The interpreter that a script's first line names.
