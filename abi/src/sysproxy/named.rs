@@ -67,6 +67,8 @@ pub fn covered(mut addr: u64, len: usize, mut reach: impl FnMut(u64) -> u64) -> 
 
 /// The most buffers of a vectored call, `IOV_MAX`.
 const IOV_MAX: u64 = 1024;
+/// The most messages of one call whose parts are named; those of later ones are asked for.
+const MESSAGES_MAX: u64 = 32;
 /// The most bytes of a string, `PATH_MAX`.
 const STR_MAX: usize = 4096;
 
@@ -112,6 +114,12 @@ pub fn named(
             _ => {}
         }
     }
+    if go {
+        messages(desc.nr, raw, peek, &mut |addr, len, how| match len {
+            Some(len) if len != 0 && addr != 0 => each(Named { addr, len, how }),
+            _ => true,
+        });
+    }
     if go
         && desc.nr == crate::nr::setsockopt
         && let Some(program) = filter_program(raw, peek)
@@ -119,6 +127,46 @@ pub fn named(
         each(program);
     }
     anywhere
+}
+
+/// What a `struct msghdr` names, or an array of `struct mmsghdr`: the structure, the buffers, the address, the control data. All
+/// messages together have at most as many buffers as one may have: memory may say anything.
+fn messages(
+    nr: u32,
+    raw: &[u64; 6],
+    peek: &mut dyn FnMut(u64, &mut [u8]) -> bool,
+    one: &mut dyn FnMut(u64, Option<usize>, Use) -> bool,
+) {
+    const MSGHDR: usize = 56;
+    const MMSGHDR: usize = 64;
+    let (count, size, how) = match nr {
+        crate::nr::sendmsg => (1, MSGHDR, Use::In),
+        crate::nr::recvmsg => (1, MSGHDR, Use::Out),
+        crate::nr::sendmmsg => (u64::from(raw[2] as u32), MMSGHDR, Use::In),
+        crate::nr::recvmmsg => (u64::from(raw[2] as u32), MMSGHDR, Use::Out),
+        _ => return,
+    };
+    let mut buffers = IOV_MAX;
+    for i in 0..count.min(MESSAGES_MAX) {
+        let at = raw[1].wrapping_add(i * size as u64);
+        let mut header = [0; MSGHDR];
+        if !one(at, Some(size), Use::InOut) || !peek(at, &mut header) {
+            return;
+        }
+        let (words, _) = header.as_chunks();
+        let [name, name_len, iov, iov_len, control, control_len, _] =
+            core::array::from_fn(|i| words.get(i).map_or(0, |w| u64::from_le_bytes(*w)));
+        let Some(left) = buffers.checked_sub(iov_len) else {
+            return;
+        };
+        buffers = left;
+        iovec(iov, iov_len, how, peek, one);
+        let more = one(name, Some(name_len as u32 as usize), how)
+            && one(control, usize::try_from(control_len).ok(), how);
+        if !more {
+            return;
+        }
+    }
 }
 
 /// The instructions that setsockopt(2) with `SO_ATTACH_FILTER` points to, by a `struct sock_fprog`.

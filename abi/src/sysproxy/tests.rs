@@ -157,7 +157,49 @@ mod properties {
                 assert!(range.covers(range.addr, 1) && !range.covers(range.addr.wrapping_sub(1), 1));
                 true
             });
-            prop_assert!(count <= 6 + 1024);
+            prop_assert!(count <= 6 + 1024 + 4 * 32);
         }
     }
+}
+
+/// What a call names in memory that is `bytes` at `base`.
+fn named_of(number: u32, args: [u64; 6], base: u64, bytes: &[u8]) -> Vec<(u64, usize, Use)> {
+    let mut peek = |addr: u64, to: &mut [u8]| {
+        let at = addr.wrapping_sub(base) as usize;
+        let found = bytes.get(at..at.wrapping_add(to.len()));
+        found.map(|from| to.copy_from_slice(from)).is_some()
+    };
+    let mut all = Vec::new();
+    named(desc(number).unwrap(), &args, &mut peek, &mut |range| {
+        all.push((range.addr, range.len, range.how));
+        true
+    });
+    all
+}
+
+#[test]
+fn a_message_names_its_buffers_address_and_control_data() {
+    const BASE: u64 = 0x10000;
+    let words = |w: &[u64]| w.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+    // The header, and two buffers right behind it.
+    let header = [0x700, 16, BASE + 64, 2, 0x900, 24, 0, 0];
+    let mut memory = words(&header);
+    memory.extend(words(&[0x1000, 5, 0x2000, 6]));
+    let sent = named_of(crate::nr::sendmsg, [3, BASE, 0, 0, 0, 0], BASE, &memory);
+    let parts = |how| {
+        [
+            (BASE + 64, 32, Use::In),
+            (0x1000, 5, how),
+            (0x2000, 6, how),
+            (0x700, 16, how),
+            (0x900, 24, how),
+        ]
+    };
+    assert_eq!(sent[0], (BASE, 56, Use::InOut));
+    assert_eq!(sent[1..], parts(Use::In));
+    let received = named_of(crate::nr::recvmsg, [3, BASE, 0, 0, 0, 0], BASE, &memory);
+    assert_eq!(received[1..], parts(Use::Out));
+    let many = named_of(crate::nr::sendmmsg, [3, BASE, 1, 0, 0, 0], BASE, &memory);
+    assert_eq!(many[0], (BASE, 64, Use::InOut));
+    assert_eq!(many[1..], parts(Use::In));
 }

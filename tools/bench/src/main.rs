@@ -20,6 +20,7 @@ mod net;
 mod pair;
 mod place;
 mod plan;
+mod programs;
 mod remote;
 mod scale;
 mod tmpfs;

@@ -4,13 +4,13 @@ use anyhow::{Result, bail};
 
 use crate::figure::Output;
 use crate::measure::Effort;
-use crate::{boot, call, ext4, hijack, librump, links, net, remote, scale, tmpfs};
+use crate::{boot, call, ext4, hijack, librump, links, net, programs, remote, scale, tmpfs};
 
 /// Measures a group.
 type Group = fn(&Effort, &mut Output) -> Result<()>;
 
 /// The groups in the order in which they run and are shown.
-pub(crate) const GROUPS: [(&str, Group); 10] = [
+pub(crate) const GROUPS: [(&str, Group); 11] = [
     ("boot", boot::run),
     ("call", call::run),
     ("librump", librump::run),
@@ -21,6 +21,7 @@ pub(crate) const GROUPS: [(&str, Group); 10] = [
     ("scale", scale::run),
     ("net", net::run),
     ("net", links::run),
+    ("net", programs::run),
 ];
 
 /// Runs the groups that are wanted. One that cannot be measured does not keep the others from it, but the run has failed then.
