@@ -265,6 +265,46 @@ fn git_clones_over_http() {
 }
 
 #[test]
+fn ssh_logs_in_through_a_server_that_confines_itself() {
+    let is_root = finish(std::process::Command::new("id").arg("-u")).ok() == "0\n";
+    if !have(&[("/usr/sbin/sshd", "openssh-server")]) || !is_root {
+        println!("not tested: sshd must be root");
+        return;
+    }
+    let dir = support::scratch();
+    big(dir.path());
+    let at = dir.path().display();
+    fs::write(
+        dir.path().join("sshd_config"),
+        format!(
+            "Port 2222\nListenAddress 127.0.0.1\nHostKey {at}/host\nAuthorizedKeysFile {at}/id.pub\n\
+             StrictModes no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n"
+        ),
+    )
+    .unwrap();
+    fs::write(
+        dir.path().join("ssh_config"),
+        format!(
+            "Host kernel\nHostName 127.0.0.1\nPort 2222\nUser root\nIdentityFile {at}/id\nIdentitiesOnly yes\n\
+             UserKnownHostsFile /dev/null\nStrictHostKeyChecking no\nLogLevel ERROR\n"
+        ),
+    )
+    .unwrap();
+    // The privilege separation directory, which a service's start makes otherwise.
+    fs::create_dir_all("/run/sshd").unwrap();
+    let out = on_loop(
+        dir.path(),
+        "for key in host id; do ssh-keygen -q -t ed25519 -N '' -f $DIR/$key; done\n\
+         up 'Server listening' /usr/sbin/sshd -D -e -f $DIR/sshd_config\n\
+         echo there and back | ssh -F $DIR/ssh_config kernel cat; echo $?\n\
+         ssh -F $DIR/ssh_config kernel \"cat > $DIR/got\" < $DIR/big; cmp $DIR/got $DIR/big; echo same\n\
+         scp -q -F $DIR/ssh_config $DIR/big kernel:$DIR/copied; cmp $DIR/copied $DIR/big; echo same\n\
+         ssh -F $DIR/ssh_config kernel 'exit 7' < /dev/null || echo $?; down",
+    );
+    assert_eq!(out.ok(), "there and back\n0\nsame\nsame\n7\n");
+}
+
+#[test]
 fn programs_that_join_a_served_kernel_meet_there() {
     if !have(&[PYTHON, CURL]) {
         return;

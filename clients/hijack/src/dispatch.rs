@@ -20,6 +20,9 @@ use crate::state::{Process, process, raw_thread};
 use crate::sys::host;
 use crate::{cwd, epoll, exec, memory, poll, process as children, transfer};
 
+/// prctl(2): filter the calls of this thread.
+const PR_SET_SECCOMP: u64 = 22;
+
 /// Decides on a call that the entry could not pass by itself.
 pub(crate) fn dispatch(frame: &mut Frame) -> Outcome {
     let number = frame.rax as u32;
@@ -65,6 +68,8 @@ fn decide(number: u32, args: &[u64; 6], stack: u64) -> Option<i64> {
         nr::sendfile => transfer::sendfile(process, args),
         nr::copy_file_range | nr::splice | nr::tee => transfer::between(process, number, args),
         nr::sendmsg | nr::sendmmsg => transfer::sendmsg(process, number, args),
+        nr::seccomp => confined(process),
+        nr::prctl if args[0] == PR_SET_SECCOMP => confined(process),
         nr::umask | nr::sync => both(number, args),
         nr::setuid
         | nr::setgid
@@ -79,6 +84,12 @@ fn decide(number: u32, args: &[u64; 6], stack: u64) -> Option<i64> {
         nr::socket | nr::socketpair => None,
         _ => by_table(config, process, abi::table::desc(number)?, args),
     }
+}
+
+/// The program is about to forbid itself most calls: from now on the shim makes only those that everybody allows.
+fn confined(process: &Process) -> Option<i64> {
+    process.client.confine();
+    None
 }
 
 /// A call that host and kernel both carry out, because each has its own idea of what it sets. The host's answer counts.

@@ -107,7 +107,9 @@ fn class_of(call: &abi::SyscallDesc, config: &Config<'_>) -> u8 {
         nr::clone | nr::clone3 | nr::fork | nr::vfork | nr::execve | nr::execveat | nr::exit => {
             return SEEN;
         }
-        nr::io_uring_setup | nr::close_range | nr::umask | nr::sync => return SEEN,
+        nr::io_uring_setup | nr::close_range | nr::umask | nr::sync | nr::prctl | nr::seccomp => {
+            return SEEN;
+        }
         nr::chdir | nr::fchdir | nr::munmap | nr::mremap | nr::mprotect | nr::brk => return SEEN,
         nr::setuid
         | nr::setgid

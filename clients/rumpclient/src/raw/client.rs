@@ -467,6 +467,12 @@ impl Client {
         (fd != 0 && block.watching.get() == name).then(|| fd - 1)
     }
 
+    /// From now on the process may make few calls of its host, seccomp(2): the core waits by plain futex(2), and takes addresses
+    /// for good that it would have to ask about, so a wrong one is the end of the process instead of `EFAULT`. Children inherit it.
+    pub fn confine(&self) {
+        sys::confine();
+    }
+
     /// Reads away what made the readiness descriptor readable. Call it before looking again with `pollwatch`.
     pub fn pollwatch_clear(&self, ts: &ThreadState) {
         let Some((fd, _)) = ts.existing().map(|b| self.ready_of(b)).filter(|r| r.0 != 0) else {

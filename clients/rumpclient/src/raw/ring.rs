@@ -302,7 +302,7 @@ impl Ring {
             }
             let seen = self.seen.get();
             // A wait with a time is what any signal handler ends; it looks at the server now and then.
-            let end = if never_restarts {
+            let end = if never_restarts || sys::is_confined() {
                 sys::futex_wait(word, seen, true, Some(1))
             } else {
                 let mail = (self.word(MAIL), self.mail.get());

@@ -4,7 +4,7 @@
 compile_error!("rumpclient::raw knows the system-call instruction of x86-64 Linux only");
 
 use core::arch::asm;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::Errno;
 
@@ -339,6 +339,19 @@ pub(super) fn sealed_memfd(len: u64) -> Result<i32, Errno> {
             Err(e)
         }
     }
+}
+
+/// The process has had most calls forbidden to it.
+static CONFINED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that the process is having most calls forbidden to it.
+pub(super) fn confine() {
+    CONFINED.store(true, Ordering::Relaxed);
+}
+
+/// Whether it has.
+pub(super) fn is_confined() -> bool {
+    CONFINED.load(Ordering::Relaxed)
 }
 
 const FUTEX_PRIVATE: u64 = 128;
