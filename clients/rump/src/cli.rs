@@ -282,8 +282,10 @@ pub(crate) struct Route {
     #[arg(short, long)]
     pub(crate) all: bool,
 
-    /// show, add DESTINATION [GATEWAY] [dev INTERFACE], or delete DESTINATION [GATEWAY] [dev INTERFACE]
-    #[arg(value_name = "WORD")]
+    #[arg(
+        value_name = "WORD",
+        help = "show, add DESTINATION [GATEWAY] [dev INTERFACE], or delete DESTINATION [GATEWAY] [dev INTERFACE]"
+    )]
     pub(crate) words: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
 //! kqueue(2): a queue of events of many kinds, with NetBSD's filters, flags and `struct kevent`.
 //!
-//! What is watched has a [`Knote`]; the thing that it watches tells it ([`crate::poll`], [`crate::watch`], [`crate::procnote`], a
+//! What is watched has a `Knote`; the thing that it watches tells it ([`crate::poll`], [`crate::watch`], [`crate::procnote`], a
 //! callout), and it puts itself on the queue. As with epoll a wait looks only at what is queued, so what is idle costs
 //! nothing. Whether there is an event is asked of the knote when it is taken from the queue; one that is not cleared goes
 //! back to the end of it.
