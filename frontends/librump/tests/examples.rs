@@ -270,6 +270,7 @@ fn what_the_headers_declare_is_in_the_libraries_and_nothing_else() {
         librump,
         all(&[
             "rump.h",
+            "netconfig.h",
             "rumpkern_if_pub.h",
             "rumpvfs_if_pub.h",
             "rumpvnode_if.h",
