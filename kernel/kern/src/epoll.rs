@@ -11,9 +11,9 @@ use std::sync::{Arc, Weak};
 
 use abi::{EpollEvent, Errno, Stat};
 use hypercall::Nanos;
-use sync::{Condvar, Mutex, Parker, Wake};
+use sync::{Condvar, Mutex, Parker};
 
-use crate::poll::{Events, PollHead, Watcher};
+use crate::poll::{self, Events, PollHead, Watcher};
 use crate::{Curlwp, File, OpenFile, Uio, anon};
 
 const EPOLLEXCLUSIVE: u32 = 1 << 28;
@@ -168,25 +168,9 @@ impl Epoll {
         max: usize,
         deadline: Option<Nanos>,
     ) -> Result<Vec<EpollEvent>, Errno> {
-        loop {
-            let events = self.collect(cx, max);
-            if !events.is_empty() || deadline == Some(0) {
-                return Ok(events);
-            }
-            let ready = self.ready.lock(cx.cpu());
-            if !ready.is_empty() {
-                continue;
-            }
-            let until = cx.until_due(deadline);
-            let (ready, wake) = self.changed.wait_intr(cx.cpu(), ready, until);
-            drop(ready);
-            match wake {
-                Wake::Woken => {}
-                Wake::TimedOut if until != deadline => cx.kernel().serve_all(cx),
-                Wake::TimedOut => return Ok(self.collect(cx, max)),
-                Wake::Interrupted => return Err(Errno::EINTR),
-            }
-        }
+        poll::wait_for(cx, &self.ready, &self.changed, deadline, || {
+            self.collect(cx, max)
+        })
     }
 
     /// Goes once through the queue. Level-triggered items that are ready stay in it.

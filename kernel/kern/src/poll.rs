@@ -4,6 +4,7 @@
 //! there; the file calls [`PollHead::notify`] when an event may have become true. A watcher is told, looks again by
 //! [`crate::File::poll`], and decides.
 
+use std::collections::VecDeque;
 use std::ops::{BitAnd, BitOr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -186,5 +187,34 @@ impl Watcher for LwpWaiter {
     fn notify(&self, parker: &dyn Parker, _: Events) {
         *self.told.lock(parker) = true;
         self.changed.signal(parker);
+    }
+}
+
+/// Collects events from a queue of what is ready, waiting until the deadline (0: not at all) for the first. `EINTR`.
+pub(crate) fn wait_for<I, E>(
+    cx: &Curlwp<'_>,
+    ready: &Mutex<VecDeque<I>>,
+    changed: &Condvar,
+    deadline: Option<Nanos>,
+    collect: impl Fn() -> Vec<E>,
+) -> Result<Vec<E>, Errno> {
+    loop {
+        let events = collect();
+        if !events.is_empty() || deadline == Some(0) {
+            return Ok(events);
+        }
+        let queue = ready.lock(cx.cpu());
+        if !queue.is_empty() {
+            continue;
+        }
+        let until = cx.until_due(deadline);
+        let (queue, wake) = changed.wait_intr(cx.cpu(), queue, until);
+        drop(queue);
+        match wake {
+            Wake::Woken => {}
+            Wake::TimedOut if until != deadline => cx.kernel().serve_all(cx),
+            Wake::TimedOut => return Ok(collect()),
+            Wake::Interrupted => return Err(Errno::EINTR),
+        }
     }
 }

@@ -41,12 +41,8 @@ fn mac_text(mac: &[u8]) -> String {
 }
 
 fn mac(text: &str) -> Result<Vec<u8>> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|part| u8::from_str_radix(part, 16).ok())
-        .collect();
-    bytes
-        .filter(|bytes| bytes.len() == 6)
+    rumpkit::net::parse_address(text)
+        .map(|mac| mac.to_vec())
         .ok_or_else(|| anyhow!("{text}: want a link-layer address, as 02:00:00:00:00:01"))
 }
 

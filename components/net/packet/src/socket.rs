@@ -15,8 +15,8 @@ use net::consts::{
 };
 use net::filter::View;
 use net::{
-    Addr, Common, Control, Direction, EtherAddr, Ifnet, Incoming, Interfaces, Kind, LinkType,
-    OptValue, Outgoing, Packet, Protocol, Received, Shutdown, Tap, int_option,
+    Addr, Common, Control, Direction, ETHER_HEADER, EtherAddr, Ifnet, Incoming, Interfaces, Kind,
+    LinkType, OptValue, Outgoing, Packet, Protocol, Received, Shutdown, Tap, int_option,
 };
 use sync::{Condvar, Cpu, Mutex, Parker};
 
@@ -25,8 +25,6 @@ use crate::queue::{Captured, Queue};
 use crate::ring::{self, Ring, STATUS_USER};
 
 const ETH_P_ALL: u16 = 3;
-/// Bytes of an Ethernet header.
-const ETHER_HEADER: usize = 14;
 
 const PACKET_ADD_MEMBERSHIP: i32 = 1;
 const PACKET_DROP_MEMBERSHIP: i32 = 2;
