@@ -15,7 +15,6 @@ mod addr;
 mod checksum;
 mod config;
 mod dgram;
-mod dgram_send;
 pub mod dhcp;
 mod filter;
 mod frag;

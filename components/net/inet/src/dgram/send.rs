@@ -9,8 +9,8 @@ use kern::Curlwp;
 use net::consts::{MSG_DONTROUTE, MSG_MORE};
 use net::{Checksum, Outgoing, Packet};
 
+use super::{Dgram, Flavour, State};
 use crate::addr::{Endpoint, is_link_local};
-use crate::dgram::{Dgram, Flavour, State};
 use crate::options::{IpOptions, PMTUDISC_DO, PMTUDISC_DONT, PMTUDISC_PROBE, Said};
 use crate::output::Outbound;
 use crate::route::{Hop, RouteKind};

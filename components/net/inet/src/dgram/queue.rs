@@ -1,0 +1,236 @@
+//! What waits to be received: messages, and errors about what was sent.
+
+use core::net::IpAddr;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+
+use abi::Errno;
+use bytes::Bytes;
+use hypercall::Clock;
+use kern::Curlwp;
+use kern::poll::Events;
+use net::consts::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC};
+use net::{Control, Incoming, Packet, Received};
+use smallvec::SmallVec;
+use sync::Cpu;
+
+use super::{Dgram, Flavour};
+use crate::addr::Endpoint;
+use crate::icmp::Trouble;
+use crate::ipv4::Header;
+use crate::leaf;
+use crate::options::{About, IP_RECVERR, IPV6_RECVERR, PMTUDISC_DO, SOL_IP, SOL_IPV6};
+
+/// What a message costs in a buffer besides its bytes.
+const OVERHEAD: usize = 256;
+/// The most errors that wait.
+const MOST_ERRORS: usize = 64;
+/// A message that waits.
+pub(super) struct Message {
+    data: SmallVec<[Bytes; 2]>,
+    pub(super) len: usize,
+    from: Endpoint,
+    about: About,
+}
+
+/// An error that waits, recverr of ip(7).
+pub(super) struct Report {
+    trouble: Trouble,
+    to: Endpoint,
+    v6: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) messages: VecDeque<Message>,
+    pub(super) bytes: usize,
+    pub(super) errors: VecDeque<Report>,
+    pub(super) ended: bool,
+    /// Messages that found no room.
+    dropped: u64,
+}
+
+impl Dgram {
+    /// Bytes that wait, and messages that found no room.
+    pub(crate) fn queued(&self, cpu: &Cpu<'_>) -> (usize, u64) {
+        let leaf = leaf(cpu);
+        let queue = self.queue.lock(&leaf);
+        (queue.bytes, queue.dropped)
+    }
+    /// Takes a message; false when there is no room. The packet has no headers but those that the socket shows.
+    pub(crate) fn enqueue(
+        &self,
+        cpu: &Cpu<'_>,
+        packet: Packet,
+        from: Endpoint,
+        header: &Header,
+        dst_port: u16,
+    ) -> bool {
+        let timestamp = match (self.common.timestamp.load(Relaxed), packet.timestamp) {
+            (false, _) => 0,
+            (true, 0) => self.inet.host.now(Clock::Realtime),
+            (true, time) => time,
+        };
+        let len = packet.len();
+        let message = Message {
+            data: packet.into_payload(),
+            len,
+            from,
+            about: About {
+                dst: header.dst,
+                dst_port,
+                interface: header.interface,
+                ttl: header.ttl,
+                tos: header.tos,
+                timestamp,
+            },
+        };
+        let leaf = leaf(cpu);
+        {
+            let mut queue = self.queue.lock(&leaf);
+            if queue.ended || queue.bytes + len + OVERHEAD > self.common.rcvbuf.load(Relaxed) {
+                queue.dropped += 1;
+                return false;
+            }
+            queue.bytes += len + OVERHEAD;
+            queue.messages.push_back(message);
+        }
+        self.readable.signal(&leaf);
+        self.common.poll.notify(&leaf, Events::IN | Events::RDNORM);
+        true
+    }
+
+    /// An ICMP error about something that it sent.
+    pub(crate) fn trouble(&self, cpu: &Cpu<'_>, to: Endpoint, trouble: &Trouble) {
+        let leaf = leaf(cpu);
+        let (connected, wants, pmtu) = {
+            let mut state = self.state.lock(&leaf);
+            state.last = None;
+            let wants = match to.addr {
+                IpAddr::V4(_) => state.options.wants.errors,
+                IpAddr::V6(_) => state.options.wants.errors6,
+            };
+            (state.remote.is_some(), wants, state.options.pmtu)
+        };
+        let too_big = trouble.errno == Errno::EMSGSIZE;
+        let counts =
+            wants || connected && trouble.hard || connected && too_big && pmtu == PMTUDISC_DO;
+        if !counts {
+            return;
+        }
+        self.common.set_error(&leaf, trouble.errno);
+        {
+            // Taken in any case: who has looked for an error and is about to sleep holds it.
+            let mut queue = self.queue.lock(&leaf);
+            if wants && queue.errors.len() < MOST_ERRORS {
+                queue.errors.push_back(Report {
+                    trouble: trouble.clone(),
+                    to,
+                    v6: to.addr.is_ipv6(),
+                });
+            }
+        }
+        self.readable.broadcast(&leaf);
+    }
+
+    /// recvmsg(2).
+    pub(super) fn receive_message(
+        &self,
+        cx: &Curlwp<'_>,
+        message: &mut Incoming<'_, '_>,
+    ) -> Result<Received, Errno> {
+        let peek = message.flags & MSG_PEEK != 0;
+        let leaf = leaf(cx.cpu());
+        let mut queue = self.queue.lock(&leaf);
+        let taken = loop {
+            self.common.take_error()?;
+            if let Some(first) = queue.messages.front() {
+                if peek {
+                    break Message {
+                        data: first.data.clone(),
+                        len: first.len,
+                        from: first.from,
+                        about: first.about.clone(),
+                    };
+                }
+                let len = first.len;
+                if let Some(first) = queue.messages.pop_front() {
+                    queue.bytes -= len + OVERHEAD;
+                    break first;
+                }
+            }
+            if queue.ended {
+                return Ok(Received::default());
+            }
+            queue = message.wait.on(cx, &self.readable, queue)?;
+        };
+        drop(queue);
+        let wants = self.state.lock(&leaf).options.wants;
+        let mut received = Received {
+            from: Some(taken.from.to_addr(self.v6)),
+            control: Vec::new(),
+            flags: 0,
+            len: Some(taken.len),
+        };
+        if message.wants_control {
+            received.control = taken
+                .about
+                .control(&self.inet, self.v6, &wants, &self.common);
+        }
+        if taken.len > message.uio.resid() {
+            received.flags |= MSG_TRUNC;
+        }
+        for piece in &taken.data {
+            message.uio.put(cx, piece)?;
+        }
+        Ok(received)
+    }
+
+    /// An error that waits, `MSG_ERRQUEUE`.
+    pub(super) fn receive_report(
+        &self,
+        cx: &Curlwp<'_>,
+        message: &mut Incoming<'_, '_>,
+    ) -> Result<Received, Errno> {
+        let leaf = leaf(cx.cpu());
+        let report = self
+            .queue
+            .lock(&leaf)
+            .errors
+            .pop_front()
+            .ok_or(Errno::EAGAIN)?;
+        let trouble = report.trouble;
+        // struct sock_extended_err and the address of who says so.
+        let mut data = vec![0; 16];
+        data[..4].copy_from_slice(&trouble.errno.0.to_ne_bytes());
+        data[4] = if report.v6 { 3 } else { 2 };
+        (data[5], data[6]) = trouble.kind;
+        data[8..12].copy_from_slice(&trouble.info.to_ne_bytes());
+        data.extend_from_slice(
+            Endpoint::new(trouble.offender, 0)
+                .to_addr(report.v6)
+                .bytes(),
+        );
+        let (level, kind) = if report.v6 {
+            (SOL_IPV6, IPV6_RECVERR)
+        } else {
+            (SOL_IP, IP_RECVERR)
+        };
+        let skip = match self.flavour {
+            Flavour::Udp => 8,
+            Flavour::Ping | Flavour::Raw(_) => 0,
+        };
+        let payload = trouble.returned.get(skip..).unwrap_or(&[]);
+        let mut received = Received {
+            from: Some(report.to.to_addr(self.v6)),
+            control: vec![Control::Other(level, kind, data)],
+            flags: MSG_ERRQUEUE,
+            len: Some(payload.len()),
+        };
+        if payload.len() > message.uio.resid() {
+            received.flags |= MSG_TRUNC;
+        }
+        message.uio.put(cx, payload)?;
+        Ok(received)
+    }
+}
