@@ -55,6 +55,12 @@ config! {
     ignore_broadcast_echo = 1 in 0..=1, "net.ipv4.icmp_echo_ignore_broadcasts";
     /// ICMP errors that may be sent in a second.
     icmp_rate = 1000 in 0..=1_000_000, "net.ipv4.icmp_msgs_per_sec";
+    /// The most groups of IPv4 that a socket may join.
+    most_groups = 20 in 1..=65536, "net.ipv4.igmp_max_memberships";
+    /// The most sources of one group of IPv4 that a socket may list.
+    most_sources4 = 10 in 1..=65536, "net.ipv4.igmp_max_msf";
+    /// The most sources of one group of IPv6 that a socket may list.
+    most_sources6 = 64 in 1..=65536, "net.ipv6.mld_max_msf";
     /// Whether addresses are made from routers' advertisements.
     accept_ra = 1 in 0..=1, "net.inet6.ip6.accept_rtadv", "net.ipv6.conf.all.accept_ra";
     /// How often a new IPv6 address is asked for before it is used.

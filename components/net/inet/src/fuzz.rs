@@ -103,7 +103,9 @@ fn set_up(cx: &Curlwp<'_>) -> Result<Stack, Errno> {
         sockets.push(socket);
     }
     if let Ok(group) = "224.1.1.1".parse() {
-        inet.join_group(cx.cpu(), interface.index(), group)?;
+        let member = crate::group::Member::Socket(0);
+        let all = crate::SourceFilter::ALL;
+        inet.want_group(cx.cpu(), interface.index(), group, member, all);
     }
     Ok((inet, interface, sockets))
 }

@@ -9,8 +9,9 @@ use hypercall::Nanos;
 use net::Ifnet;
 use sync::{Cpu, Mutex};
 
+use crate::group::{Member, solicited_node};
 use crate::route::{IfThere, PROTO_KERNEL, Prefix, Route, RouteKind, TABLE_LOCAL, TABLE_MAIN};
-use crate::{Event, Inet, leaf};
+use crate::{Event, Inet, SourceFilter, leaf};
 
 /// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,12 +163,21 @@ impl Inet {
             Ok(())
         })?;
         self.add_address_routes(cpu, &addr, &interface);
+        self.join_solicited(cpu, &addr, SourceFilter::ALL);
         self.introduce_address(cpu, &interface, &addr);
         if addr.valid_until != 0 || addr.preferred_until != 0 {
             self.want_slow_timer(cpu);
         }
         self.tell(cpu, &Event::AddressAdded(addr));
         Ok(())
+    }
+
+    /// Hears the group by which neighbours ask for an address (RFC 4291 2.8), or does not any more.
+    fn join_solicited(&self, cpu: &Cpu<'_>, addr: &IfAddr, whom: SourceFilter) {
+        if let IpAddr::V6(ip) = addr.addr {
+            let group = solicited_node(&ip).into();
+            self.want_group(cpu, addr.interface, group, Member::Address(ip), whom);
+        }
     }
 
     fn add_address_routes(&self, cpu: &Cpu<'_>, addr: &IfAddr, interface: &Ifnet) {
@@ -193,6 +203,7 @@ impl Inet {
             Some(list.remove(at))
         });
         let gone = gone.ok_or(Errno::EADDRNOTAVAIL)?;
+        self.join_solicited(cpu, &gone, SourceFilter::NOBODY);
         if let Some(ifnet) = self.interfaces.by_index(interface) {
             for route in gone.routes(&ifnet) {
                 let _ = self.delete_route(cpu, &route.dst, |r| {

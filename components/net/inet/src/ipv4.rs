@@ -99,7 +99,7 @@ impl Inet {
         let kind = match (&route, dst) {
             (_, dst) if dst.is_broadcast() => RouteKind::Broadcast,
             (_, dst) if dst.is_multicast() => {
-                if !self.is_member(interface.index(), &dst_ip) {
+                if !self.is_member(interface.index(), &dst_ip, &src.into()) {
                     return;
                 }
                 RouteKind::Multicast

@@ -63,7 +63,7 @@ impl Inet {
             return;
         }
         header.kind = if dst.is_multicast() {
-            if !self.is_member(interface.index(), &header.dst) {
+            if !self.is_member(interface.index(), &header.dst, &header.src) {
                 return;
             }
             RouteKind::Multicast

@@ -21,6 +21,7 @@ mod frag;
 #[cfg(any(test, feature = "fuzz"))]
 #[allow(unreachable_pub, reason = "public for the fuzz target alone")]
 mod fuzz;
+mod group;
 mod icmp;
 mod icmpv6;
 mod ifaddr;
@@ -29,8 +30,6 @@ mod ipv4;
 mod ipv6;
 mod limit;
 mod link;
-mod membership;
-mod multicast;
 mod neigh;
 pub mod netconfig;
 mod options;
@@ -52,6 +51,7 @@ pub use dhcp::fuzz_message;
 pub use filter::{Filter, Hook, Passage, Verdict};
 #[cfg(feature = "fuzz")]
 pub use fuzz::fuzz_frames;
+pub use group::SourceFilter;
 pub use ifaddr::IfAddr;
 pub use neigh::{Neighbour, NeighbourState};
 pub use route::{

@@ -8,6 +8,7 @@ use net::consts::SOL_SOCKET;
 use net::{Common, Control, OptValue, int_option};
 
 use crate::addr::{map, unmap};
+use crate::group::request::{Request, is_request};
 use crate::{Inet, addr};
 
 pub(crate) const SOL_IP: i32 = 0;
@@ -33,10 +34,6 @@ const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 const IP_MULTICAST_IF: i32 = 32;
 const IP_MULTICAST_TTL: i32 = 33;
 const IP_MULTICAST_LOOP: i32 = 34;
-const IP_ADD_MEMBERSHIP: i32 = 35;
-const IP_DROP_MEMBERSHIP: i32 = 36;
-const MCAST_JOIN_GROUP: i32 = 42;
-const MCAST_LEAVE_GROUP: i32 = 45;
 const IP_MULTICAST_ALL: i32 = 49;
 const IP_UNICAST_IF: i32 = 50;
 
@@ -44,8 +41,6 @@ const IPV6_UNICAST_HOPS: i32 = 16;
 const IPV6_MULTICAST_IF: i32 = 17;
 const IPV6_MULTICAST_HOPS: i32 = 18;
 const IPV6_MULTICAST_LOOP: i32 = 19;
-const IPV6_JOIN_GROUP: i32 = 20;
-const IPV6_LEAVE_GROUP: i32 = 21;
 const IPV6_MTU_DISCOVER: i32 = 23;
 const IPV6_MTU: i32 = 24;
 pub(crate) const IPV6_RECVERR: i32 = 25;
@@ -145,9 +140,8 @@ impl Default for IpOptions {
 /// What setting an option asks for besides.
 pub(crate) enum Ask {
     Nothing,
-    /// Join a group on an interface.
-    Join(u32, IpAddr),
-    Leave(u32, IpAddr),
+    /// To hear of a group what it says.
+    Group(Request),
 }
 
 fn word(value: &[u8]) -> Result<i32, Errno> {
@@ -169,17 +163,17 @@ pub(crate) fn int(value: i32) -> OptValue {
     OptValue::from_slice(&value.to_ne_bytes())
 }
 
-fn ip4(bytes: &[u8]) -> Option<Ipv4Addr> {
+pub(crate) fn ip4(bytes: &[u8]) -> Option<Ipv4Addr> {
     let octets: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
     Some(octets.into())
 }
 
-fn ip6(bytes: &[u8]) -> Option<Ipv6Addr> {
+pub(crate) fn ip6(bytes: &[u8]) -> Option<Ipv6Addr> {
     let octets: [u8; 16] = bytes.get(..16)?.try_into().ok()?;
     Some(octets.into())
 }
 
-fn index(bytes: &[u8]) -> Option<u32> {
+pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
     let raw: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
     Some(u32::from_ne_bytes(raw))
 }
@@ -195,18 +189,16 @@ impl IpOptions {
         value: &[u8],
     ) -> Result<Ask, Errno> {
         match level {
-            SOL_IP => self.set4(cx, inet, name, value),
-            _ => self.set6(inet, name, value),
+            _ if is_request(level, name) => {
+                return Ok(Ask::Group(Request::of(inet, level, name, value)?));
+            }
+            SOL_IP => self.set4(cx, inet, name, value)?,
+            _ => self.set6(inet, name, value)?,
         }
+        Ok(Ask::Nothing)
     }
 
-    fn set4(
-        &mut self,
-        cx: &Curlwp<'_>,
-        inet: &Inet,
-        name: i32,
-        value: &[u8],
-    ) -> Result<Ask, Errno> {
+    fn set4(&mut self, cx: &Curlwp<'_>, inet: &Inet, name: i32, value: &[u8]) -> Result<(), Errno> {
         let on = || Ok::<_, Errno>(word(value)? != 0);
         let privileged = || match cx.cred().is_superuser() {
             true => Ok(()),
@@ -250,7 +242,7 @@ impl IpOptions {
             IP_MULTICAST_IF => {
                 // struct ip_mreqn, ip_mreq or in_addr.
                 let (ip, interface) = match value.len() {
-                    12.. => (ip4(&value[4..]), index(&value[8..])),
+                    12.. => (ip4(&value[4..]), number(&value[8..])),
                     8.. => (ip4(&value[4..]), None),
                     _ => (ip4(value), None),
                 };
@@ -262,32 +254,12 @@ impl IpOptions {
                 };
                 self.group_addr = ip;
             }
-            IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP => {
-                let group = ip4(value).ok_or(Errno::EINVAL)?;
-                let interface = value.get(8..12).and_then(index).filter(|i| *i != 0);
-                let ip = value.get(4..).and_then(ip4).ok_or(Errno::EINVAL)?;
-                let interface = match interface {
-                    Some(interface) => interface,
-                    None if !ip.is_unspecified() => {
-                        inet.interface_of(&ip.into()).ok_or(Errno::ENODEV)?
-                    }
-                    None => inet.group_route(&group.into())?,
-                };
-                return Ok(membership(
-                    name == IP_ADD_MEMBERSHIP,
-                    interface,
-                    group.into(),
-                ));
-            }
-            MCAST_JOIN_GROUP | MCAST_LEAVE_GROUP => {
-                return group_req(inet, name == MCAST_JOIN_GROUP, value);
-            }
             _ => return Err(Errno::ENOPROTOOPT),
         }
-        Ok(Ask::Nothing)
+        Ok(())
     }
 
-    fn set6(&mut self, inet: &Inet, name: i32, value: &[u8]) -> Result<Ask, Errno> {
+    fn set6(&mut self, inet: &Inet, name: i32, value: &[u8]) -> Result<(), Errno> {
         let on = || Ok::<_, Errno>(int_option(value)? != 0);
         match name {
             IPV6_UNICAST_HOPS => self.hops = byte(int_option(value)?, 0)?,
@@ -302,18 +274,6 @@ impl IpOptions {
                 self.group_interface6 = interface;
             }
             IPV6_UNICAST_IF => self.interface = u32::from_be(int_option(value)? as u32),
-            IPV6_JOIN_GROUP | IPV6_LEAVE_GROUP => {
-                let group = ip6(value).ok_or(Errno::EINVAL)?.into();
-                let interface = match value.get(16..).and_then(index) {
-                    Some(0) => inet.group_route(&group)?,
-                    Some(interface) => interface,
-                    None => return Err(Errno::EINVAL),
-                };
-                return Ok(membership(name == IPV6_JOIN_GROUP, interface, group));
-            }
-            MCAST_JOIN_GROUP | MCAST_LEAVE_GROUP => {
-                return group_req(inet, name == MCAST_JOIN_GROUP, value);
-            }
             IPV6_MTU_DISCOVER => {
                 self.pmtu = match int_option(value)? {
                     n @ 0..=5 => n,
@@ -331,7 +291,7 @@ impl IpOptions {
             IPV6_AUTOFLOWLABEL => drop(on()?),
             _ => return Err(Errno::ENOPROTOOPT),
         }
-        Ok(Ask::Nothing)
+        Ok(())
     }
 
     /// getsockopt(2) at one of the two levels.
@@ -395,41 +355,6 @@ impl IpOptions {
     }
 }
 
-fn membership(join: bool, interface: u32, group: IpAddr) -> Ask {
-    match join {
-        true => Ask::Join(interface, group),
-        false => Ask::Leave(interface, group),
-    }
-}
-
-/// `struct group_req`: an interface's index and, at byte 8, an address of either family.
-fn group_req(inet: &Inet, join: bool, value: &[u8]) -> Result<Ask, Errno> {
-    let interface = index(value).ok_or(Errno::EINVAL)?;
-    let sockaddr = net::Addr::new(value.get(8..).unwrap_or(&[]));
-    let group = addr::Endpoint::parse(&sockaddr, true)?.addr;
-    let interface = match interface {
-        0 => inet.group_route(&group)?,
-        interface => interface,
-    };
-    Ok(membership(join, interface, group))
-}
-
-impl Inet {
-    /// The interface that has an address.
-    pub(crate) fn interface_of(&self, addr: &IpAddr) -> Option<u32> {
-        self.addresses()
-            .iter()
-            .find(|a| a.addr == *addr)
-            .map(|a| a.interface)
-    }
-
-    /// The interface that packets to a group leave by.
-    fn group_route(&self, group: &IpAddr) -> Result<u32, Errno> {
-        let hop = self.route(group, 0).map_err(|_| Errno::ENODEV)?;
-        Ok(hop.interface.index())
-    }
-}
-
 /// What a message says about itself, by its control data.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Said {
@@ -453,14 +378,14 @@ impl Said {
             };
             match (*level, *kind) {
                 (SOL_IP, IP_PKTINFO) => {
-                    said.interface = index(data).ok_or(Errno::EINVAL)?;
+                    said.interface = number(data).ok_or(Errno::EINVAL)?;
                     let src = data.get(4..).and_then(ip4).ok_or(Errno::EINVAL)?;
                     said.src = (!src.is_unspecified()).then_some(src.into());
                 }
                 (SOL_IPV6, IPV6_PKTINFO) => {
                     let src = unmap(ip6(data).ok_or(Errno::EINVAL)?);
                     said.src = (!src.is_unspecified()).then_some(src);
-                    said.interface = data.get(16..).and_then(index).ok_or(Errno::EINVAL)?;
+                    said.interface = data.get(16..).and_then(number).ok_or(Errno::EINVAL)?;
                 }
                 (SOL_IP, IP_TTL) | (SOL_IPV6, IPV6_HOPLIMIT) => {
                     said.ttl = match int_option(data)? {

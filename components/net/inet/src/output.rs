@@ -105,7 +105,7 @@ impl Inet {
         mut packet: Packet,
     ) -> Result<(), Errno> {
         if !self.filters.is_empty() {
-            let before = destination(&mut packet, v6);
+            let before = addresses(&mut packet, v6);
             if !self.passes(
                 cpu,
                 Hook::Output,
@@ -116,9 +116,9 @@ impl Inet {
             ) {
                 return Err(Errno::EPERM);
             }
-            let after = destination(&mut packet, v6);
-            if let Some(dst) = after
-                && after != before
+            let after = addresses(&mut packet, v6);
+            if let (Some((_, before)), Some((_, dst))) = (before, after)
+                && dst != before
             {
                 let hop = self.route(&dst, 0)?;
                 return self.emit(cpu, &hop, v6, None, packet);
@@ -128,7 +128,9 @@ impl Inet {
             && !no_loop
             && !hop.interface.is_loopback()
             && (hop.kind == RouteKind::Broadcast
-                || self.is_member(hop.interface.index(), &hop.next))
+                || addresses(&mut packet, v6).is_some_and(|(source, group)| {
+                    self.is_member(hop.interface.index(), &group, &source)
+                }))
         {
             self.loop_back(cpu, &hop.interface, packet.clone());
         }
@@ -174,13 +176,13 @@ pub(crate) fn fits(packet: &Packet, hop: &Hop, v6: bool) -> bool {
     }
 }
 
-/// Where a packet goes, by its IP header.
-fn destination(packet: &mut Packet, v6: bool) -> Option<IpAddr> {
+/// Where a packet comes from and goes, by its IP header.
+fn addresses(packet: &mut Packet, v6: bool) -> Option<(IpAddr, IpAddr)> {
     if v6 {
-        let octets: [u8; 16] = packet.front(40)?[24..40].try_into().ok()?;
-        Some(IpAddr::from(octets))
+        let (both, _) = packet.front(40)?[8..].as_chunks::<16>();
+        Some((both[0].into(), both[1].into()))
     } else {
-        let octets: [u8; 4] = packet.front(20)?[16..20].try_into().ok()?;
-        Some(IpAddr::from(octets))
+        let (both, _) = packet.front(20)?[12..].as_chunks::<4>();
+        Some((both[0].into(), both[1].into()))
     }
 }

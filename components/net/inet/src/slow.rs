@@ -41,7 +41,6 @@ impl Inet {
         more |= self.age_neighbours(cpu);
         more |= self.age_autoconf(cpu);
         more |= self.age_tcp(cpu);
-        more |= self.age_reports(cpu);
         self.age_path_mtus(cpu);
         if more {
             self.want_slow_timer(cpu);

@@ -17,10 +17,10 @@ use crate::config::Config;
 use crate::dhcp::Keeper;
 use crate::filter::Filters;
 use crate::frag::Reassembly;
+use crate::group::Groups;
 use crate::ifaddr::{Addrs, IfAddr};
 use crate::limit::Limits;
 use crate::link::{Netisr, Uplink};
-use crate::multicast::Groups;
 use crate::neigh::{Autoconf, Neighbours};
 use crate::pathmtu::PathMtu;
 use crate::ports::Ports;
@@ -120,6 +120,7 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     });
     inet.netisr.start(cx, &inet)?;
     inet.slow.start(cx, &inet);
+    inet.start_groups(cx);
     inet.tcp.start(cx, &inet);
     inet.config.attach(cx, &inet)?;
     interfaces.add_layer(Arc::new(Uplink(Arc::downgrade(&inet))));
@@ -264,7 +265,10 @@ impl Inet {
                 let was_up = self.up.lock(&leaf(cpu)).set(index, up);
                 match (was_up, up) {
                     (false, true) => self.link_came_up(cpu, &interface),
-                    (true, false) => self.link_down(cpu, index),
+                    (true, false) => {
+                        self.forget_reports(cpu, index);
+                        self.link_down(cpu, index);
+                    }
                     _ => {}
                 }
             }
@@ -274,6 +278,7 @@ impl Inet {
                 }
                 self.flush_routes(cpu, |r| r.oif == index);
                 self.up.lock(&leaf(cpu)).set(index, false);
+                self.forget_reports(cpu, index);
                 self.link_down(cpu, index);
                 drop(self.end_lease(cpu, index));
             }
@@ -282,6 +287,7 @@ impl Inet {
 
     fn link_came_up(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>) {
         if !interface.is_loopback() {
+            self.tell_groups(cpu, interface.index());
             return self.link_up(cpu, interface);
         }
         let local = |ip: IpAddr, len| {

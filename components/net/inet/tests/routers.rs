@@ -8,39 +8,11 @@ use std::sync::Arc;
 use abi::{Errno, Syscalls};
 use common::*;
 use hypercall::sim::{SimConfig, SimHost};
-use inet::{IfAddr, IfThere, Inet, Prefix, Route, netconfig};
-use kern::{Curlwp, Kernel, KernelMemory, LwpHandle, RforkFds};
+use inet::{IfThere, Inet, Prefix, Route, netconfig};
+use kern::{Curlwp, Kernel, LwpHandle, RforkFds};
 
 const MSG_ERRQUEUE: i32 = 0x2000;
 const MSG_DONTWAIT: i32 = 0x40;
-
-fn run<R>(kernel: &Arc<Kernel>, f: impl FnOnce(&Curlwp<'_>) -> R) -> R {
-    kernel.implicit(&KernelMemory, f)
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
-/// Puts an end of a cable into a kernel, with its addresses.
-fn plug(kernel: &Arc<Kernel>, end: veth::End, name: &str, mtu: u32, last: u8, addrs: &[&str]) {
-    run(kernel, |cx| {
-        let with = veth::Plug {
-            name: name.into(),
-            address: [2, 0, 0, 0, 0, last],
-            mtu,
-        };
-        let interface = veth::plug(cx, end, with).expect("plugged");
-        interface.set_up(cx, true).expect("up");
-        let inet = Inet::of(cx).expect("a stack");
-        for addr in addrs {
-            let (addr, len) = addr.split_once('/').expect("with a prefix");
-            let mut addr = IfAddr::new(interface.index(), ip(addr), len.parse().expect("a length"));
-            addr.nodad = true;
-            inet.add_address(cx.cpu(), addr).expect("added");
-        }
-    });
-}
 
 fn default_route(kernel: &Arc<Kernel>, via: &str) {
     run(kernel, |cx| {

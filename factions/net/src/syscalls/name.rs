@@ -9,7 +9,9 @@ use crate::{Addr, Shutdown};
 /// The longest queue of connections that wait to be accepted.
 const SOMAXCONN: i32 = 4096;
 /// The most bytes of an option that are looked at.
-const OPTION_MAX: usize = 4096;
+const OPTION_MAX: usize = 16 << 10;
+/// The most of what getsockopt(2) is asked, in bytes: a `struct group_filter` without its list.
+const QUESTION_MAX: usize = 144;
 
 /// bind(2).
 pub(super) fn bind(cx: &Curlwp<'_>, a: args::bind) -> SysResult {
@@ -83,11 +85,10 @@ pub(super) fn getsockopt(cx: &Curlwp<'_>, a: args::getsockopt) -> SysResult {
         let mut room = [0; 4];
         cx.copyin(a.optlen, &mut room)?;
         let room = usize::try_from(i32::from_le_bytes(room)).map_err(|_| Errno::EINVAL)?;
-        let mut input = [0; 4];
-        if room >= input.len() {
-            cx.copyin(a.optval, &mut input)?;
-        }
-        let value = so.getsockopt(cx, a.level, a.optname, &input)?;
+        let mut input = [0; QUESTION_MAX];
+        let input = &mut input[..room.min(QUESTION_MAX)];
+        cx.copyin(a.optval, input)?;
+        let value = so.getsockopt(cx, a.level, a.optname, input)?;
         let len = value.len().min(room);
         cx.copyout(&value[..len], a.optval)?;
         cx.copyout(&(len as u32).to_le_bytes(), a.optlen)?;

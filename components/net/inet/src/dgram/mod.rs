@@ -20,10 +20,13 @@ use net::{Addr, Common, Incoming, OptValue, Outgoing, Protocol, Received, Shutdo
 use sync::{Condvar, Cpu, Mutex};
 
 use crate::addr::{Endpoint, any};
+use crate::group::Member;
+use crate::group::request::Question;
 use crate::options::IpOptions;
 use crate::route::Hop;
 use crate::{Inet, leaf};
 
+use groups::Membership;
 pub(crate) use names::parse_bind;
 use queue::Queue;
 
@@ -67,7 +70,7 @@ pub(crate) struct State {
     pub(crate) last: Option<(u64, IpAddr, u32, Hop)>,
     pub(crate) sends_no_more: bool,
     closed: bool,
-    groups: Vec<(u32, IpAddr)>,
+    groups: Vec<Membership>,
     /// What `MSG_MORE` and `UDP_CORK` hold back.
     pub(crate) corked: Option<(Endpoint, Vec<u8>)>,
     pub(crate) cork: bool,
@@ -220,6 +223,19 @@ impl Protocol for Dgram {
         self.get_option(cx, level, name)
     }
 
+    fn getsockopt_with(
+        &self,
+        cx: &Curlwp<'_>,
+        level: i32,
+        name: i32,
+        input: &[u8],
+    ) -> Result<OptValue, Errno> {
+        match Question::of(&self.inet, level, name, input) {
+            Some(question) => self.group_filter(cx, question?),
+            None => self.get_option(cx, level, name),
+        }
+    }
+
     fn setsockopt(
         &self,
         cx: &Curlwp<'_>,
@@ -260,8 +276,8 @@ impl Protocol for Dgram {
             Some(_) => {}
             None => self.inet.raw.remove(self),
         }
-        for (interface, group) in groups {
-            self.inet.leave_group(cx.cpu(), interface, group);
+        if !groups.is_empty() {
+            self.inet.leave_groups(cx.cpu(), Member::Socket(self.id));
         }
         let waiting = {
             let mut queue = self.queue.lock(&leaf);

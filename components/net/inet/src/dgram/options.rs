@@ -89,8 +89,7 @@ impl Dgram {
         }
         match ask {
             Ask::Nothing => Ok(()),
-            Ask::Join(interface, group) => self.join(cx, interface, group),
-            Ask::Leave(interface, group) => self.leave(cx, interface, group),
+            Ask::Group(request) => self.change_group(cx, request),
         }
     }
 

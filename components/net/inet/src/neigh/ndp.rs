@@ -7,8 +7,8 @@ use net::{EtherAddr, Ifnet, LinkType, Packet};
 use sync::Cpu;
 
 use super::News;
+use crate::group::solicited_node;
 use crate::ipv4::Header;
-use crate::multicast::solicited_node;
 use crate::output::Outbound;
 use crate::route::{Hop, RouteKind};
 use crate::stack::IPPROTO_ICMPV6;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use abi::{Errno, Syscalls, UserAddr, nr};
 use hypercall::sim::{SimConfig, SimHost};
 use hypercall::{Host, PosixHost};
-use kern::{Kernel, LwpHandle, PathBytes, RforkFds, UserMemory};
+use inet::{IfAddr, Inet};
+use kern::{Curlwp, Kernel, KernelMemory, LwpHandle, PathBytes, RforkFds, UserMemory};
 use std::cell::RefCell;
 
 pub const INET: i32 = 2;
@@ -30,6 +31,34 @@ pub fn process() -> (Arc<Kernel>, LwpHandle) {
     let kernel = boot_on(PosixHost::new());
     let process = kernel.rfork(RforkFds::Clear).expect("a process");
     (kernel, process)
+}
+
+pub fn run<R>(kernel: &Arc<Kernel>, f: impl FnOnce(&Curlwp<'_>) -> R) -> R {
+    kernel.implicit(&KernelMemory, f)
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Puts an end of a cable into a kernel, with its addresses.
+pub fn plug(kernel: &Arc<Kernel>, end: veth::End, name: &str, mtu: u32, last: u8, addrs: &[&str]) {
+    run(kernel, |cx| {
+        let with = veth::Plug {
+            name: name.into(),
+            address: [2, 0, 0, 0, 0, last],
+            mtu,
+        };
+        let interface = veth::plug(cx, end, with).expect("plugged");
+        interface.set_up(cx, true).expect("up");
+        let inet = Inet::of(cx).expect("a stack");
+        for addr in addrs {
+            let (addr, len) = addr.split_once('/').expect("with a prefix");
+            let mut addr = IfAddr::new(interface.index(), ip(addr), len.parse().expect("a length"));
+            addr.nodad = true;
+            inet.add_address(cx.cpu(), addr).expect("added");
+        }
+    });
 }
 
 /// Runs on a simulated host under each seed.
