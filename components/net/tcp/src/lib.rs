@@ -20,12 +20,13 @@
 //! ```
 //!
 //! It uses `bytes` and `smallvec` and nothing else. Start reading at [`Connection`] (`conn/mod.rs`): `input` is what a segment does,
-//! `ack` what an acknowledgement does, `output` what is sent, `timer` what time does. A listening socket is a [`SynCache`]; what is
+//! `ack` what an acknowledgement does, `output` what is sent, `timer` what time does, `rest` what an idle connection gives back. A listening socket is a [`SynCache`]; what is
 //! left of a connection at its end is a [`TimeWait`].
 #![forbid(unsafe_code)]
 
 pub mod congestion;
 mod conn;
+mod lazy;
 mod listen;
 mod loss;
 mod queue;
@@ -37,7 +38,7 @@ pub use conn::{
     Buffer, Connection, Error, Info, KeepAlive, Offer, Open, Readiness, Settings, State,
 };
 pub use listen::{
-    Accepted, Isn, Key, SynCache, SynLimits, SynReply, TimeWait, TimeWaitReply, Tuple,
+    Accepted, End, Isn, Key, SynCache, SynLimits, SynReply, TimeWait, TimeWaitReply, Tuple,
 };
 pub use wire::{
     Cookie, Ecn, Flags, Malformed, Options, Payload, SackBlocks, Segment, Timestamps, checksum,

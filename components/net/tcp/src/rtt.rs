@@ -11,18 +11,18 @@ pub(crate) const RTO_MIN: u64 = 200 * MS;
 pub(crate) const RTO_INITIAL: u64 = SEC;
 /// The most (RFC 6298 section 2.5 allows a maximum of at least 60 s).
 pub(crate) const RTO_MAX: u64 = 120 * SEC;
-/// How long a minimum is believed.
-const MIN_WINDOW: u64 = 10 * SEC;
+/// How long a minimum is believed, in seconds.
+const MIN_WINDOW: u32 = 10;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rtt {
     /// Smoothed, in ns; zero before the first sample.
     pub(crate) srtt: u64,
     pub(crate) var: u64,
-    /// Least of this window and of the one before, and when this one began.
+    /// Least of this window and of the one before, and the second in which this one began.
     min: u64,
     min_before: u64,
-    min_since: u64,
+    min_since: u32,
     /// Timeouts in a row.
     pub(crate) backoff: u8,
     /// The SYN was lost, and there is no sample (RFC 6298 section 5.7).
@@ -32,15 +32,16 @@ pub(crate) struct Rtt {
 impl Rtt {
     pub(crate) fn sample(&mut self, now: u64, rtt: u64) {
         let rtt = rtt.max(1);
+        let second = (now / SEC) as u32;
         if self.srtt == 0 {
             self.srtt = rtt;
             self.var = rtt / 2;
-            (self.min, self.min_before, self.min_since) = (rtt, rtt, now);
+            (self.min, self.min_before, self.min_since) = (rtt, rtt, second);
         } else {
             self.var = (3 * self.var + self.srtt.abs_diff(rtt)) / 4;
             self.srtt = ((7 * self.srtt + rtt) / 8).max(1);
-            if now - self.min_since > MIN_WINDOW {
-                (self.min_before, self.min, self.min_since) = (self.min, rtt, now);
+            if second.wrapping_sub(self.min_since) > MIN_WINDOW {
+                (self.min_before, self.min, self.min_since) = (self.min, rtt, second);
             }
             self.min = self.min.min(rtt);
         }

@@ -299,9 +299,9 @@ fn rfc5461_unreachable_ends_a_handshake_and_only_colours_a_later_timeout() {
 }
 
 #[test]
-fn idle_connection_is_at_most_a_kilobyte_and_time_wait_a_tenth() {
+fn idle_connection_is_at_most_400_bytes_and_time_wait_100() {
     assert!(
-        size_of::<tcp::Connection>() <= 960,
+        size_of::<tcp::Connection>() <= 400,
         "{}",
         size_of::<tcp::Connection>()
     );
@@ -312,4 +312,36 @@ fn idle_connection_is_at_most_a_kilobyte_and_time_wait_a_tenth() {
         None,
         "an idle connection has no timer"
     );
+}
+
+#[test]
+fn silent_connection_gives_back_its_memory_and_goes_on_where_it_was() {
+    let mut p = Peer::established(Settings::default(), modern(), MS);
+    assert!(p.connection.is_at_rest(), "it has carried nothing yet");
+    p.write(20_000);
+    while p.connection.unacknowledged() > 0 {
+        let sent = p.out();
+        let last = sent.last().expect("a segment");
+        p.acknowledge(range(last).0 + range(last).1 as u32);
+        p.wait(MS);
+    }
+    p.data(100);
+    assert_eq!(p.read(), 100);
+    p.out();
+    let before = p.connection.info();
+    assert!(!p.connection.is_at_rest());
+    while p.connection.next_deadline().is_some() {
+        p.wait_for_timer();
+        p.none();
+    }
+    assert!(p.connection.is_at_rest());
+    let after = p.connection.info();
+    assert_eq!(
+        (after.rtt, after.min_rtt, after.snd_cwnd, after.bytes_acked),
+        (before.rtt, before.min_rtt, before.snd_cwnd, 20_000)
+    );
+    p.write(10);
+    assert_eq!(range(&p.one()), (20_001, 10));
+    p.data(5);
+    assert_eq!(p.read(), 5);
 }

@@ -326,7 +326,7 @@ impl Owned<'_> {
             Work::Trouble { seq, errno, mtu } if inner.tcp.is_in_flight(seq) => match errno {
                 Errno::EMSGSIZE => {
                     inner.hop = None;
-                    let headers = if self.conn.tuple.local.is_ipv4() {
+                    let headers = if self.conn.tuple.local.ip().is_ipv4() {
                         40
                     } else {
                         60

@@ -50,7 +50,7 @@ impl Inet {
 }
 
 fn ends(tuple: &Tuple) -> (Endpoint, Endpoint) {
-    let end = |addr: core::net::SocketAddr| Endpoint::new(addr.ip(), addr.port());
+    let end = |end: tcp::End| Endpoint::new(end.ip(), end.port());
     (end(tuple.local), end(tuple.remote))
 }
 

@@ -234,7 +234,7 @@ impl Tcp {
             state.ip = ip;
         }
         if let Some(conn) = self.conn() {
-            let v6 = conn.tuple.remote.is_ipv6();
+            let v6 = conn.tuple.remote.ip().is_ipv6();
             let mut own = conn.own(cx);
             (own.ttl, own.tos) = Tcp::ttl_and_tos(&ip, v6);
         }

@@ -106,6 +106,11 @@ impl CongestionControl for Cubic {
         self.epoch = None;
     }
 
+    fn may_be_forgotten(&self) -> bool {
+        // The maximum to come back to is worth a memory.
+        self.w_max == 0.0
+    }
+
     fn on_idle(&mut self, now: u64, idle: u64) {
         // The time that nothing was sent does not count (section 5.8).
         if let Some(epoch) = &mut self.epoch {

@@ -78,10 +78,49 @@ pub trait CongestionControl: Debug + Send + Sync {
     fn on_idle(&mut self, now: u64, idle: u64) {
         let _ = (now, idle);
     }
+
+    /// Whether one made anew would do as well after a long silence.
+    fn may_be_forgotten(&self) -> bool {
+        true
+    }
+}
+
+/// An algorithm at work. It is made when it is first asked: until then, and when it has nothing to remember, it takes no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Control(Option<Box<dyn CongestionControl>>);
+
+impl Control {
+    /// The algorithm of that name, or the default.
+    pub(crate) fn get(&mut self, name: &str) -> &mut dyn CongestionControl {
+        &mut **self
+            .0
+            .get_or_insert_with(|| by_name(name).unwrap_or_else(|| Box::new(Cubic::default())))
+    }
+
+    /// Forgets everything.
+    pub(crate) fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// After a long silence: forgets what says nothing any more.
+    pub(crate) fn rest(&mut self) {
+        self.0.take_if(|algorithm| algorithm.may_be_forgotten());
+    }
+
+    /// Whether there is something that [`Control::rest`] would forget.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.0.as_ref().is_some_and(|a| a.may_be_forgotten())
+    }
 }
 
 /// The names of the algorithms, the default first.
 pub const ALGORITHMS: &[&str] = &["cubic", "reno"];
+
+/// The name itself if there is such an algorithm, or else the default's.
+pub(crate) fn known(name: &str) -> &'static str {
+    let found = ALGORITHMS.iter().find(|known| **known == name);
+    found.unwrap_or(&ALGORITHMS[0])
+}
 
 /// The algorithm of that name.
 pub fn by_name(name: &str) -> Option<Box<dyn CongestionControl>> {

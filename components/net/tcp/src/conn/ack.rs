@@ -1,6 +1,6 @@
 //! What an acknowledgement does: it frees what has arrived, tells of losses and of the peer's window, and clocks out new data.
 
-use super::{Connection, Probe};
+use super::{Connection, Flight, Probe};
 use crate::congestion::{Ack, Window};
 use crate::loss::{Phase, Record};
 use crate::rtt::MS;
@@ -38,9 +38,8 @@ impl Delivered {
 impl Connection {
     /// The acknowledgement of `segment`, which is for position `ack`, at most what was sent.
     pub(super) fn process_ack(&mut self, now: u64, segment: &Segment, ack: u64) {
-        self.stats.last_ack_recv = now;
         let una = self.tx.una;
-        let (flight, wnd) = (self.board.pipe(), self.tx.wnd);
+        let (flight, wnd) = (self.flight.board.pipe(), self.tx.wnd);
         if ack >= una {
             self.take_window(segment, ack);
         }
@@ -53,9 +52,11 @@ impl Connection {
         self.take_cumulative(now, ack, echo, &mut delivered);
         let dsack = self.take_sack(now, segment, ack, echo, &mut delivered);
         self.sample_rtt(now, ack > una, echo, &delivered);
-        let is_dup =
-            ack == una && segment.seq_len() == 0 && self.tx.wnd == wnd && !self.board.is_empty();
-        let before_lost = self.board.lost();
+        let is_dup = ack == una
+            && segment.seq_len() == 0
+            && self.tx.wnd == wnd
+            && !self.flight.board.is_empty();
+        let before_lost = self.flight.board.lost();
         self.end_tail_probe(now, ack, dsack, is_dup);
         if self.agreed.sack {
             self.detect(now);
@@ -65,13 +66,13 @@ impl Connection {
         self.step(now, flight, ack > una, &delivered, echo);
         self.react_to_ecn(now, segment);
         self.grow(now, flight, ack > una, &delivered);
-        if self.board.is_empty() {
-            self.timers.stop_retransmit();
-            self.timers.retries = 0;
-        } else if ack > una || delivered.bytes > 0 || self.board.lost() > before_lost {
+        if self.flight.board.is_empty() {
+            self.flight.timers.stop_retransmit();
+            self.flight.timers.retries = 0;
+        } else if ack > una || delivered.bytes > 0 || self.flight.board.lost() > before_lost {
             if ack > una {
-                self.timers.retries = 0;
-                self.timers.progress = now;
+                self.flight.timers.retries = 0;
+                self.flight.timers.progress = now;
             }
             self.arm_retransmit(now);
         }
@@ -94,7 +95,7 @@ impl Connection {
             self.tx.wnd = scaled;
             self.tx.max_wnd = self.tx.max_wnd.max(scaled);
             if scaled > 0 {
-                self.timers.stop_persist();
+                self.flight.timers.stop_persist();
             }
         }
     }
@@ -119,8 +120,8 @@ impl Connection {
         }
         let min = self.rtt.min();
         let clock = ClockOf(self.tx.ts_offset);
-        let rack = &mut self.rack;
-        self.board.acknowledge(ack, |record| {
+        let Flight { board, rack, .. } = &mut *self.flight;
+        board.acknowledge(ack, |record| {
             delivered.add(record, now);
             rack.delivered(record, now, min, clock.ambiguous(record, echo));
         });
@@ -157,16 +158,16 @@ impl Connection {
             && first.0 + u64::from(self.tx.max_wnd.max(1 << 16)) >= self.tx.una
             && first.0 > self.tx.iss
         {
-            if self.recovery.tlp != Some((first.1, true)) {
-                self.rack.dsack(self.tx.una, self.tx.nxt);
+            if self.flight.recovery.tlp != Some((first.1, true)) {
+                self.flight.rack.dsack(self.tx.una, self.tx.nxt);
             }
-            self.recovery.arrived_twice(first.1 - first.0);
+            self.flight.recovery.arrived_twice(first.1 - first.0);
         }
         for (left, right) in blocks.iter().skip(usize::from(dsack)).map(place) {
             // Nothing else than what is on the way can be SACKed; anything else is a mistake or a lie.
             if left < right && left >= self.tx.una && right <= self.tx.nxt {
-                let rack = &mut self.rack;
-                self.board.sack(left, right, |record| {
+                let Flight { board, rack, .. } = &mut *self.flight;
+                board.sack(left, right, |record| {
                     delivered.add(record, now);
                     rack.delivered(record, now, min, clock.ambiguous(record, echo));
                 });
@@ -191,14 +192,17 @@ impl Connection {
 
     /// RACK's look at what is on the way; arms its timer for what will be due.
     pub(super) fn detect(&mut self, now: u64) -> bool {
-        let eager = matches!(self.recovery.phase, Phase::Recovery | Phase::Loss)
-            || self.board.sacked() >= DUP_THRESH * u64::from(self.current_mss());
-        let window = self.rack.window(self.rtt.min(), self.rtt.srtt, eager);
-        let rack = &self.rack;
-        let (wait, lost) = self
-            .board
-            .detect(|sent_at, end| rack.judge(sent_at, end, window, now));
-        self.timers.reorder_in(wait.map(|wait| now + wait.max(1)));
+        let eager = matches!(self.flight.recovery.phase, Phase::Recovery | Phase::Loss)
+            || self.flight.board.sacked() >= DUP_THRESH * u64::from(self.current_mss());
+        let window = self
+            .flight
+            .rack
+            .window(self.rtt.min(), self.rtt.srtt, eager);
+        let Flight { board, rack, .. } = &mut *self.flight;
+        let (wait, lost) = board.detect(|sent_at, end| rack.judge(sent_at, end, window, now));
+        self.flight
+            .timers
+            .reorder_in(wait.map(|wait| now + wait.max(1)));
         lost
     }
 
@@ -206,27 +210,29 @@ impl Connection {
     /// (RFC 6582). Each duplicate is a segment that has left the network, so that new data may follow it (RFC 3042).
     fn count_duplicate(&mut self, ack: u64, una: u64, is_dup: bool, delivered: &mut Delivered) {
         let mss = u64::from(self.current_mss());
-        let gone = self.board.gone();
+        let gone = self.flight.board.gone();
         if is_dup {
-            self.recovery.dupacks += 1;
-            self.board.set_gone(gone + mss.min(self.board.pipe()));
-            if self.recovery.phase != Phase::Open {
+            self.flight.recovery.dupacks += 1;
+            let pipe = self.flight.board.pipe();
+            self.flight.board.set_gone(gone + mss.min(pipe));
+            if self.flight.recovery.phase != Phase::Open {
                 delivered.bytes += mss;
             }
-            if u64::from(self.recovery.dupacks) == DUP_THRESH && self.recovery.phase != Phase::Loss
+            if u64::from(self.flight.recovery.dupacks) == DUP_THRESH
+                && self.flight.recovery.phase != Phase::Loss
             {
-                self.board.mark_first_lost();
+                self.flight.board.mark_first_lost();
             }
         } else if ack > una {
             // All but the segment that was missing had been counted.
             let counted = gone.min((ack - una).saturating_sub(mss));
-            self.board.set_gone(gone - counted);
-            if self.recovery.phase == Phase::Recovery && ack < self.recovery.point {
+            self.flight.board.set_gone(gone - counted);
+            if self.flight.recovery.phase == Phase::Recovery && ack < self.flight.recovery.point {
                 delivered.bytes -= counted.min(delivered.bytes);
-                self.board.mark_first_lost();
+                self.flight.board.mark_first_lost();
             } else {
-                self.board.set_gone(0);
-                self.recovery.dupacks = 0;
+                self.flight.board.set_gone(0);
+                self.flight.recovery.dupacks = 0;
             }
         }
     }
@@ -234,28 +240,32 @@ impl Connection {
     /// The tail-loss probe is over when more than it is acknowledged, or it is told as a duplicate; in the first case, if it was a
     /// retransmission, it repaired a loss, which is congestion (RFC 8985 section 7.4).
     fn end_tail_probe(&mut self, now: u64, ack: u64, dsack: bool, is_dup: bool) {
-        let Some((end, retransmission)) = self.recovery.tlp else {
+        let Some((end, retransmission)) = self.flight.recovery.tlp else {
             return;
         };
         if ack < end || retransmission && ack == end && !dsack && !is_dup {
             return;
         }
-        self.recovery.tlp = None;
-        if retransmission && ack > end && !dsack && self.recovery.phase == Phase::Open {
+        self.flight.recovery.tlp = None;
+        if retransmission && ack > end && !dsack && self.flight.recovery.phase == Phase::Open {
             self.reduce(now);
         }
     }
 
     /// A reduction of the window without anything to send again.
     fn reduce(&mut self, now: u64) {
-        let ssthresh = self.congestion.on_congestion(&self.window, now);
+        let ssthresh = self
+            .congestion
+            .get(self.settings.congestion)
+            .on_congestion(&self.window, now);
         let Window {
             cwnd,
             ssthresh: old,
             ..
         } = self.window;
-        let flight = self.board.pipe();
-        self.recovery
+        let flight = self.flight.board.pipe();
+        self.flight
+            .recovery
             .begin(Phase::Reduced, self.tx.nxt, flight, cwnd, old);
         self.window.ssthresh = ssthresh;
     }
@@ -269,17 +279,19 @@ impl Connection {
         delivered: &Delivered,
         echo: Option<u32>,
     ) {
-        let phase = self.recovery.phase;
+        let phase = self.flight.recovery.phase;
         if matches!(phase, Phase::Recovery | Phase::Loss) {
             self.try_undo(advanced, delivered, echo);
         }
-        if self.recovery.phase == Phase::Loss {
+        if self.flight.recovery.phase == Phase::Loss {
             self.step_frto(advanced, delivered);
         }
-        if self.recovery.phase != Phase::Open && self.tx.una >= self.recovery.point {
+        if self.flight.recovery.phase != Phase::Open && self.tx.una >= self.flight.recovery.point {
             self.finish_recovery();
         }
-        if self.board.lost() > 0 && matches!(self.recovery.phase, Phase::Open | Phase::Reduced) {
+        if self.flight.board.lost() > 0
+            && matches!(self.flight.recovery.phase, Phase::Open | Phase::Reduced)
+        {
             self.enter_recovery(now, flight);
         }
     }
@@ -287,15 +299,21 @@ impl Connection {
     pub(super) fn enter_recovery(&mut self, now: u64, flight: u64) {
         let cwnd = self.window.cwnd;
         let (was, prior) = (
-            self.recovery.phase,
-            (self.recovery.prior_cwnd, self.recovery.prior_ssthresh),
+            self.flight.recovery.phase,
+            (
+                self.flight.recovery.prior_cwnd,
+                self.flight.recovery.prior_ssthresh,
+            ),
         );
         let ssthresh = match was {
             // The window has fallen already for this round trip.
             Phase::Reduced => self.window.ssthresh,
-            _ => self.congestion.on_congestion(&self.window, now),
+            _ => self
+                .congestion
+                .get(self.settings.congestion)
+                .on_congestion(&self.window, now),
         };
-        self.recovery.begin(
+        self.flight.recovery.begin(
             Phase::Recovery,
             self.tx.nxt,
             flight,
@@ -303,34 +321,37 @@ impl Connection {
             self.window.ssthresh,
         );
         if was == Phase::Reduced {
-            (self.recovery.prior_cwnd, self.recovery.prior_ssthresh) = prior;
+            (
+                self.flight.recovery.prior_cwnd,
+                self.flight.recovery.prior_ssthresh,
+            ) = prior;
         }
         self.window.ssthresh = ssthresh;
-        self.recovery.tlp = None;
-        self.stats.recoveries = self.stats.recoveries.wrapping_add(1);
+        self.flight.recovery.tlp = None;
+        self.mishaps.recoveries = self.mishaps.recoveries.wrapping_add(1);
     }
 
     fn finish_recovery(&mut self) {
-        if matches!(self.recovery.phase, Phase::Recovery | Phase::Loss) {
-            self.rack.recovered();
+        if matches!(self.flight.recovery.phase, Phase::Recovery | Phase::Loss) {
+            self.flight.rack.recovered();
         }
-        if self.recovery.phase != Phase::Loss {
+        if self.flight.recovery.phase != Phase::Loss {
             self.window.cwnd = self.window.ssthresh.max(2 * self.window.mss);
         }
-        self.recovery.phase = Phase::Open;
-        self.recovery.settle();
-        self.recovery.dupacks = 0;
-        self.recovery.frto = false;
+        self.flight.recovery.phase = Phase::Open;
+        self.flight.recovery.settle();
+        self.flight.recovery.dupacks = 0;
+        self.flight.recovery.frto = false;
     }
 
     /// Nothing was lost: an original's timestamp is echoed after it was sent again (RFC 3522, 4015), or all that was sent again
     /// arrived twice (RFC 3708 by DSACK).
     fn try_undo(&mut self, advanced: bool, delivered: &Delivered, echo: Option<u32>) {
-        let Some(stamp) = self.recovery.stamp else {
+        let Some(stamp) = self.flight.recovery.stamp else {
             return;
         };
         let by_stamp = advanced && delivered.resent && echo.is_some_and(|echo| before(echo, stamp));
-        let by_dsack = self.recovery.was_needless();
+        let by_dsack = self.flight.recovery.was_needless();
         if by_stamp || by_dsack {
             self.undo();
         }
@@ -338,24 +359,27 @@ impl Connection {
 
     /// F-RTO (RFC 5682 section 2.1): when after a timeout something arrives that was never sent again, the timeout was spurious.
     fn step_frto(&mut self, advanced: bool, delivered: &Delivered) {
-        if self.recovery.frto && advanced && delivered.original && !delivered.resent {
+        if self.flight.recovery.frto && advanced && delivered.original && !delivered.resent {
             self.undo();
-        } else if self.recovery.frto && !advanced {
-            self.recovery.frto = false;
+        } else if self.flight.recovery.frto && !advanced {
+            self.flight.recovery.frto = false;
         }
     }
 
     fn undo(&mut self) {
-        self.window.cwnd = self.window.cwnd.max(self.recovery.prior_cwnd);
-        self.window.ssthresh = self.window.ssthresh.max(self.recovery.prior_ssthresh);
-        self.congestion.on_undo();
-        self.stats.undone = self.stats.undone.wrapping_add(1);
-        self.board.forgive();
-        self.board.set_gone(0);
-        self.recovery.phase = Phase::Open;
-        self.recovery.settle();
-        self.recovery.stamp = None;
-        self.recovery.frto = false;
+        self.window.cwnd = self.window.cwnd.max(self.flight.recovery.prior_cwnd);
+        self.window.ssthresh = self
+            .window
+            .ssthresh
+            .max(self.flight.recovery.prior_ssthresh);
+        self.congestion.get(self.settings.congestion).on_undo();
+        self.mishaps.undone = self.mishaps.undone.wrapping_add(1);
+        self.flight.board.forgive();
+        self.flight.board.set_gone(0);
+        self.flight.recovery.phase = Phase::Open;
+        self.flight.recovery.settle();
+        self.flight.recovery.stamp = None;
+        self.flight.recovery.frto = false;
         self.rtt.backoff = 0;
     }
 
@@ -364,21 +388,22 @@ impl Connection {
         if !self.agreed.ecn || !segment.flags.has(Flags::ECE) || segment.flags.has(Flags::SYN) {
             return;
         }
-        self.stats.delivered_ce = self.stats.delivered_ce.wrapping_add(1);
-        if self.tx.una < self.recovery.ecn_until || self.recovery.phase != Phase::Open {
+        self.mishaps.delivered_ce = self.mishaps.delivered_ce.wrapping_add(1);
+        if self.tx.una < self.flight.recovery.ecn_until || self.flight.recovery.phase != Phase::Open
+        {
             return;
         }
         self.reduce(now);
-        self.recovery.ecn_until = self.tx.nxt;
+        self.flight.recovery.ecn_until = self.tx.nxt;
         self.tx.cwr = true;
     }
 
     /// The congestion window after this acknowledgement.
     fn grow(&mut self, now: u64, flight: u64, advanced: bool, delivered: &Delivered) {
-        if delivered.bytes == 0 && self.recovery.phase == Phase::Open {
+        if delivered.bytes == 0 && self.flight.recovery.phase == Phase::Open {
             return;
         }
-        match self.recovery.phase {
+        match self.flight.recovery.phase {
             Phase::Open | Phase::Loss => {
                 let limited = self.tx.limited
                     || self.window.in_slow_start() && 2 * flight >= self.window.cwnd;
@@ -391,13 +416,18 @@ impl Connection {
                     srtt: self.rtt.srtt,
                     limited,
                 };
-                self.congestion.on_ack(&mut self.window, &ack);
+                self.congestion
+                    .get(self.settings.congestion)
+                    .on_ack(&mut self.window, &ack);
             }
             Phase::Recovery | Phase::Reduced => {
-                let pipe = self.board.pipe();
+                let pipe = self.flight.board.pipe();
                 let mss = self.window.mss;
                 let ssthresh = self.window.ssthresh;
-                self.window.cwnd = self.recovery.prr(delivered.bytes, pipe, ssthresh, mss);
+                self.window.cwnd = self
+                    .flight
+                    .recovery
+                    .prr(delivered.bytes, pipe, ssthresh, mss);
                 if advanced && !self.agreed.sack {
                     // RFC 6582 section 3.2: the next hole is filled at once.
                     self.window.cwnd = self.window.cwnd.max(pipe + mss);
@@ -424,15 +454,17 @@ impl Connection {
 
     /// Sends again what is on the way and larger than segments may be now. It is lost, but not to congestion.
     pub(super) fn resend_too_large(&mut self, now: u64) {
-        if !self.board.mark_larger_lost(self.current_mss()) {
+        let mss = self.current_mss();
+        if !self.flight.board.mark_larger_lost(mss) {
             return;
         }
-        if self.recovery.phase == Phase::Open {
+        if self.flight.recovery.phase == Phase::Open {
             let Window { cwnd, ssthresh, .. } = self.window;
-            let flight = self.board.pipe() + self.board.lost();
-            self.recovery
+            let flight = self.flight.board.pipe() + self.flight.board.lost();
+            self.flight
+                .recovery
                 .begin(Phase::Recovery, self.tx.nxt, flight, cwnd, ssthresh);
-            self.recovery.settle();
+            self.flight.recovery.settle();
             self.window.ssthresh = cwnd;
         }
         self.arm_retransmit(now);

@@ -1,6 +1,7 @@
 //! TCP_INFO.
 
 use super::{Connection, State};
+use crate::congestion;
 use crate::loss::Phase;
 
 /// What tcp(7)'s TCP_INFO tells. Times are in ns, sizes in bytes unless said otherwise.
@@ -73,17 +74,17 @@ impl Connection {
     pub fn info(&self) -> Info {
         let mss = u64::from(self.current_mss()).max(1);
         let segments = |bytes: u64| bytes.div_ceil(mss).min(u64::from(u32::MAX)) as u32;
-        let stats = &self.stats;
+        let (stats, mishaps) = (&self.stats, &*self.mishaps);
         Info {
             state: self.state,
-            ca_state: match self.recovery.phase {
+            ca_state: match self.flight.recovery.phase {
                 Phase::Open => 0,
                 Phase::Reduced => 2,
                 Phase::Recovery => 3,
                 Phase::Loss => 4,
             },
-            retransmits: self.timers.retries,
-            probes: self.timers.probes,
+            retransmits: self.flight.timers.retries,
+            probes: self.alive.probes,
             backoff: self.rtt.backoff,
             timestamps: self.agreed.timestamps,
             sack: self.agreed.sack,
@@ -95,40 +96,40 @@ impl Connection {
             snd_mss: mss as u32,
             rcv_mss: self.rx.mss,
             unacked: segments(self.tx.nxt - self.tx.una),
-            sacked: segments(self.board.sacked()),
-            lost: segments(self.board.lost()),
-            retrans: segments(self.board.retrans()),
+            sacked: segments(self.flight.board.sacked()),
+            lost: segments(self.flight.board.lost()),
+            retrans: segments(self.flight.board.retrans()),
             last_data_sent: self.tx.last_at,
             last_data_recv: stats.last_data_recv,
-            last_ack_recv: stats.last_ack_recv,
+            last_ack_recv: self.alive.last_heard,
             rtt: self.rtt.srtt,
             rttvar: self.rtt.var,
             min_rtt: self.rtt.min(),
-            rcv_rtt: self.rx.rtt,
+            rcv_rtt: self.rx.rtt(),
             snd_ssthresh: segments(self.window.ssthresh),
             snd_cwnd: segments(self.window.cwnd),
             advmss: u32::from(self.settings.mss()),
-            reordering: self.rack.reordering,
+            reordering: self.flight.rack.reordering,
             rcv_space: self.rx.buffer,
             snd_wnd: u64::from(self.tx.wnd),
             rcv_wnd: self.rx.adv.saturating_sub(self.rx.nxt),
-            total_retrans: stats.retransmits,
-            timeouts: stats.timeouts,
-            recoveries: stats.recoveries,
-            undone: stats.undone,
+            total_retrans: mishaps.retransmits,
+            timeouts: mishaps.timeouts,
+            recoveries: mishaps.recoveries,
+            undone: mishaps.undone,
             bytes_acked: (self.tx.una - self.tx.iss).saturating_sub(1),
             bytes_received: (self.rx.nxt - self.rx.irs).saturating_sub(1),
-            bytes_sent: (self.tx.nxt - self.tx.iss).saturating_sub(1) + stats.bytes_retrans,
-            bytes_retrans: stats.bytes_retrans,
+            bytes_sent: (self.tx.nxt - self.tx.iss).saturating_sub(1) + mishaps.bytes_retrans,
+            bytes_retrans: mishaps.bytes_retrans,
             segs_out: stats.segs_out,
             segs_in: stats.segs_in,
             data_segs_in: stats.data_segs_in,
             data_segs_out: stats.data_segs_out,
             notsent_bytes: self.unsent() as u32,
-            delivered_ce: stats.delivered_ce,
-            dsack_dups: stats.dsack_dups,
+            delivered_ce: mishaps.delivered_ce,
+            dsack_dups: mishaps.dsack_dups,
             rcv_memory: self.rx.memory(),
-            congestion: self.congestion.name(),
+            congestion: congestion::known(self.settings.congestion),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a segment does (RFC 9293 section 3.10.7, with RFC 5961's and RFC 7323's checks).
 
-use super::receive::AckDue;
+use super::receive::{AckDue, NO_FIN};
+use super::timer::Timers;
 use super::{Challenge, Connection, Error, State};
 use crate::rtt::{MS, SEC};
 use crate::seq::{before, origin, unwrap};
@@ -90,7 +91,7 @@ impl Connection {
         // The window of a SYN is not scaled.
         self.set_window(segment.seq, segment.ack, u32::from(segment.window));
         if ack_good {
-            let retransmitted = self.board.first().is_some_and(|r| r.retransmitted());
+            let retransmitted = self.flight.board.first().is_some_and(|r| r.retransmitted());
             self.process_ack(now, segment, ack);
             self.state = State::Established;
             self.establish(now, retransmitted);
@@ -102,7 +103,7 @@ impl Connection {
         } else {
             // Simultaneous open: our SYN goes again, now with an acknowledgement.
             self.state = State::SynReceived;
-            self.board = crate::loss::Scoreboard::default();
+            self.flight.board = crate::loss::Scoreboard::new();
             self.tx.nxt = self.tx.iss;
         }
     }
@@ -111,15 +112,15 @@ impl Connection {
     fn fast_open_answer(&mut self, now: u64, options: &Options) {
         let cookie = options.fast_open.filter(|cookie| !cookie.is_request());
         self.tx.fast_open = cookie.map(Box::new);
-        if !self.board.is_empty() {
-            self.board.mark_timed_out(|_| true);
+        if !self.flight.board.is_empty() {
+            self.flight.board.mark_timed_out(|_| true);
             self.arm_retransmit(now);
         }
     }
 
     fn answer_with_reset(&mut self, segment: &Segment) {
         if let Some(reset) = segment.reset() {
-            self.stray_reset = Some(Box::new(reset));
+            self.flight.stray_reset = Some(Box::new(reset));
         }
     }
 
@@ -127,8 +128,8 @@ impl Connection {
     pub(super) fn establish(&mut self, now: u64, syn_retransmitted: bool) {
         self.connected = true;
         self.rtt.backoff = 0;
-        self.timers.last_heard = now;
-        self.timers.retries = 0;
+        self.alive.last_heard = now;
+        self.flight.timers.retries = 0;
         self.window.ssthresh = u64::MAX;
         self.window.cwnd = super::initial_window(self.current_mss());
         if syn_retransmitted && self.rtt.srtt == 0 {
@@ -137,7 +138,7 @@ impl Connection {
             self.rtt.syn_lost = true;
         }
         self.tune_send_buffer();
-        self.recovery = crate::loss::Recovery::default();
+        self.flight.recovery = crate::loss::Recovery::new();
         self.arm_keepalive(now);
     }
 
@@ -178,7 +179,7 @@ impl Connection {
                 return;
             }
             if !flags.has(Flags::ACK) {
-                self.board.mark_first_lost();
+                self.flight.board.mark_first_lost();
                 if self.tx.nxt == self.tx.iss && segment.payload_len() > 0 {
                     // Fast open: its cookie was good, so its data count.
                     self.take_text(now, segment);
@@ -205,8 +206,8 @@ impl Connection {
         {
             (self.rx.ts_recent, self.rx.ts_recent_at) = (ts.value, now);
         }
-        self.timers.last_heard = now;
-        self.timers.probes = 0;
+        self.alive.last_heard = now;
+        self.alive.probes = 0;
         if self.state == State::SynReceived {
             if ack <= self.tx.iss {
                 return;
@@ -216,7 +217,7 @@ impl Connection {
             } else {
                 State::Established
             };
-            let retransmitted = self.board.first().is_some_and(|r| r.retransmitted());
+            let retransmitted = self.flight.board.first().is_some_and(|r| r.retransmitted());
             self.process_ack(now, segment, ack);
             self.establish(now, retransmitted);
         } else {
@@ -254,7 +255,7 @@ impl Connection {
             if self.agreed.sack {
                 self.rx.duplicate(start, end.min(self.rx.nxt));
             }
-            self.stats.dsack_dups = self.stats.dsack_dups.wrapping_add(1);
+            self.mishaps.dsack_dups = self.mishaps.dsack_dups.wrapping_add(1);
             self.rx.be_quick();
         }
         if segment.payload_len() > 0 || segment.flags.has(Flags::FIN) {
@@ -305,7 +306,8 @@ impl Connection {
 
     fn enter_time_wait(&mut self, now: u64) {
         self.state = State::TimeWait;
-        self.timers.stop_all();
+        self.flight.timers = Timers::new();
+        self.alive.stop_keepalive();
         self.arm_time_wait(now);
     }
 
@@ -342,7 +344,7 @@ impl Connection {
             self.abort();
             return;
         }
-        let edge = self.rx.fin.unwrap_or(u64::MAX).min(self.rx.adv);
+        let edge = self.rx.fin.min(self.rx.adv);
         let old_nxt = self.rx.nxt;
         if len > 0 {
             let packets = segment.packets() as u32;
@@ -350,7 +352,7 @@ impl Connection {
             self.stats.last_data_recv = now;
             if start < self.rx.nxt && self.agreed.sack {
                 self.rx.duplicate(start, end.min(self.rx.nxt));
-                self.stats.dsack_dups = self.stats.dsack_dups.wrapping_add(1);
+                self.mishaps.dsack_dups = self.mishaps.dsack_dups.wrapping_add(1);
             }
             if end > self.rx.nxt && start < edge {
                 let fits = (edge - start.min(edge)).min(len) as usize;
@@ -373,10 +375,10 @@ impl Connection {
             }
             self.arm_delack(now);
         }
-        if has_fin && end <= self.rx.adv && self.rx.fin.is_none() && end >= self.rx.nxt {
-            self.rx.fin = Some(end);
+        if has_fin && end <= self.rx.adv && self.rx.fin == NO_FIN && end >= self.rx.nxt {
+            self.rx.fin = end;
         }
-        if self.rx.fin == Some(self.rx.nxt) {
+        if self.rx.fin == self.rx.nxt {
             self.rx.nxt += 1;
             self.rx.adv = self.rx.adv.max(self.rx.nxt);
             self.rx.ack = AckDue::Now;

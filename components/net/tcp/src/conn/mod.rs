@@ -5,6 +5,7 @@ mod info;
 mod input;
 mod output;
 mod receive;
+mod rest;
 mod settings;
 mod state;
 mod timer;
@@ -17,7 +18,8 @@ pub use state::{Error, Readiness, State};
 
 use std::sync::Arc;
 
-use crate::congestion::{self, CongestionControl, Window};
+use crate::congestion::{Control, Window};
+use crate::lazy::{Lazy, blank};
 use crate::listen::Accepted;
 use crate::loss::{Rack, Recovery, Scoreboard};
 use crate::queue::SendQueue;
@@ -26,7 +28,7 @@ use crate::seq::origin;
 use crate::wire::{Cookie, Segment};
 use receive::Receive;
 pub(crate) use timer::TIME_WAIT;
-use timer::Timers;
+use timer::{Alive, Timers};
 
 /// How a connection is opened.
 #[derive(Clone, Copy, Debug)]
@@ -58,24 +60,19 @@ pub struct Connection {
     tx: Transmit,
     rx: Receive,
     rtt: Rtt,
-    board: Scoreboard,
-    rack: Rack,
-    recovery: Recovery,
     window: Window,
-    congestion: Box<dyn CongestionControl>,
-    timers: Timers,
+    congestion: Control,
+    flight: Lazy<Flight>,
+    alive: Alive,
     error: Option<Error>,
-    /// The last thing that ICMP said, told if the connection then times out.
-    soft_error: Option<Error>,
     /// The user has closed it: what still comes has nobody to read it.
     orphan: bool,
     connected: bool,
     /// A reset is to be sent.
     reset_due: bool,
-    /// A reset for a segment that is none of this connection's.
-    stray_reset: Option<Box<Segment>>,
     challenge: Challenge,
     stats: Stats,
+    mishaps: Lazy<Mishaps>,
     /// The latest time that was given, in ns.
     clock: u64,
 }
@@ -88,6 +85,36 @@ struct Agreed {
     ecn: bool,
     window_scaling: bool,
 }
+
+/// What is known of what is on the way: an idle connection has none.
+#[derive(Debug)]
+struct Flight {
+    board: Scoreboard,
+    rack: Rack,
+    recovery: Recovery,
+    timers: Timers,
+    /// Where the last segment that was not full ended (Minshall's variant of Nagle's rule).
+    small_end: u64,
+    /// The position behind the urgent byte; zero if there is none.
+    urgent: u64,
+    /// The last thing that ICMP said, told if the connection then times out.
+    soft_error: Option<Error>,
+    /// A reset for a segment that is none of this connection's.
+    stray_reset: Option<Box<Segment>>,
+}
+
+blank!(
+    Flight = Flight {
+        board: Scoreboard::new(),
+        rack: Rack::new(),
+        recovery: Recovery::new(),
+        timers: Timers::new(),
+        small_end: 0,
+        urgent: 0,
+        soft_error: None,
+        stray_reset: None,
+    }
+);
 
 /// What is sent.
 #[derive(Debug)]
@@ -109,12 +136,8 @@ struct Transmit {
     scale: u8,
     /// The largest segment without regard to options: the peer's and our limits.
     mss: u32,
-    /// Where the last segment that was not full ended (Minshall's variant of Nagle's rule).
-    small_end: u64,
     /// The window was what kept data from leaving.
     limited: bool,
-    /// The position behind the urgent byte.
-    urgent: Option<u64>,
     ts_offset: u32,
     /// Something is to be sent once, whatever the queues say.
     probe: Option<Probe>,
@@ -150,20 +173,36 @@ struct Challenge {
 /// Counters for TCP_INFO.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stats {
-    bytes_retrans: u64,
     segs_out: u32,
     segs_in: u32,
     data_segs_out: u32,
     data_segs_in: u32,
+    last_data_recv: u64,
+}
+
+/// The same, of what most connections never meet.
+#[derive(Clone, Copy, Debug)]
+struct Mishaps {
+    bytes_retrans: u64,
     retransmits: u32,
     timeouts: u32,
     recoveries: u32,
     undone: u32,
     dsack_dups: u32,
     delivered_ce: u32,
-    last_data_recv: u64,
-    last_ack_recv: u64,
 }
+
+blank!(
+    Mishaps = Mishaps {
+        bytes_retrans: 0,
+        retransmits: 0,
+        timeouts: 0,
+        recoveries: 0,
+        undone: 0,
+        dsack_dups: 0,
+        delivered_ce: 0,
+    }
+);
 
 impl Connection {
     /// Opens a connection: the SYN is what [`Connection::poll_transmit`] gives first. `now` in ns. Settings may be shared by many
@@ -201,10 +240,12 @@ impl Connection {
             let tx = &mut connection.tx;
             tx.nxt = tx.iss + 1;
             connection
+                .flight
                 .board
                 .sent(tx.iss, tx.nxt, accepted.sent_at.min(now), 1);
             if accepted.retransmitted {
                 connection
+                    .flight
                     .board
                     .resent(connection.tx.iss, connection.tx.nxt, now, 1);
             }
@@ -215,8 +256,6 @@ impl Connection {
     fn new(now: u64, open: &Open, settings: Arc<Settings>, state: State) -> Connection {
         let iss = origin(open.iss);
         let mss = u32::from(settings.mss());
-        let congestion = congestion::by_name(settings.congestion)
-            .unwrap_or_else(|| Box::new(congestion::Cubic::default()));
         Connection {
             state,
             local_port: open.local_port,
@@ -234,9 +273,7 @@ impl Connection {
                 max_wnd: 0,
                 scale: 0,
                 mss,
-                small_end: iss,
                 limited: false,
-                urgent: None,
                 ts_offset: open.ts_offset,
                 probe: None,
                 last_at: now,
@@ -247,24 +284,21 @@ impl Connection {
             },
             rx: Receive::new(&settings),
             rtt: Rtt::default(),
-            board: Scoreboard::default(),
-            rack: Rack::default(),
-            recovery: Recovery::default(),
             window: Window {
                 cwnd: initial_window(mss),
                 ssthresh: u64::MAX,
                 mss: u64::from(mss),
             },
-            congestion,
-            timers: Timers::new(now),
+            congestion: Control::default(),
+            flight: Lazy::new(),
+            alive: Alive::new(now),
             error: None,
-            soft_error: None,
             orphan: false,
             connected: false,
             reset_due: false,
-            stray_reset: None,
             challenge: Challenge::default(),
             stats: Stats::default(),
+            mishaps: Lazy::new(),
             clock: now,
             settings,
         }
@@ -302,8 +336,8 @@ impl Connection {
         if self.error.is_none() {
             self.error = error;
         }
-        self.timers.stop_all();
-        self.board = Scoreboard::default();
+        self.flight.clear();
+        self.alive.stop_keepalive();
         self.tx.queue = SendQueue::new(self.tx.una);
         self.tx.probe = None;
         self.rx.stop();

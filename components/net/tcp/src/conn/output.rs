@@ -11,10 +11,13 @@ impl Connection {
     /// do until the next event. Its checksum is the sender's.
     pub fn poll_transmit(&mut self, now: u64, gso_max: u32) -> Option<Segment> {
         let now = self.at(now);
-        if let Some(reset) = self.stray_reset.take() {
-            return Some(*reset);
+        if self.flight.stray_reset.is_some() {
+            return self.flight.stray_reset.take().map(|reset| *reset);
         }
-        let segment = self.next_segment(now, u64::from(gso_max))?;
+        let Some(segment) = self.next_segment(now, u64::from(gso_max)) else {
+            self.rest_if_new();
+            return None;
+        };
         let packets = segment.packets() as u32;
         self.stats.segs_out = self.stats.segs_out.wrapping_add(packets);
         if segment.payload_len() > 0 {
@@ -53,6 +56,7 @@ impl Connection {
     /// SYN and SYN-ACK, first or again.
     fn handshake(&mut self, now: u64) -> Option<Segment> {
         let again = self
+            .flight
             .board
             .next_lost(1)
             .is_some_and(|(lost, _)| lost == self.tx.iss);
@@ -71,20 +75,25 @@ impl Connection {
         let data = if cookie.is_some() { room } else { 0 };
         let payload = self.tx.queue.slice(start + 1, start + 1 + data);
         let flags = match (passive, self.settings.offer.ecn, self.agreed.ecn) {
-            (false, true, _) if self.timers.retries < 2 => Flags::SYN | Flags::ECE | Flags::CWR,
+            (false, true, _) if self.flight.timers.retries < 2 => {
+                Flags::SYN | Flags::ECE | Flags::CWR
+            }
             (true, _, true) => Flags::SYN | Flags::ACK | Flags::ECE,
             (true, ..) => Flags::SYN | Flags::ACK,
             _ => Flags::SYN,
         };
         if again {
-            self.board.resent(start, start + 1, now, 1);
-            self.stats.retransmits = self.stats.retransmits.wrapping_add(1);
-            self.recovery.stamp.get_or_insert(self.ts_now(now));
+            self.flight.board.resent(start, start + 1, now, 1);
+            self.mishaps.retransmits = self.mishaps.retransmits.wrapping_add(1);
+            let stamp = self.ts_now(now);
+            self.flight.recovery.stamp.get_or_insert(stamp);
         } else {
             self.tx.nxt = start + 1 + data;
-            self.board.sent(start, start + 1, now, 1);
+            self.flight.board.sent(start, start + 1, now, 1);
             if data > 0 {
-                self.board.sent(start + 1, self.tx.nxt, now, self.tx.mss);
+                self.flight
+                    .board
+                    .sent(start + 1, self.tx.nxt, now, self.tx.mss);
             }
         }
         self.arm_after_send(now);
@@ -126,15 +135,15 @@ impl Connection {
 
     /// The next lost range, as far as the congestion window lets it go.
     fn retransmission(&mut self, max: u64, mss: u32) -> Option<(u64, u64)> {
-        if self.board.lost() == 0 {
+        if self.flight.board.lost() == 0 {
             return None;
         }
-        let room = self.window.cwnd.saturating_sub(self.board.pipe());
-        if room < u64::from(mss) && self.board.pipe() > 0 {
+        let room = self.window.cwnd.saturating_sub(self.flight.board.pipe());
+        if room < u64::from(mss) && self.flight.board.pipe() > 0 {
             return None;
         }
         let whole = (room / u64::from(mss)).max(1) * u64::from(mss);
-        self.board.next_lost(whole.min(max))
+        self.flight.board.next_lost(whole.min(max))
     }
 
     /// The next range of new data that may leave (Nagle, RFC 9293 section 3.7.4; silly windows, section 3.8.6.2.1).
@@ -148,7 +157,7 @@ impl Connection {
         self.restart_after_idle(now);
         let mss = u64::from(mss);
         let window = (self.tx.una + u64::from(self.tx.wnd)).saturating_sub(start);
-        let pipe = self.board.pipe();
+        let pipe = self.flight.board.pipe();
         let quota = self.window.cwnd.saturating_sub(pipe);
         let wanted = end - start;
         self.tx.limited = quota < wanted.min(mss);
@@ -181,12 +190,12 @@ impl Connection {
     /// as one small. Not when nobody waits for the next acknowledgement soon, and never above a third of the window.
     fn more_will_fit(&self, now: u64, len: u64) -> bool {
         let third = self.window.cwnd.min(u64::from(self.tx.wnd)) / 3;
-        let oldest = self.board.first().map_or(now, |first| first.sent_at);
-        self.recovery.phase == Phase::Open
+        let oldest = self.flight.board.first().map_or(now, |first| first.sent_at);
+        self.flight.recovery.phase == Phase::Open
             && len < third
             && now < self.tx.last_at + MS
             && now >= oldest + self.rtt.srtt / 2
-            && !self.board.is_empty()
+            && !self.flight.board.is_empty()
     }
 
     /// Whether all that is left may go although its last segment is not full.
@@ -195,18 +204,21 @@ impl Connection {
         if tail == 0 || self.tx.fin {
             return true;
         }
-        if self.settings.cork && !self.timers.uncorked {
+        if self.settings.cork && !self.flight.timers.uncorked {
             self.arm_cork(now);
             return false;
         }
         // Minshall: one small segment may be out, not two.
-        self.settings.nodelay || self.timers.uncorked || self.tx.small_end <= self.tx.una
+        self.settings.nodelay || self.flight.timers.uncorked || self.flight.small_end <= self.tx.una
     }
 
     /// After a silence longer than a timeout the window says nothing any more (RFC 5681 section 4.1).
     fn restart_after_idle(&mut self, now: u64) {
         let idle = now.saturating_sub(self.tx.last_at);
-        if !self.board.is_empty() || idle <= self.rtt.base() || self.recovery.phase != Phase::Open {
+        if !self.flight.board.is_empty()
+            || idle <= self.rtt.base()
+            || self.flight.recovery.phase != Phase::Open
+        {
             return;
         }
         let initial = super::initial_window(self.window.mss as u32);
@@ -217,7 +229,9 @@ impl Connection {
                 window.cwnd = (window.cwnd / 2).max(initial);
             }
         }
-        self.congestion.on_idle(now, idle);
+        self.congestion
+            .get(self.settings.congestion)
+            .on_idle(now, idle);
         self.tx.last_at = now;
     }
 
@@ -235,28 +249,28 @@ impl Connection {
             flags |= Flags::PSH;
         }
         if again {
-            self.board.resent(start, end, now, mss);
-            self.stats.retransmits = self
-                .stats
+            self.flight.board.resent(start, end, now, mss);
+            self.mishaps.retransmits = self
+                .mishaps
                 .retransmits
                 .wrapping_add(len.div_ceil(u64::from(mss)).max(1) as u32);
-            self.stats.bytes_retrans += len;
+            self.mishaps.bytes_retrans += len;
             let stamp = self.ts_now(now);
-            self.recovery.stamp.get_or_insert(stamp);
-            self.recovery.sent_again(end - start);
+            self.flight.recovery.stamp.get_or_insert(stamp);
+            self.flight.recovery.sent_again(end - start);
             if start > self.tx.una {
                 // More than the first segment: F-RTO has nothing to tell apart any more.
-                self.recovery.frto = false;
+                self.flight.recovery.frto = false;
             }
         } else {
-            self.board.sent(start, end, now, mss);
+            self.flight.board.sent(start, end, now, mss);
             self.tx.nxt = end;
             if !len.is_multiple_of(u64::from(mss)) {
-                self.tx.small_end = end;
+                self.flight.small_end = end;
             }
-            self.timers.stop_cork();
+            self.flight.timers.stop_cork();
         }
-        self.recovery.sent(end - start);
+        self.flight.recovery.sent(end - start);
 
         self.tx.last_at = now;
         self.arm_after_send(now);
@@ -292,14 +306,14 @@ impl Connection {
 
     /// RFC 8985 section 7.3: new data if the window has room for some, whatever the congestion window says; else the last segment.
     fn tail_probe(&mut self, now: u64, mss: u32) -> Option<Segment> {
-        let tail = self.board.tail()?;
+        let tail = self.flight.board.tail()?;
         let right = (self.tx.una + u64::from(self.tx.wnd)).min(self.tx_end());
         let fresh = right.saturating_sub(self.tx.nxt).min(u64::from(mss));
         let (start, end) = match fresh {
             0 => tail,
             len => (self.tx.nxt, self.tx.nxt + len),
         };
-        self.recovery.tlp = Some((end, fresh == 0));
+        self.flight.recovery.tlp = Some((end, fresh == 0));
         let segment = self.send_range(now, start, end, mss);
         self.arm_retransmit(now);
         Some(segment)
@@ -321,13 +335,10 @@ impl Connection {
             payload,
             ..Segment::default()
         };
-        if let Some(urgent) = self.tx.urgent {
-            if urgent > start && urgent - start <= 0xffff {
-                segment.flags |= Flags::URG;
-                segment.urgent = (urgent - start) as u16;
-            } else if urgent <= self.tx.una {
-                self.tx.urgent = None;
-            }
+        let urgent = self.flight.urgent;
+        if urgent > start && urgent - start <= 0xffff {
+            segment.flags |= Flags::URG;
+            segment.urgent = (urgent - start) as u16;
         }
         if self.agreed.timestamps {
             segment.options.timestamps = Some(self.timestamps(now));
@@ -345,7 +356,7 @@ impl Connection {
             }
             self.rx.acked = self.rx.nxt;
             self.rx.ack = AckDue::No;
-            self.timers.stop_delack();
+            self.flight.timers.stop_delack();
         }
         if flags.has(Flags::SYN) {
             segment.window = self.settings.recv_buffer.size.min(0xffff) as u16;

@@ -2,6 +2,7 @@
 
 use super::urgent::Urgent;
 use super::{Agreed, Settings};
+use crate::lazy::{Lazy, blank};
 use crate::queue::{Reassembly, RecvQueue};
 use crate::rtt::MS;
 use crate::wire::SackBlocks;
@@ -21,11 +22,11 @@ pub(super) struct Receive {
     /// The right edge of the window that the peer knows; it never moves left.
     pub(super) adv: u64,
     pub(super) queue: RecvQueue,
-    early: Option<Box<Reassembly>>,
+    flow: Lazy<Flow>,
     /// Our window scale.
     pub(super) scale: u8,
-    /// The position of the peer's FIN, once known.
-    pub(super) fin: Option<u64>,
+    /// The position of the peer's FIN, or [`NO_FIN`].
+    pub(super) fin: u64,
     /// What recv_buffer has grown to.
     pub(super) buffer: u32,
     /// The last acknowledgement that was sent.
@@ -37,19 +38,42 @@ pub(super) struct Receive {
     pub(super) pingpong: bool,
     /// What the peer's full segments carry, as far as seen.
     pub(super) mss: u32,
-    /// What has arrived twice; empty if nothing has.
-    dsack: (u64, u64),
     pub(super) ts_recent: u32,
     pub(super) ts_recent_at: u64,
-    pub(super) urgent: Urgent,
-    /// Auto-tuning: bytes read since the time, how many were read in the round before, and the round trip as seen from here.
+    pub(super) urgent: Lazy<Urgent>,
+}
+
+/// No FIN of the peer's is known.
+pub(super) const NO_FIN: u64 = u64::MAX;
+
+/// What is known of data on their way to us: an idle connection has none.
+#[derive(Debug)]
+struct Flow {
+    early: Option<Box<Reassembly>>,
+    /// What has arrived twice; empty if nothing has.
+    dsack: (u64, u64),
+    /// Auto-tuning: bytes read since the time, and how many were read in the round before (zero: half of the buffer).
     tune_at: u64,
     tune_copied: u32,
     tune_space: u32,
-    pub(super) rtt: u64,
+    /// The round trip as seen from here, and the position whose arrival ends one that began at a time.
+    rtt: u64,
     rtt_mark: u64,
     rtt_mark_at: u64,
 }
+
+blank!(
+    Flow = Flow {
+        early: None,
+        dsack: (0, 0),
+        tune_at: 0,
+        tune_copied: 0,
+        tune_space: 0,
+        rtt: 0,
+        rtt_mark: 0,
+        rtt_mark_at: 0,
+    }
+);
 
 /// When an acknowledgement is to leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,26 +92,19 @@ impl Receive {
             irs: 0,
             nxt: 0,
             adv: 0,
-            queue: RecvQueue::default(),
-            early: None,
+            queue: RecvQueue::new(),
+            flow: Lazy::new(),
             scale: 0,
-            fin: None,
+            fin: NO_FIN,
             buffer,
             acked: 0,
             ack: AckDue::No,
             quick: QUICK_SEGMENTS,
             pingpong: false,
             mss: 536,
-            dsack: (0, 0),
             ts_recent: 0,
             ts_recent_at: 0,
-            urgent: Urgent::default(),
-            tune_at: 0,
-            tune_copied: 0,
-            tune_space: buffer / 2,
-            rtt: 0,
-            rtt_mark: 0,
-            rtt_mark_at: 0,
+            urgent: Lazy::new(),
         }
     }
 
@@ -101,7 +118,7 @@ impl Receive {
 
     /// Nothing more will come.
     pub(super) fn stop(&mut self) {
-        self.early = None;
+        self.flow.clear();
         self.ack = AckDue::No;
     }
 
@@ -109,9 +126,10 @@ impl Receive {
     pub(super) fn take(&mut self, start: u64, pieces: impl Iterator<Item = bytes::Bytes>) {
         if start > self.nxt {
             let limit = self.memory_limit().saturating_sub(self.queue.charged());
-            let early = self.early.get_or_insert_default();
+            let flow = &mut *self.flow;
+            let early = flow.early.get_or_insert_default();
             let inserted = early.insert(start, pieces, limit);
-            self.dsack = inserted.duplicate.unwrap_or(self.dsack);
+            flow.dsack = inserted.duplicate.unwrap_or(flow.dsack);
             return;
         }
         let mut at = start;
@@ -124,11 +142,11 @@ impl Receive {
             }
             at = end;
         }
-        if let Some(early) = &mut self.early {
+        if let Some(early) = &mut self.flow.early {
             let next = early.take(self.nxt, &mut self.queue);
             self.nxt = next;
             if early.is_empty() {
-                self.early = None;
+                self.flow.early = None;
             }
         }
         if self.queue.charged() > self.memory_limit() {
@@ -143,17 +161,17 @@ impl Receive {
 
     /// What both queues are charged now.
     pub(super) fn memory(&self) -> usize {
-        self.queue.charged() + self.early.as_ref().map_or(0, |early| early.charged())
+        self.queue.charged() + self.flow.early.as_ref().map_or(0, |early| early.charged())
     }
 
     /// Whether there is a gap before what has arrived.
     pub(super) fn has_gap(&self) -> bool {
-        self.early.is_some()
+        self.flow.early.is_some()
     }
 
     /// Notes that `start..end` arrived twice, for the next acknowledgement.
     pub(super) fn duplicate(&mut self, start: u64, end: u64) {
-        self.dsack = (start, end);
+        self.flow.dsack = (start, end);
     }
 
     /// Room for new data, in bytes.
@@ -189,10 +207,11 @@ impl Receive {
     /// Room that SACK blocks take in a header that leaves now.
     pub(super) fn sack_len(&self, agreed: Agreed) -> u32 {
         let blocks = self
+            .flow
             .early
             .as_ref()
             .map_or(0, |early| early.ranges().len() as u32)
-            + u32::from(self.dsack.1 > 0);
+            + u32::from(self.flow.dsack.1 > 0);
         match blocks.min(if agreed.timestamps { 3 } else { 4 }) {
             n if n > 0 && agreed.sack => 4 + 8 * n,
             _ => 0,
@@ -202,11 +221,12 @@ impl Receive {
     /// The blocks for a segment that leaves now; the duplicate is told once.
     pub(super) fn sack_blocks(&mut self) -> SackBlocks {
         let mut blocks = SackBlocks::default();
-        let (start, end) = std::mem::take(&mut self.dsack);
+        let (start, end) = self.flow.dsack;
         if end > 0 {
             blocks.push(start as u32, end as u32);
+            self.flow.dsack = (0, 0);
         }
-        if let Some(early) = &self.early {
+        if let Some(early) = &self.flow.early {
             for (start, end) in early.ranges() {
                 blocks.push(*start as u32, *end as u32);
             }
@@ -243,43 +263,70 @@ impl Receive {
         self.pingpong = false;
     }
 
+    /// The round trip as seen from here, in ns; zero before it is known.
+    pub(super) fn rtt(&self) -> u64 {
+        self.flow.rtt
+    }
+
+    /// Whether nothing is on its way to us that we know of, and nothing is to be told.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.ack == AckDue::No && self.flow.early.is_none() && self.flow.dsack.1 == 0
+    }
+
+    /// Whether there is something that [`Receive::rest`] would give back.
+    pub(super) fn may_rest(&self) -> bool {
+        !self.flow.is_clear() || self.queue.may_rest()
+    }
+
+    /// Gives back what is of use only while data come in.
+    pub(super) fn rest(&mut self) {
+        self.flow.clear();
+        self.queue.rest();
+    }
+
     /// Measures the round trip by the time a window takes, for peers that send no timestamps (dynamic right-sizing).
     pub(super) fn measure(&mut self, now: u64) {
-        if self.rtt_mark_at != 0 && self.nxt >= self.rtt_mark {
-            let rtt = now - self.rtt_mark_at;
-            self.rtt = if self.rtt == 0 {
+        let flow = &mut *self.flow;
+        if flow.rtt_mark_at != 0 && self.nxt >= flow.rtt_mark {
+            let rtt = now - flow.rtt_mark_at;
+            flow.rtt = if flow.rtt == 0 {
                 rtt
             } else {
-                self.rtt.min(rtt).max(self.rtt / 8 * 7)
+                flow.rtt.min(rtt).max(flow.rtt / 8 * 7)
             };
-            self.rtt_mark_at = 0;
+            flow.rtt_mark_at = 0;
         }
-        if self.rtt_mark_at == 0 {
-            self.rtt_mark = self.adv.max(self.nxt + 1);
-            self.rtt_mark_at = now.max(1);
+        if flow.rtt_mark_at == 0 {
+            flow.rtt_mark = self.adv.max(self.nxt + 1);
+            flow.rtt_mark_at = now.max(1);
         }
     }
 
     /// The user has read `len` bytes: if it reads a window's worth each round trip, the window is what limits the peer, and grows.
     pub(super) fn tune(&mut self, now: u64, len: usize, srtt: u64, max: u32) {
-        self.tune_copied = self.tune_copied.saturating_add(len as u32);
-        let rtt = match (self.rtt, srtt) {
+        let flow = &mut *self.flow;
+        flow.tune_copied = flow.tune_copied.saturating_add(len as u32);
+        let rtt = match (flow.rtt, srtt) {
             (0, srtt) => srtt,
             (rtt, 0) => rtt,
             (rtt, srtt) => rtt.min(srtt),
         };
-        if rtt == 0 || now - self.tune_at < rtt {
+        if rtt == 0 || now - flow.tune_at < rtt {
             return;
         }
-        if self.tune_copied > self.tune_space && self.buffer < max {
+        let space = match flow.tune_space {
+            0 => self.buffer / 2,
+            space => space,
+        };
+        if flow.tune_copied > space && self.buffer < max {
             // Twice what came in a round trip, and as much again while it grows (slow start doubles).
-            let grown = self.tune_copied - self.tune_space;
+            let grown = flow.tune_copied - space;
             let want =
-                (u64::from(self.tune_copied) + u64::from(grown)) * 2 + 16 * u64::from(self.mss);
+                (u64::from(flow.tune_copied) + u64::from(grown)) * 2 + 16 * u64::from(self.mss);
             self.buffer = self.buffer.max(want.min(u64::from(max)) as u32);
-            self.tune_space = self.tune_copied;
+            flow.tune_space = flow.tune_copied;
         }
-        self.tune_copied = 0;
-        self.tune_at = now;
+        flow.tune_copied = 0;
+        flow.tune_at = now;
     }
 }

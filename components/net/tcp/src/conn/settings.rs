@@ -48,7 +48,7 @@ pub struct Offer {
 }
 
 /// A connection's settings. [`Default`] is what a Linux host does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The largest segment that the interface carries: its MTU less the IP and TCP headers without options (1460, 1440, ...).
     pub mss: u16,

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 
 use super::{Connection, Error};
+use crate::lazy::{Blank, blank};
 use crate::seq::unwrap;
 use crate::wire::{Flags, Segment};
 
 /// Where the urgent byte is among what is received.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Urgent {
     /// Its position, until the user has read past it.
     mark: Option<u64>,
@@ -17,20 +18,35 @@ pub(super) struct Urgent {
     byte: Option<u8>,
 }
 
+blank!(
+    Urgent = Urgent {
+        mark: None,
+        taken: false,
+        byte: None,
+    }
+);
+
 impl Connection {
     /// Sends one byte or more of which the last is urgent (MSG_OOB), as [`Connection::send`].
     pub fn send_urgent(&mut self, data: &mut Bytes) -> Result<usize, Error> {
         let whole = data.len();
         let len = self.send(data)?;
         if len == whole && len > 0 {
-            self.tx.urgent = Some(self.tx.queue.end());
+            self.flight.urgent = self.tx.queue.end();
         }
         Ok(len)
     }
 
     /// The urgent byte (MSG_OOB): once. `Absent` if there is none, or it stays in the stream.
     pub fn recv_urgent(&mut self) -> Result<u8, Error> {
-        self.rx.urgent.byte.take().ok_or(Error::Absent)
+        if self.rx.urgent.byte.is_none() {
+            return Err(Error::Absent);
+        }
+        let byte = self.rx.urgent.byte.take();
+        if self.rx.urgent.mark.is_none() {
+            self.rx.urgent.clear();
+        }
+        byte.ok_or(Error::Absent)
     }
 
     /// Whether the next byte is the urgent one, or was where it was taken out (sockatmark(3)).
@@ -64,7 +80,7 @@ impl Connection {
 
     /// The position behind the last byte in the queue.
     fn data_nxt(&self) -> u64 {
-        self.rx.nxt - u64::from(self.rx.fin.is_some_and(|fin| fin < self.rx.nxt))
+        self.rx.nxt - u64::from(self.rx.fin < self.rx.nxt)
     }
 
     /// The user has read: perhaps past the mark.
@@ -73,10 +89,15 @@ impl Connection {
             .behind_mark()
             .is_some_and(|behind| (self.rx.queue.len() as u64) < behind)
         {
-            self.rx.urgent = Urgent {
-                byte: self.rx.urgent.byte,
-                ..Urgent::default()
-            };
+            match self.rx.urgent.byte {
+                None => self.rx.urgent.clear(),
+                byte => {
+                    *self.rx.urgent = Urgent {
+                        byte,
+                        ..Urgent::BLANK
+                    }
+                }
+            }
         }
     }
 
@@ -87,9 +108,9 @@ impl Connection {
         }
         let at = unwrap(self.rx.nxt, segment.seq) + u64::from(segment.urgent) - 1;
         if at >= self.rx.nxt && self.rx.urgent.mark.is_none_or(|old| at > old) {
-            self.rx.urgent = Urgent {
+            *self.rx.urgent = Urgent {
                 mark: Some(at),
-                ..Urgent::default()
+                ..Urgent::BLANK
             };
         }
     }

@@ -152,7 +152,7 @@ impl Connection {
         match self.state {
             State::SynSent | State::SynReceived => self.end(Some(Error::Unreachable(why))),
             State::Closed => {}
-            _ => self.soft_error = Some(Error::Unreachable(why)),
+            _ => self.flight.soft_error = Some(Error::Unreachable(why)),
         }
     }
 
@@ -182,14 +182,18 @@ impl Connection {
 
     /// Changes settings, with their effect. `now` in ns.
     pub fn configure(&mut self, now: u64, change: impl FnOnce(&mut Settings)) {
+        let mut settings = Settings::clone(&self.settings);
+        change(&mut settings);
+        self.set_settings(now, settings.into());
+    }
+
+    /// Takes over other settings, which may be shared with other connections. `now` in ns.
+    pub fn set_settings(&mut self, now: u64, settings: Arc<Settings>) {
         let now = self.at(now);
-        let before = self.settings.clone();
-        change(Arc::make_mut(&mut self.settings));
+        let before = std::mem::replace(&mut self.settings, settings);
         let after = self.settings.clone();
-        if after.congestion != before.congestion
-            && let Some(algorithm) = crate::congestion::by_name(after.congestion)
-        {
-            self.congestion = algorithm;
+        if after.congestion != before.congestion {
+            self.congestion.forget();
         }
         if after.recv_buffer != before.recv_buffer {
             self.rx.buffer = after.recv_buffer.size.max(256);
@@ -204,7 +208,7 @@ impl Connection {
             }
         }
         if self.unsent() > 0 && (before.cork && !after.cork || after.nodelay && !before.nodelay) {
-            self.timers.uncorked = true;
+            self.flight.timers.uncorked = true;
         }
         if after.mss() < before.mss() {
             let mss = u32::from(after.mss());
@@ -213,6 +217,11 @@ impl Connection {
         if after.keepalive != before.keepalive {
             self.arm_keepalive(now);
         }
+    }
+
+    /// Whether the connection is idle and has given back what only others need: its owner may do the same.
+    pub fn is_at_rest(&self) -> bool {
+        self.flight.is_clear() && self.state.is_synchronized()
     }
 
     /// What is left to keep of a connection in TIME-WAIT, for an owner that wants the memory back.

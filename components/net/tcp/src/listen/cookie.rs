@@ -75,10 +75,7 @@ pub(super) fn unstamp(echo: u32) -> (Options, bool) {
 
 /// The fast-open cookie of a peer's address.
 pub(super) fn fast_open(key: Key, tuple: &Tuple) -> Cookie {
-    let mut ends = *tuple;
-    ends.local.set_port(0);
-    ends.remote.set_port(0);
-    let hash = hash_tuple(key, &ends, 0x7413);
+    let hash = hash_tuple(key, &tuple.without_ports(), 0x7413);
     Cookie::new(&hash.to_be_bytes()).unwrap_or_default()
 }
 

@@ -1,8 +1,8 @@
 //! Initial sequence numbers (RFC 6528), and the keyed hash that they and the cookies are made with.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 
-use super::Tuple;
+use super::{End, Tuple};
 
 /// A secret key of 128 bits: random, and not to be shown.
 #[derive(Clone, Copy)]
@@ -35,10 +35,7 @@ impl Isn {
     /// The offset of the timestamp clock for a pair of ends (RFC 7323 section 5.4): the same for all their connections, so that a new
     /// one can follow an old one in TIME-WAIT.
     pub fn ts_offset(&self, tuple: &Tuple) -> u32 {
-        let mut ends = *tuple;
-        ends.local.set_port(0);
-        ends.remote.set_port(0);
-        hash_tuple(self.key, &ends, 1) as u32
+        hash_tuple(self.key, &tuple.without_ports(), 1) as u32
     }
 }
 
@@ -55,7 +52,7 @@ pub(crate) fn hash_tuple(key: Key, tuple: &Tuple, word: u64) -> u64 {
     hash.finish()
 }
 
-fn address(end: SocketAddr) -> (u64, u64) {
+fn address(end: End) -> (u64, u64) {
     let bits = match end.ip() {
         IpAddr::V4(v4) => u128::from(v4.to_bits()) | 0xffff_0000_0000,
         IpAddr::V6(v6) => v6.to_bits(),

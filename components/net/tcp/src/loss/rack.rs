@@ -2,7 +2,7 @@
 
 use super::Record;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rack {
     /// When the most recently sent of the delivered was sent, and its end.
     pub(crate) xmit_at: u64,
@@ -21,6 +21,19 @@ pub(crate) struct Rack {
 }
 
 impl Rack {
+    pub(crate) const fn new() -> Rack {
+        Rack {
+            xmit_at: 0,
+            end: 0,
+            rtt: 0,
+            fack: 0,
+            reordering: false,
+            mult: 0,
+            persist: 0,
+            dsack_round: 0,
+        }
+    }
+
     /// A record was delivered (section 6.2, steps 2 and 3). `ambiguous`: it may be an earlier transmission's arrival.
     pub(crate) fn delivered(&mut self, record: &Record, now: u64, min_rtt: u64, ambiguous: bool) {
         if record.end > self.fack {

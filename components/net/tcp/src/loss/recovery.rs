@@ -1,10 +1,9 @@
 //! Recovery: what follows a loss, and how much may be sent meanwhile (proportional rate reduction, RFC 6937).
 
 /// What congestion control is in the middle of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Nothing is wrong.
-    #[default]
     Open,
     /// The window falls because of an ECN mark.
     Reduced,
@@ -14,7 +13,7 @@ pub(crate) enum Phase {
     Loss,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Recovery {
     pub(crate) phase: Phase,
     /// It is over when this position is acknowledged.
@@ -40,6 +39,24 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
+    pub(crate) const fn new() -> Recovery {
+        Recovery {
+            phase: Phase::Open,
+            point: 0,
+            prior_cwnd: 0,
+            prior_ssthresh: 0,
+            undo: None,
+            stamp: None,
+            prr_delivered: 0,
+            prr_out: 0,
+            flight: 0,
+            dupacks: 0,
+            frto: false,
+            tlp: None,
+            ecn_until: 0,
+        }
+    }
+
     /// Starts a reduction with `flight` bytes on the way.
     pub(crate) fn begin(
         &mut self,
@@ -118,7 +135,7 @@ mod tests {
 
     #[test]
     fn rfc6937_sends_the_reduced_share_of_what_arrives() {
-        let mut r = Recovery::default();
+        let mut r = Recovery::new();
         r.begin(Phase::Recovery, 0, 20_000, 20_000, u64::MAX);
         let mut pipe = 19_000;
         let mut sent = 0;
@@ -134,7 +151,7 @@ mod tests {
 
     #[test]
     fn rfc6937_heavy_loss_comes_back_by_slow_start() {
-        let mut r = Recovery::default();
+        let mut r = Recovery::new();
         r.begin(Phase::Recovery, 0, 20_000, 20_000, u64::MAX);
         let cwnd = r.prr(1000, 2_000, 10_000, 1000);
         assert_eq!(cwnd, 4_000);

@@ -58,7 +58,7 @@ struct Sent {
 /// A number of bytes on the way: a window is at most 1 GiB.
 type Bytes = u32;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scoreboard {
     records: VecDeque<Record>,
     by_time: VecDeque<Sent>,
@@ -73,6 +73,18 @@ pub(crate) struct Scoreboard {
 }
 
 impl Scoreboard {
+    pub(crate) const fn new() -> Scoreboard {
+        Scoreboard {
+            records: VecDeque::new(),
+            by_time: VecDeque::new(),
+            sacked: 0,
+            lost: 0,
+            retrans: 0,
+            lost_from: 0,
+            gone: 0,
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -415,7 +427,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn board(segments: u64) -> Scoreboard {
-        let mut board = Scoreboard::default();
+        let mut board = Scoreboard::new();
         (0..segments).for_each(|i| board.sent(i * 1000, i * 1000 + 1000, i, 1000));
         board
     }
@@ -437,7 +449,7 @@ mod tests {
 
     #[test]
     fn large_segment_is_split_at_packet_borders_only() {
-        let mut b = Scoreboard::default();
+        let mut b = Scoreboard::new();
         b.sent(0, 10_000, 0, 1000);
         b.sack(1500, 4999, |_| {});
         assert_eq!(b.sacked(), 2000);
@@ -462,7 +474,7 @@ mod tests {
     proptest! {
         #[test]
         fn counters_agree_with_the_records(ops in proptest::collection::vec((0u8..6, 0u64..40, 1u64..20), 1..200)) {
-            let mut b = Scoreboard::default();
+            let mut b = Scoreboard::new();
             let (mut una, mut nxt, mut now) = (0u64, 0u64, 0u64);
             for (op, a, n) in ops {
                 now += 1;

@@ -204,7 +204,7 @@ mod tests {
         fn gives_every_byte_once_and_in_order(segments in proptest::collection::vec((0u64..300, 1u64..60), 1..100)) {
             let mut r = Reassembly::default();
             let mut have = vec![false; 400];
-            let mut queue = RecvQueue::default();
+            let mut queue = RecvQueue::new();
             for (start, len) in segments {
                 let mid = start + len / 2;
                 let pieces = [piece(start, mid), piece(mid, start + len)];

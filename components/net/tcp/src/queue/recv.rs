@@ -5,14 +5,39 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::PIECE;
+use crate::lazy::{Lazy, blank};
 
-#[derive(Debug, Default)]
+/// Pieces in order.
+type Pieces = VecDeque<Bytes>;
+
+blank!(Pieces = VecDeque::new());
+
+#[derive(Debug)]
 pub(crate) struct RecvQueue {
-    pieces: VecDeque<Bytes>,
+    pieces: Lazy<Pieces>,
     len: usize,
 }
 
 impl RecvQueue {
+    pub(crate) const fn new() -> RecvQueue {
+        RecvQueue {
+            pieces: Lazy::new(),
+            len: 0,
+        }
+    }
+
+    /// Whether there is memory that [`RecvQueue::rest`] would give back.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.len == 0 && !self.pieces.is_clear()
+    }
+
+    /// Gives back what an empty queue needs not.
+    pub(crate) fn rest(&mut self) {
+        if self.len == 0 {
+            self.pieces.clear();
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -31,6 +56,9 @@ impl RecvQueue {
 
     /// The first piece or the first `max` bytes of it.
     pub(crate) fn pop(&mut self, max: usize) -> Option<Bytes> {
+        if self.len == 0 {
+            return None;
+        }
         let front = self.pieces.front_mut()?;
         let data = if front.len() > max {
             front.split_to(max)
@@ -39,7 +67,7 @@ impl RecvQueue {
         };
         self.len -= data.len();
         if self.pieces.is_empty() && self.pieces.capacity() > 64 {
-            self.pieces = VecDeque::new();
+            self.pieces.clear();
         }
         Some(data)
     }
@@ -94,7 +122,7 @@ impl RecvQueue {
             // The last run may be short: it is not to hold a whole chunk.
             packed.push_back(Bytes::copy_from_slice(&run));
         }
-        self.pieces = packed;
+        *self.pieces = packed;
     }
 }
 
@@ -104,7 +132,7 @@ mod tests {
 
     #[test]
     fn collapse_keeps_the_bytes_and_drops_the_nodes() {
-        let mut queue = RecvQueue::default();
+        let mut queue = RecvQueue::new();
         let bytes: Vec<u8> = (0..50_000u32).map(|i| i as u8).collect();
         bytes[..20_000]
             .iter()

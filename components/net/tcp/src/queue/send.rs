@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::PIECE;
+use crate::lazy::{Lazy, blank};
 use crate::wire::Payload;
 
 /// A segment of more pieces than this is copied into one, once.
@@ -33,9 +34,14 @@ impl Piece {
     }
 }
 
-#[derive(Debug, Default)]
+/// Pieces without a gap.
+type Pieces = VecDeque<Piece>;
+
+blank!(Pieces = VecDeque::new());
+
+#[derive(Debug)]
 pub(crate) struct SendQueue {
-    pieces: VecDeque<Piece>,
+    pieces: Lazy<Pieces>,
     start: u64,
     end: u64,
 }
@@ -43,9 +49,21 @@ pub(crate) struct SendQueue {
 impl SendQueue {
     pub(crate) fn new(start: u64) -> SendQueue {
         SendQueue {
-            pieces: VecDeque::new(),
+            pieces: Lazy::new(),
             start,
             end: start,
+        }
+    }
+
+    /// Whether there is memory that [`SendQueue::rest`] would give back.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.len() == 0 && !self.pieces.is_clear()
+    }
+
+    /// Gives back what an empty queue needs not.
+    pub(crate) fn rest(&mut self) {
+        if self.len() == 0 {
+            self.pieces.clear();
         }
     }
 
@@ -75,6 +93,9 @@ impl SendQueue {
     /// Forgets what is before `to`.
     pub(crate) fn acknowledge(&mut self, to: u64) {
         self.start = self.start.max(to.min(self.end));
+        if self.pieces.is_clear() {
+            return;
+        }
         while self
             .pieces
             .front()
@@ -89,7 +110,7 @@ impl SendQueue {
             piece.at = self.start;
         }
         if self.pieces.is_empty() && self.pieces.capacity() > 64 {
-            self.pieces = VecDeque::new();
+            self.pieces.clear();
         }
     }
 
