@@ -46,7 +46,7 @@ pub use ifnet::{
     Config, Direction, Driver, EtherAddr, Features, Ifnet, LinkType, Master, Stats, Tap, Trunk,
 };
 pub use interfaces::{Interfaces, LinkEvent, LinkListener, NAME_MAX, NetworkLayer};
-pub use offload::{Segments, checksum_holds, complete_checksum, segment};
+pub use offload::{Segments, checksum_holds, complete_checksum, segment, segment_len};
 pub use packet::{Checksum, Cut, Gso, Packet};
 pub use protocol::{Accepted, Incoming, Kind, Outgoing, Protocol, Received, Shutdown};
 pub use receiver::{Receiver, Source};

@@ -108,6 +108,18 @@ pub fn segment(link: LinkType, mut packet: Packet) -> Result<Segments, Errno> {
     })
 }
 
+/// How long the longest packet is, from the frame's start on, that [`segment`] makes of this one; of one that is not to be cut, its length.
+pub fn segment_len(link: LinkType, packet: &mut Packet) -> usize {
+    let Some(gso) = packet.gso else {
+        return packet.len();
+    };
+    let layout = Layout::of(link, packet);
+    match layout.and_then(|layout| layout.headers(packet)) {
+        Some(headers) => packet.len().min(headers + usize::from(gso.size)),
+        None => packet.len(),
+    }
+}
+
 /// What [`segment`] cuts a packet into.
 pub struct Segments {
     layout: Layout,
@@ -283,10 +295,12 @@ mod tests {
         ) {
             let whole = frame(cut, v6, tags, &data, size);
             let headers = whole.len() - data.len();
+            let longest = segment_len(LinkType::Ethernet, &mut whole.clone());
+            prop_assert_eq!(longest, headers + data.len().min(size.into()));
             let mut got = Vec::new();
             let mut segments = Vec::new();
             for mut segment in segment(LinkType::Ethernet, whole.clone()).expect("cuts") {
-                prop_assert!(segment.len() <= headers + usize::from(size));
+                prop_assert!(segment.len() <= longest);
                 complete_checksum(&mut segment).expect("whole");
                 let mut fresh = Packet::new(segment.to_vec().into());
                 prop_assert!(checksum_holds(LinkType::Ethernet, &mut fresh));

@@ -214,7 +214,7 @@ impl Inet {
             return;
         }
         let dont_fragment = header.raw[6] & 0x40 != 0;
-        if dont_fragment && !crate::output::fits(&packet, &hop, false) {
+        if dont_fragment && !crate::output::fits(&mut packet, &hop) {
             return problem(self, &mut packet, Problem::TooBig(hop.mtu));
         }
         if let Some(head) = packet.front_mut(header.raw.len()) {

@@ -208,7 +208,7 @@ impl Inet {
         ) {
             return;
         }
-        if !crate::output::fits(&packet, &hop, true) {
+        if !crate::output::fits(&mut packet, &hop) {
             return problem(self, &mut packet, Problem::TooBig(hop.mtu));
         }
         if let Some(head) = packet.front_mut(40) {

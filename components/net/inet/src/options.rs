@@ -13,6 +13,10 @@ use crate::{Inet, addr};
 
 pub(crate) const SOL_IP: i32 = 0;
 pub(crate) const SOL_IPV6: i32 = 41;
+pub(crate) const SOL_UDP: i32 = 17;
+
+pub(crate) const UDP_SEGMENT: i32 = 103;
+pub(crate) const UDP_GRO: i32 = 104;
 
 pub(crate) const IP_TOS: i32 = 1;
 pub(crate) const IP_TTL: i32 = 2;
@@ -369,8 +373,6 @@ pub(crate) struct Said {
 impl Said {
     /// Finds in the control data what is ours. `EINVAL` for what cannot be.
     pub(crate) fn of(control: &[Control]) -> Result<Said, Errno> {
-        const SOL_UDP: i32 = 17;
-        const UDP_SEGMENT: i32 = 103;
         let mut said = Said::default();
         for piece in control.iter() {
             let Control::Other(level, kind, data) = piece else {
@@ -416,7 +418,7 @@ impl Said {
 }
 
 /// What is known of a datagram that came in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct About {
     pub(crate) dst: IpAddr,
     pub(crate) dst_port: u16,

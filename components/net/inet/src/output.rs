@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use abi::Errno;
-use net::{Gso, Packet};
+use net::{LinkType, Packet};
 use smallvec::SmallVec;
 use sync::Cpu;
 
@@ -156,24 +156,27 @@ impl Inet {
         ) {
             return Err(Errno::EPERM);
         }
-        if fits(&packet, hop, v6) {
+        if fits(&mut packet, hop) {
             return self.link_output(cpu, hop, v6, packet);
         }
-        let pieces = crate::frag::cut(packet, v6, hop.mtu as usize, self.random())?;
-        for piece in pieces {
-            self.link_output(cpu, hop, v6, piece)?;
+        match packet.gso {
+            None => self.emit_cut(cpu, hop, v6, packet),
+            Some(_) => net::segment(LinkType::Ip, packet)?
+                .try_for_each(|packet| self.emit_cut(cpu, hop, v6, packet)),
         }
-        Ok(())
+    }
+
+    /// Sends a packet in fragments.
+    fn emit_cut(&self, cpu: &Cpu<'_>, hop: &Hop, v6: bool, packet: Packet) -> Result<(), Errno> {
+        crate::frag::cut(packet, v6, hop.mtu as usize, self.random())?
+            .into_iter()
+            .try_for_each(|piece| self.link_output(cpu, hop, v6, piece))
     }
 }
 
 /// Whether a packet, or each of the segments that it stands for, is short enough.
-pub(crate) fn fits(packet: &Packet, hop: &Hop, v6: bool) -> bool {
-    match packet.gso {
-        None => packet.len() <= hop.mtu as usize,
-        // Headers that segments have: IP's, and TCP's with all of its options.
-        Some(Gso { size, .. }) => usize::from(size) + if v6 { 40 } else { 20 } <= hop.mtu as usize,
-    }
+pub(crate) fn fits(packet: &mut Packet, hop: &Hop) -> bool {
+    net::segment_len(LinkType::Ip, packet) <= hop.mtu as usize
 }
 
 /// Where a packet comes from and goes, by its IP header.

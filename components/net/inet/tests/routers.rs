@@ -441,3 +441,65 @@ fn nobody_to_ask_is_told_in_time() {
     });
     assert!(sim.result.is_ok(), "{:?}", sim.result);
 }
+
+#[test]
+fn trains_of_datagrams_pass_a_router_and_are_cut_where_they_must() {
+    const PMTUDISC_DONT: i32 = 0;
+    for seed in 0..4 {
+        row(seed, 1000, |a, b, [ka, kr, _]| {
+            for (family, to, router) in [
+                (INET, "10.0.2.2:7", "10.0.1.1:7"),
+                (INET6, "[fd02::2]:7", "[fd01::1]:7"),
+            ] {
+                let (server, _) = bound(b, family, DGRAM, to);
+                let client = socket(a, family, DGRAM, 0);
+                set(a, client, 17, 103, 900).expect("UDP_SEGMENT");
+                sendto(a, client, &[0; 3], to).expect("the neighbours know each other");
+                recvfrom(b, server, 0).expect("received");
+                let before = [sent_packets(ka, "eth0"), sent_packets(kr, "eth1")];
+                sendto(a, client, &[7; 4000], to).expect("sent");
+                for len in [900, 900, 900, 900, 400] {
+                    assert_eq!(recvfrom(b, server, 0).expect("received").0, vec![7; len]);
+                }
+                let after = [sent_packets(ka, "eth0"), sent_packets(kr, "eth1")];
+                assert_eq!(after, before.map(|n| n + 1), "one packet all the way");
+                set(a, client, 17, 103, 1480).expect("UDP_SEGMENT");
+                assert_eq!(sendto(a, client, &[7; 4000], router), Err(Errno::EMSGSIZE));
+                if family == INET {
+                    // Too long for the far link: each datagram in fragments.
+                    set(a, client, 0, 10, PMTUDISC_DONT).expect("IP_MTU_DISCOVER");
+                    set(a, client, 17, 103, 1400).expect("UDP_SEGMENT");
+                    sendto(a, client, &[8; 2000], to).expect("sent");
+                    for len in [1400, 600] {
+                        assert_eq!(recvfrom(b, server, 0).expect("received").0, vec![8; len]);
+                    }
+                }
+                b.close(server).expect("closed");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_connection_goes_through_a_path_that_is_narrower_by_a_little() {
+    // Segments that were joined on the near link are too long for the far one by less than TCP's header.
+    rows(1500, |a, b, [_, router, _]| {
+        run(router, |cx| {
+            let inet = Inet::of(cx).expect("a stack");
+            let far = inet.interfaces().by_name(cx.cpu(), "eth1");
+            far.expect("there").set_mtu(cx, 1490).expect("set");
+        });
+        let (l, _) = bound(b, INET, STREAM, "10.0.2.2:80");
+        b.listen(l, 1).expect("listens");
+        let fd = socket(a, INET, STREAM, 0);
+        connect(a, fd, "10.0.2.2:80").expect("connected");
+        let served = b.accept4(l, &mut [], &mut [], 0).expect("accepted") as i32;
+        let data = vec![5; 60_000];
+        assert_eq!(write(a, fd, &data), Ok(60_000));
+        let mut got = 0;
+        while got < data.len() {
+            got += read(b, served, 65_536).expect("read").len();
+        }
+        assert_eq!(get(a, fd, 0, 14), Ok(1490), "IP_MTU");
+    });
+}

@@ -366,3 +366,89 @@ fn under_every_seed_questions_are_answered_and_sleepers_end() {
         server.join();
     });
 }
+
+/// `SOL_UDP`, `UDP_SEGMENT`, `UDP_GRO`.
+const UDP: i32 = 17;
+const SEGMENT: i32 = 103;
+const GRO: i32 = 104;
+
+#[test]
+fn datagrams_of_one_call_travel_as_one_packet_and_arrive_one_by_one() {
+    let (kernel, p) = process();
+    for (family, any) in [(INET, "127.0.0.1:0"), (INET6, "[::1]:0")] {
+        let (a, to) = bound(&p, family, DGRAM, any);
+        let sender = socket(&p, family, DGRAM, 0);
+        let data: Vec<u8> = (0..2500u32).map(|n| n as u8).collect();
+        let parts = || -> Vec<Vec<u8>> {
+            std::iter::from_fn(|| recvfrom(&p, a, MSG_DONTWAIT).ok())
+                .map(|(data, _)| data)
+                .collect()
+        };
+        let before = sent_packets(&kernel, "lo");
+        set(&p, sender, UDP, SEGMENT, 1000).expect("UDP_SEGMENT");
+        assert_eq!(get(&p, sender, UDP, SEGMENT), Ok(1000));
+        assert_eq!(sendto(&p, sender, &data, &to), Ok(2500));
+        assert_eq!(parts(), data.chunks(1000).collect::<Vec<_>>());
+        assert_eq!(sent_packets(&kernel, "lo"), before + 1);
+        let said = (UDP, SEGMENT, &600u16.to_ne_bytes()[..]);
+        assert_eq!(sendmsg(&p, sender, &data, &to, said), Ok(2500));
+        assert_eq!(parts(), data.chunks(600).collect::<Vec<_>>());
+        // Who wants them together is told where to cut.
+        set(&p, a, UDP, GRO, 1).expect("UDP_GRO");
+        assert_eq!(sendmsg(&p, sender, &data, &to, said), Ok(2500));
+        let (got, control, _, _) = recvmsg(&p, a, 0).expect("received");
+        assert_eq!(got, data);
+        assert_eq!(control, [(UDP, GRO, 600i32.to_ne_bytes().to_vec())]);
+        // What fits into one datagram is one.
+        set(&p, sender, UDP, SEGMENT, 2500).expect("UDP_SEGMENT");
+        assert_eq!(sendto(&p, sender, &data, &to), Ok(2500));
+        let (got, control, _, _) = recvmsg(&p, a, 0).expect("received");
+        assert_eq!((got, control), (data, vec![]));
+        set(&p, sender, UDP, SEGMENT, 1).expect("UDP_SEGMENT");
+        assert_eq!(sendto(&p, sender, &[1; 128], &to), Ok(128));
+        assert_eq!(sendto(&p, sender, &[1; 129], &to), Err(Errno::EINVAL));
+        assert_eq!(set(&p, sender, UDP, SEGMENT, 65_536), Err(Errno::EINVAL));
+    }
+}
+
+#[test]
+fn who_wants_datagrams_together_gets_those_of_one_size_at_once() {
+    let (_kernel, p) = process();
+    let (a, to) = bound(&p, INET, DGRAM, "127.0.0.1:0");
+    set(&p, a, UDP, GRO, 1).expect("UDP_GRO");
+    let (one, two) = (socket(&p, INET, DGRAM, 0), socket(&p, INET, DGRAM, 0));
+    for (sender, len) in [
+        (one, 1000),
+        (one, 1000),
+        (one, 400),
+        (one, 1000),
+        (two, 1000),
+        (two, 0),
+        (two, 2000),
+        (two, 2000),
+        (two, 2000),
+    ] {
+        sendto(&p, sender, &vec![7; len], &to).expect("sent");
+    }
+    // The last has no room any more in what a call asks for.
+    for (len, size) in [
+        (2400, 1000),
+        (1000, 0),
+        (1000, 0),
+        (0, 0),
+        (4000, 2000),
+        (2000, 0),
+    ] {
+        let (got, control, flags, _) = recvmsg(&p, a, MSG_DONTWAIT).expect("received");
+        let size = (size != 0).then(|| (UDP, GRO, i32::to_ne_bytes(size).to_vec()));
+        assert_eq!((got.len(), flags), (len, 0));
+        assert_eq!(control, Vec::from_iter(size));
+    }
+    sendto(&p, one, &[1; 10], &to).expect("sent");
+    sendto(&p, one, &[1; 10], &to).expect("sent");
+    assert_eq!(
+        recvfrom(&p, a, 0).expect("received").0,
+        [1; 10],
+        "no control data, no train"
+    );
+}

@@ -6,10 +6,11 @@ mod names;
 mod options;
 mod queue;
 mod send;
+mod train;
 
 use core::net::IpAddr;
 use std::any::Any;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use abi::{Errno, SysResult, UserAddr};
@@ -52,6 +53,8 @@ pub(crate) struct Dgram {
     pub(crate) common: Arc<Common>,
     pub(crate) state: Mutex<State>,
     queue: Mutex<Queue>,
+    /// It takes datagrams of one size together, `UDP_GRO`.
+    together: AtomicBool,
     readable: Condvar,
 }
 
@@ -117,6 +120,7 @@ impl Dgram {
                 segment: 0,
             }),
             queue: Mutex::default(),
+            together: AtomicBool::new(false),
             readable: Condvar::new("dgram"),
         })
     }

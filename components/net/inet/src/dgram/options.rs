@@ -1,5 +1,7 @@
 //! Options of sockets of messages: IP's, and the few that UDP and raw sockets have of their own.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use abi::Errno;
 use kern::Curlwp;
 use net::consts::{SO_BINDTODEVICE, SOL_SOCKET};
@@ -7,11 +9,9 @@ use net::{OptValue, int_option};
 
 use super::{Dgram, Flavour, State};
 use crate::leaf;
-use crate::options::{Ask, SOL_IP, SOL_IPV6, int};
+use crate::options::{Ask, SOL_IP, SOL_IPV6, SOL_UDP, UDP_GRO, UDP_SEGMENT, int};
 
-const SOL_UDP: i32 = 17;
 const UDP_CORK: i32 = 1;
-const UDP_SEGMENT: i32 = 103;
 const SOL_RAW: i32 = 255;
 const SOL_ICMPV6: i32 = 58;
 const ICMP_FILTER: i32 = 1;
@@ -98,6 +98,7 @@ impl Dgram {
         Some(Ok(match (self.flavour, level, name) {
             (Flavour::Udp, SOL_UDP, UDP_CORK) => int(state.cork.into()),
             (Flavour::Udp, SOL_UDP, UDP_SEGMENT) => int(state.segment.into()),
+            (Flavour::Udp, SOL_UDP, UDP_GRO) => int(self.together.load(Relaxed).into()),
             (Flavour::Raw(1), SOL_RAW, ICMP_FILTER) => {
                 OptValue::from_slice(&state.filter[0].to_ne_bytes())
             }
@@ -130,6 +131,9 @@ impl Dgram {
             (Flavour::Udp, SOL_UDP, UDP_SEGMENT) => int_option(value)
                 .and_then(|n| u16::try_from(n).map_err(|_| Errno::EINVAL))
                 .map(|n| state.segment = n),
+            (Flavour::Udp, SOL_UDP, UDP_GRO) => {
+                int_option(value).map(|on| self.together.store(on != 0, Relaxed))
+            }
             (Flavour::Raw(1), SOL_RAW, ICMP_FILTER) => {
                 int_option(value).map(|mask| state.filter[0] = mask as u32)
             }

@@ -19,18 +19,23 @@ use crate::addr::Endpoint;
 use crate::icmp::Trouble;
 use crate::ipv4::Header;
 use crate::leaf;
-use crate::options::{About, IP_RECVERR, IPV6_RECVERR, PMTUDISC_DO, SOL_IP, SOL_IPV6};
+use crate::options::{
+    About, IP_RECVERR, IPV6_RECVERR, PMTUDISC_DO, SOL_IP, SOL_IPV6, SOL_UDP, UDP_GRO,
+};
 
 /// What a message costs in a buffer besides its bytes.
 const OVERHEAD: usize = 256;
 /// The most errors that wait.
 const MOST_ERRORS: usize = 64;
+
 /// A message that waits.
 pub(super) struct Message {
-    data: SmallVec<[Bytes; 2]>,
+    pub(super) data: SmallVec<[Bytes; 2]>,
     pub(super) len: usize,
-    from: Endpoint,
-    about: About,
+    /// Bytes of each datagram when it is a train of them; else 0.
+    pub(super) segment: u16,
+    pub(super) from: Endpoint,
+    pub(super) about: About,
 }
 
 /// An error that waits, recverr of ip(7).
@@ -50,6 +55,36 @@ pub(super) struct Queue {
     dropped: u64,
 }
 
+impl Queue {
+    /// Whether there is room for one more.
+    fn push(&mut self, message: Message, room: usize) -> bool {
+        let bytes = self.bytes + message.len + OVERHEAD;
+        let fits = !self.ended && bytes <= room;
+        match fits {
+            true => {
+                self.bytes = bytes;
+                self.messages.push_back(message);
+            }
+            false => self.dropped += 1,
+        }
+        fits
+    }
+
+    /// The next message, with those behind it that make a train with it, of at most `room` bytes.
+    fn pop(&mut self, room: Option<usize>) -> Option<Message> {
+        let mut first = self.messages.pop_front()?;
+        self.bytes -= first.len + OVERHEAD;
+        while let (Some(room), Some(next)) = (room, self.messages.front())
+            && first.is_continued_by(next, room)
+            && let Some(next) = self.messages.pop_front()
+        {
+            self.bytes -= next.len + OVERHEAD;
+            first.append(next);
+        }
+        Some(first)
+    }
+}
+
 impl Dgram {
     /// Bytes that wait, and messages that found no room.
     pub(crate) fn queued(&self, cpu: &Cpu<'_>) -> (usize, u64) {
@@ -57,7 +92,8 @@ impl Dgram {
         let queue = self.queue.lock(&leaf);
         (queue.bytes, queue.dropped)
     }
-    /// Takes a message; false when there is no room. The packet has no headers but those that the socket shows.
+
+    /// Takes a message, or a train of them, as far as there is room. The packet has no headers but those that the socket shows.
     pub(crate) fn enqueue(
         &self,
         cpu: &Cpu<'_>,
@@ -65,7 +101,7 @@ impl Dgram {
         from: Endpoint,
         header: &Header,
         dst_port: u16,
-    ) -> bool {
+    ) {
         let timestamp = match (self.common.timestamp.load(Relaxed), packet.timestamp) {
             (false, _) => 0,
             (true, 0) => self.inet.host.now(Clock::Realtime),
@@ -73,6 +109,7 @@ impl Dgram {
         };
         let len = packet.len();
         let message = Message {
+            segment: packet.gso.map_or(0, |gso| gso.size),
             data: packet.into_payload(),
             len,
             from,
@@ -85,19 +122,24 @@ impl Dgram {
                 timestamp,
             },
         };
+        let room = self.common.rcvbuf.load(Relaxed);
         let leaf = leaf(cpu);
-        {
+        let several = message.segment != 0 && !self.together.load(Relaxed);
+        let taken = {
             let mut queue = self.queue.lock(&leaf);
-            if queue.ended || queue.bytes + len + OVERHEAD > self.common.rcvbuf.load(Relaxed) {
-                queue.dropped += 1;
-                return false;
+            match several {
+                false => queue.push(message, room),
+                true => message
+                    .taken_apart()
+                    .fold(false, |any, m| queue.push(m, room) | any),
             }
-            queue.bytes += len + OVERHEAD;
-            queue.messages.push_back(message);
+        };
+        match taken {
+            false => return,
+            true if several => self.readable.broadcast(&leaf),
+            true => self.readable.signal(&leaf),
         }
-        self.readable.signal(&leaf);
         self.common.poll.notify(&leaf, Events::IN | Events::RDNORM);
-        true
     }
 
     /// An ICMP error about something that it sent.
@@ -140,6 +182,9 @@ impl Dgram {
         message: &mut Incoming<'_, '_>,
     ) -> Result<Received, Errno> {
         let peek = message.flags & MSG_PEEK != 0;
+        // Who cannot be told where one ends gets them one by one.
+        let together = self.together.load(Relaxed) && message.wants_control;
+        let together = together.then(|| message.uio.resid());
         let leaf = leaf(cx.cpu());
         let mut queue = self.queue.lock(&leaf);
         let taken = loop {
@@ -149,13 +194,12 @@ impl Dgram {
                     break Message {
                         data: first.data.clone(),
                         len: first.len,
+                        segment: first.segment,
                         from: first.from,
                         about: first.about.clone(),
                     };
                 }
-                let len = first.len;
-                if let Some(first) = queue.messages.pop_front() {
-                    queue.bytes -= len + OVERHEAD;
+                if let Some(first) = queue.pop(together) {
                     break first;
                 }
             }
@@ -176,6 +220,12 @@ impl Dgram {
             received.control = taken
                 .about
                 .control(&self.inet, self.v6, &wants, &self.common);
+            if taken.segment != 0 {
+                let size = i32::from(taken.segment).to_ne_bytes().to_vec();
+                received
+                    .control
+                    .push(Control::Other(SOL_UDP, UDP_GRO, size));
+            }
         }
         if taken.len > message.uio.resid() {
             received.flags |= MSG_TRUNC;

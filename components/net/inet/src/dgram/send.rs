@@ -7,9 +7,9 @@ use abi::Errno;
 use bytes::Bytes;
 use kern::Curlwp;
 use net::consts::{MSG_DONTROUTE, MSG_MORE};
-use net::{Checksum, Outgoing, Packet};
+use net::{Checksum, Cut, Gso, Outgoing, Packet};
 
-use super::{Dgram, Flavour, State};
+use super::{Dgram, Flavour, State, train};
 use crate::addr::{Endpoint, is_link_local};
 use crate::options::{IpOptions, PMTUDISC_DO, PMTUDISC_DONT, PMTUDISC_PROBE, Said};
 use crate::output::Outbound;
@@ -266,19 +266,6 @@ impl Dgram {
         mut data: Vec<u8>,
     ) -> Result<(), Errno> {
         match self.flavour {
-            Flavour::Udp if plan.segment != 0 => {
-                let data = Bytes::from(data);
-                let size = usize::from(plan.segment);
-                let mut at = 0;
-                loop {
-                    let end = (at + size).min(data.len());
-                    self.send_udp(cx, &plan, data.slice(at..end))?;
-                    at = end;
-                    if at >= data.len() {
-                        return Ok(());
-                    }
-                }
-            }
             Flavour::Udp => self.send_udp(cx, &plan, data.into()),
             Flavour::Ping => {
                 let echo = if self.v6 {
@@ -313,7 +300,16 @@ impl Dgram {
     }
 
     fn send_udp(&self, cx: &Curlwp<'_>, plan: &Plan, data: Bytes) -> Result<(), Errno> {
+        let size = usize::from(plan.segment);
+        let train = size != 0 && data.len() > size;
+        if train && data.len() > size * train::MOST {
+            return Err(Errno::EINVAL);
+        }
         let mut packet = Packet::new(data);
+        packet.gso = train.then_some(Gso {
+            size: plan.segment,
+            cut: Cut::Udp,
+        });
         let len = packet.len() + 8;
         let header = packet.push(8).ok_or(Errno::ENOBUFS)?;
         header[..2].copy_from_slice(&plan.port.to_be_bytes());
@@ -331,13 +327,17 @@ impl Dgram {
     /// Sends a packet that is too long for its path as the socket's option says.
     fn emit(&self, cx: &Curlwp<'_>, plan: &Plan, packet: Packet) -> Result<(), Errno> {
         let header = if plan.to.addr.is_ipv6() { 40 } else { 20 };
-        let long = packet.len() + header > plan.hop.mtu as usize;
+        let len = packet
+            .gso
+            .map_or(packet.len(), |gso| usize::from(gso.size) + 8);
+        let long = len + header > plan.hop.mtu as usize;
         let mut out = plan.out.clone();
         let forbidden = match plan.to.addr {
             IpAddr::V4(_) => out.dont_fragment,
             IpAddr::V6(_) => out.dont_fragment || plan.options.dont_fragment6,
         };
-        if long && forbidden {
+        // Datagrams of a train are not cut once more.
+        if long && (forbidden || plan.segment != 0) {
             return Err(Errno::EMSGSIZE);
         }
         // A packet that fits now shall tell us when it does not.

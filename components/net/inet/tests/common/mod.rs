@@ -298,3 +298,47 @@ pub fn recvmsg(p: &LwpHandle, fd: i32, flags: i32) -> Result<Message, Errno> {
         shown(&memory.get(512, 28)),
     ))
 }
+
+/// sendmsg(2) of data with one piece of control data: level, type, bytes.
+pub fn sendmsg(
+    p: &LwpHandle,
+    fd: i32,
+    data: &[u8],
+    to: &str,
+    (level, kind, value): (i32, i32, &[u8]),
+) -> Result<i64, Errno> {
+    let memory = Memory::new(4096 + data.len());
+    let word = |at: usize, value: u64| memory.put(at, &value.to_ne_bytes());
+    let addr = sockaddr(to);
+    word(0, Memory::at(512).0);
+    word(8, addr.len() as u64);
+    word(16, Memory::at(64).0);
+    word(24, 1);
+    word(32, Memory::at(1024).0);
+    word(40, (16 + value.len()) as u64);
+    word(64, Memory::at(4096).0);
+    word(72, data.len() as u64);
+    memory.put(512, &addr);
+    word(1024, (16 + value.len()) as u64);
+    memory.put(1032, &[level.to_ne_bytes(), kind.to_ne_bytes()].concat());
+    memory.put(1040, value);
+    memory.put(4096, data);
+    p.syscall(
+        &memory,
+        nr::sendmsg,
+        &[fd as u64, Memory::at(0).0, 0, 0, 0, 0],
+    )
+}
+
+/// Packets that an interface has sent.
+pub fn sent_packets(kernel: &Arc<Kernel>, name: &str) -> u64 {
+    run(kernel, |cx| {
+        let inet = Inet::of(cx).expect("a stack");
+        let interface = inet.interfaces().by_name(cx.cpu(), name);
+        let interface = interface.expect("an interface");
+        interface
+            .stats
+            .tx_packets
+            .load(std::sync::atomic::Ordering::Relaxed)
+    })
+}
