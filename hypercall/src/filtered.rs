@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU32;
 use abi::Errno;
 
 use crate::{
-    BackingFile, Clock, DirEntry, FileInfo, Host, JoinHandle, Nanos, OpenMode, Signal, ThreadBody,
-    WakeReason, Wire, WireSpec,
+    BackingFile, Clock, DirEntry, FileInfo, Host, JoinHandle, Nanos, OpenMode, Signal, Sockets,
+    ThreadBody, WakeReason, Wire, WireSpec,
 };
 
 /// A host that hands every file it opens through a function, so that what kernels do to their disks can be watched or
@@ -113,6 +113,10 @@ where
 
     fn open_wire(&self, spec: &WireSpec) -> Result<Arc<dyn Wire>, Errno> {
         self.host.open_wire(spec)
+    }
+
+    fn sockets(&self) -> Result<Arc<dyn Sockets>, Errno> {
+        self.host.sockets()
     }
 
     fn raise(&self, signal: Signal) {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use abi::Errno;
 
-use crate::{Mapping, Wire, WireSpec};
+use crate::{Mapping, Sockets, Wire, WireSpec};
 
 /// A point in time or a span, in nanoseconds; the clock's origin is the clock's own.
 pub type Nanos = u64;
@@ -250,6 +250,11 @@ pub trait Host: Send + Sync + Any {
     fn open_wire(&self, spec: &WireSpec) -> Result<Arc<dyn Wire>, Errno> {
         let _ = spec;
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sockets of the host's own, for one kernel. `EAFNOSUPPORT` where there are none.
+    fn sockets(&self) -> Result<Arc<dyn Sockets>, Errno> {
+        Err(Errno::EAFNOSUPPORT)
     }
 
     /// Raises a signal on the host process itself.

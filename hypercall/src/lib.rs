@@ -14,6 +14,7 @@ mod host;
 mod mapping;
 mod posix;
 pub mod sim;
+mod socket;
 mod wire;
 
 pub use filtered::FilteredHost;
@@ -24,4 +25,8 @@ pub use host::{
     JoinHandle, Nanos, OpenMode, Signal, ThreadBody, WakeReason,
 };
 pub use mapping::{Mapping, Region};
+pub use socket::{
+    HostSocket, SocketControl, SocketData, SocketFamily, SocketKind, SocketMessage, SocketQueue,
+    Sockets,
+};
 pub use wire::{InFrame, Offload, OutFrame, Wire, WireCut, WireInfo, WireSpec};

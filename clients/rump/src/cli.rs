@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use rumpkit::{MountSpec, NetSpec};
+use rumpkit::{MountSpec, NetKind, NetSpec};
 
 const EXIT_STATUS: &str = "\
 Exit status of run, trace and exec:
@@ -449,11 +450,25 @@ pub(crate) struct Network {
     ///
     /// loop: the loopback interface alone. passt: the outside world, without root, by passt(1). tap:DEVICE: a tap device of the host.
     /// if:INTERFACE: an interface of the host, by packet sockets. socket:PATH, listen:PATH: QEMU's network protocol over a Unix socket.
-    /// bus:FILE: the bus that all kernels with this file share. host: the host's own sockets, as without --net.
+    /// bus:FILE: the bus that all kernels with this file share. sockin: the host's network behind the kernel's descriptors, alone.
+    /// host: the host's own sockets, as without --net.
     /// pcap=FILE has every packet of the interface in a file that Wireshark reads; dhcp asks for address, router and name servers.
     /// Settings, with commas between: ADDRESS/PREFIX, gw=ADDRESS, dns=ADDRESS, dhcp, mtu=N, mac=ADDRESS, name=NAME, pcap=FILE.
     #[arg(long = "net", value_name = "KIND[:WHERE][,SETTING]...")]
     pub(crate) net: Vec<NetSpec>,
+}
+
+impl Network {
+    /// Whether the kernel's network is the host's sockets, and so no other.
+    pub(crate) fn sockin(&self) -> Result<bool> {
+        let sockin = self.net.iter().any(|spec| spec.kind == NetKind::Sockin);
+        if sockin && self.net.len() > 1 {
+            bail!(
+                "--net sockin: is the kernel's only network; leave the others out, or take them without it"
+            );
+        }
+        Ok(sockin)
+    }
 }
 
 /// The program to run.

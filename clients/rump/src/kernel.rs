@@ -10,19 +10,45 @@ use rumpkit::kern::config::parse_size;
 use rumpkit::module::Library;
 use rumpkit::{Kernel, MountSpec, Process, Syscalls};
 
-use crate::cli::{KernelOptions, Mounts};
+use crate::cli::{KernelOptions, Mounts, Network};
 
-/// Boots a kernel with every component. The kernel itself says on the console why it does not boot.
-pub(crate) fn boot(options: &KernelOptions) -> Result<Arc<Kernel>> {
-    boot_with(options, Vec::new())
+/// What a kernel is made of.
+pub(crate) enum Parts {
+    /// Every component, with a network of its own.
+    All,
+    /// Those that go with the host's sockets.
+    Sockin,
+}
+
+impl Parts {
+    /// What the network that was asked for needs.
+    pub(crate) fn of(network: &Network) -> Result<Parts> {
+        Ok(match network.sockin()? {
+            true => Parts::Sockin,
+            false => Parts::All,
+        })
+    }
+}
+
+/// Boots a kernel. The kernel itself says on the console why it does not boot.
+pub(crate) fn boot(options: &KernelOptions, parts: Parts) -> Result<Arc<Kernel>> {
+    boot_with(options, parts, Vec::new())
 }
 
 /// The same with component libraries that have been loaded, in this order.
-pub(crate) fn boot_with(options: &KernelOptions, libraries: Vec<Library>) -> Result<Arc<Kernel>> {
+pub(crate) fn boot_with(
+    options: &KernelOptions,
+    parts: Parts,
+    libraries: Vec<Library>,
+) -> Result<Arc<Kernel>> {
     let ncpu = options.ncpu.as_deref().map(cpus).transpose()?;
     let memlimit = options.memlimit.as_deref().map(memory).transpose()?;
     let verbose = options.verbose;
-    let kernel = rumpkit::builder()
+    let builder = match parts {
+        Parts::All => rumpkit::builder(),
+        Parts::Sockin => rumpkit::sockin_builder(),
+    };
+    let kernel = builder
         .config(move |config| {
             config.verbose |= verbose;
             config.ncpu = ncpu.unwrap_or(config.ncpu);

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use abi::Invoke;
+use abi::{Errno, Invoke, Syscalls};
 use anyhow::{Context, Result, anyhow, bail};
 use rumpkit::{Kernel, NetKind, NetSpec, Process};
 use tempfile::TempDir;
 
 use crate::cli::Network;
 use crate::kernel::news;
+use crate::shim::Sockets;
 
 /// What passt gives the kernel: addresses that are nobody's outside, as other user-mode networks have them.
 const PASST_ADDRESS: &str = "10.0.2.15";
@@ -26,7 +27,7 @@ const PASST_DNS: &str = "10.0.2.3";
 /// The kernel's interfaces, as long as what they need on the host is there.
 #[derive(Default)]
 pub(crate) struct Networked {
-    on: bool,
+    sockets: Sockets,
     /// passt, each with the directory of its socket.
     helpers: Vec<(Child, TempDir)>,
 }
@@ -42,14 +43,18 @@ impl Networked {
         Ok(networked)
     }
 
-    /// Whether programs' sockets are the kernel's.
-    pub(crate) fn is_on(&self) -> bool {
-        self.on
+    /// Whose programs' sockets are.
+    pub(crate) fn sockets(&self) -> Sockets {
+        self.sockets
     }
 
     fn configure(&mut self, kernel: &Arc<Kernel>, specs: &[NetSpec]) -> Result<()> {
         let specs: Vec<&NetSpec> = specs.iter().filter(|s| s.kind != NetKind::Host).collect();
         if specs.is_empty() {
+            return Ok(());
+        }
+        if specs.iter().any(|s| s.kind == NetKind::Sockin) {
+            self.sockets = Sockets::Sockin;
             return Ok(());
         }
         let mut servers: Vec<IpAddr> = Vec::new();
@@ -59,7 +64,7 @@ impl Networked {
         Process::new(kernel)?
             .configure_resolver(&servers, &[])
             .context("the resolver's files cannot be written in the kernel")?;
-        self.on = true;
+        self.sockets = Sockets::Kernel;
         Ok(())
     }
 
@@ -176,9 +181,22 @@ fn wait_for(socket: &Path, child: &mut Child) -> Result<()> {
     }
 }
 
-/// Whether a kernel has a network: its loopback interface is up.
-pub(crate) fn is_on<S: Invoke>(process: &Process<S>) -> bool {
-    process.interface("lo").is_ok_and(|lo| lo.is_up())
+/// Whose the sockets of a kernel's programs are. A kernel has a network when its loopback interface is up; one on the host's sockets
+/// has sockets but no interfaces that one could ask for.
+pub(crate) fn sockets_of<S: Invoke>(process: &Process<S>) -> Sockets {
+    let none = Errno::EAFNOSUPPORT.0;
+    match process.interface("lo") {
+        Ok(lo) if lo.is_up() => Sockets::Kernel,
+        Err(error) if error.raw_os_error() == Some(none) && has_sockets(process) => Sockets::Sockin,
+        _ => Sockets::Host,
+    }
+}
+
+fn has_sockets<S: Invoke>(process: &Process<S>) -> bool {
+    const AF_INET: i32 = 2;
+    const SOCK_STREAM: i32 = 1;
+    let socket = process.sys().socket(AF_INET, SOCK_STREAM, 0);
+    socket.is_ok_and(|fd| process.sys().close(fd as i32).is_ok())
 }
 
 /// What is wrong with which interface.
@@ -192,6 +210,7 @@ pub(crate) fn explain(spec: &NetSpec, error: &io::Error, said: &str) -> anyhow::
         NetKind::Bus(file) => format!("bus {}", file.display()),
         NetKind::Link(link) => format!("link {link}"),
         NetKind::Host => "host".to_owned(),
+        NetKind::Sockin => "sockin".to_owned(),
     };
     // What has no errno is in our own words.
     match said

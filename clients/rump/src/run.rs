@@ -12,8 +12,10 @@ use rumpkit::Kernel;
 use crate::cli::{Exec, Run, Tcpdump, Trace};
 use crate::failure::{CANNOT_RUN, Failure, Outcome};
 use crate::guard::Guard;
+use crate::kernel::Parts;
 use crate::network::Networked;
 use crate::serve::Served;
+use crate::shim::Sockets;
 use crate::signals::Forwarder;
 use crate::trace::Tracing;
 use crate::{child, kernel, leftovers, network, program, remote, shim};
@@ -25,9 +27,9 @@ pub(crate) fn run(options: &Run) -> Outcome {
 
 /// `rump trace`.
 pub(crate) fn trace(options: &Trace) -> Outcome {
-    on_a_kernel(&options.run, |kernel, signals, command, shim, network| {
+    on_a_kernel(&options.run, |kernel, signals, command, shim, sockets| {
         let tracing = Tracing::start(kernel, options.output.as_deref())?;
-        let status = serve_to(kernel, signals, command, shim, network);
+        let status = serve_to(kernel, signals, command, shim, sockets);
         tracing.stop()?;
         status
     })
@@ -36,7 +38,7 @@ pub(crate) fn trace(options: &Trace) -> Outcome {
 /// Boots a kernel, mounts, has `act` run the program on it, and takes it down in order.
 fn on_a_kernel(
     options: &Run,
-    act: impl FnOnce(&Arc<Kernel>, Forwarder, Command, &Path, bool) -> Result<ExitStatus, Failure>,
+    act: impl FnOnce(&Arc<Kernel>, Forwarder, Command, &Path, Sockets) -> Result<ExitStatus, Failure>,
 ) -> Outcome {
     let words = &options.program.words;
     let mut command = command(words, program::find(&words[0])?);
@@ -46,10 +48,10 @@ fn on_a_kernel(
     }
     // From here on a signal is the program's business, and no kernel is left without unmounting.
     let signals = Forwarder::new()?;
-    let kernel = kernel::boot(&options.kernel)?;
+    let kernel = kernel::boot(&options.kernel, Parts::of(&options.network)?)?;
     kernel::mount_all(&kernel, &options.mounts)?;
     let network = Networked::start(&kernel, &options.network)?;
-    let status = act(&kernel, signals, command, &shim, network.is_on());
+    let status = act(&kernel, signals, command, &shim, network.sockets());
     let halted = kernel::halt(&kernel);
     drop(network);
     let status = child::shell_status(status?);
@@ -70,12 +72,12 @@ fn serve_to(
     signals: Forwarder,
     mut command: Command,
     shim: &Path,
-    network: bool,
+    sockets: Sockets,
 ) -> Result<ExitStatus, Failure> {
     leftovers::adopt()?;
     let served = Served::privately(kernel)?;
     let guard = Guard::start(&served.url)?;
-    shim::prepare(&mut command, shim, &served.url, network);
+    shim::prepare(&mut command, shim, &served.url, sockets);
     let status = child::run(command, signals);
     drop(guard);
     leftovers::end();
@@ -100,9 +102,9 @@ fn become_program(url: &str, words: &[OsString]) -> Outcome {
     let shim = shim::find()?;
     // A wrong URL is told here, in our words, and not by every program that is started.
     let url = remote::resolve(url)?;
-    let network = network::is_on(&remote::connect(&url)?);
+    let sockets = network::sockets_of(&remote::connect(&url)?);
     let mut command = command(words, program);
-    shim::prepare(&mut command, &shim, &url, network);
+    shim::prepare(&mut command, &shim, &url, sockets);
     let error = command.exec();
     let text = format!("{}: cannot be run: {error}", words[0].display());
     Err(Failure::with_status(CANNOT_RUN, anyhow!(text)))

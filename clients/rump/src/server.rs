@@ -15,6 +15,7 @@ use signal_hook::iterator::Signals;
 use crate::cli::Server;
 use crate::drive::Drive;
 use crate::failure::Outcome;
+use crate::kernel::Parts;
 use crate::network::Networked;
 use crate::{background, kernel, remote, serve};
 
@@ -29,7 +30,8 @@ pub(crate) fn run(options: &Server) -> Outcome {
         return background::start();
     }
     let signals = Signals::new([SIGTERM, SIGINT]).context("signal handlers cannot be set")?;
-    let kernel = kernel::boot_with(&options.kernel, libraries(&options.libraries)?)?;
+    let parts = Parts::of(&options.network)?;
+    let kernel = kernel::boot_with(&options.kernel, parts, libraries(&options.libraries)?)?;
     kernel::mount_all(&kernel, &options.mounts)?;
     let network = Networked::start(&kernel, &options.network)?;
     let result = register(&kernel, &drives)

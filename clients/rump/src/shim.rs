@@ -8,11 +8,25 @@ use anyhow::{Context, Result, bail};
 
 /// The shim's file name.
 pub(crate) const SHIM: &str = "librump_hijack.so";
+/// Whose a program's sockets are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sockets {
+    /// The host's.
+    #[default]
+    Host,
+    /// The kernel's, and so is its network.
+    Kernel,
+    /// The kernel's, on the host's network.
+    Sockin,
+}
+
 /// The program sees the kernel's tree here and nothing else of it.
 const FILES: &str = "path=/rump";
 /// Its sockets are the kernel's too, and the resolver asks whom the kernel asks.
 const FILES_AND_SOCKETS: &str =
     "path=/rump,socket=all:nolocal,blanket=/etc/resolv.conf:/etc/hosts:/etc/nsswitch.conf";
+/// So are those that the kernel takes from its host; what the host says of its network stays true.
+const FILES_AND_SOCKIN: &str = "path=/rump,socket=inet:inet6";
 
 /// Where the shim is: in `RUMP_LIBDIR` when that is set, else beside this executable or in `../lib` from there.
 pub(crate) fn find() -> Result<PathBuf> {
@@ -54,8 +68,8 @@ fn usable(shim: PathBuf) -> Result<PathBuf> {
     Ok(shim)
 }
 
-/// Sets the environment by which a program runs on the kernel at `url`; its sockets too when the kernel has a network.
-pub(crate) fn prepare(command: &mut Command, shim: &Path, url: &str, network: bool) {
+/// Sets the environment by which a program runs on the kernel at `url`; its sockets too when they are the kernel's.
+pub(crate) fn prepare(command: &mut Command, shim: &Path, url: &str, sockets: Sockets) {
     let mut preload = OsString::from(shim);
     if let Some(more) = std::env::var_os("LD_PRELOAD").filter(|v| !v.is_empty()) {
         preload.push(":");
@@ -63,10 +77,12 @@ pub(crate) fn prepare(command: &mut Command, shim: &Path, url: &str, network: bo
     }
     command.env("LD_PRELOAD", preload).env("RUMP_SERVER", url);
     if std::env::var_os("RUMPHIJACK").is_none() {
-        command.env(
-            "RUMPHIJACK",
-            if network { FILES_AND_SOCKETS } else { FILES },
-        );
+        let what = match sockets {
+            Sockets::Host => FILES,
+            Sockets::Kernel => FILES_AND_SOCKETS,
+            Sockets::Sockin => FILES_AND_SOCKIN,
+        };
+        command.env("RUMPHIJACK", what);
     }
 }
 

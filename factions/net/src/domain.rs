@@ -39,7 +39,7 @@ impl Net {
             .ok_or(Errno::EAFNOSUPPORT)
     }
 
-    /// Makes a family available. `EEXIST` when it is there already.
+    /// Makes a family available. `EEXIST` when it is there already, which the console is told.
     pub fn register(
         &self,
         cx: &Curlwp<'_>,
@@ -48,6 +48,11 @@ impl Net {
     ) -> Result<(), Errno> {
         let mut domains = self.domains.write(cx.cpu());
         if domains.iter().any(|(f, _)| *f == family) {
+            drop(domains);
+            let line = format!(
+                "rump: address family {family} is another component's already; leave one of the two out, as inet or sockin\n"
+            );
+            cx.kernel().host().console_write(line.as_bytes());
             return Err(Errno::EEXIST);
         }
         domains.push((family, domain));

@@ -203,6 +203,11 @@ pub trait Protocol: Send + Sync + Any {
         Err(Errno::ENOPROTOOPT)
     }
 
+    /// Whether an option of socket(7) is the protocol's to get and to set, though [`Common`] has it for others.
+    fn owns_option(&self, name: i32) -> bool {
+        false
+    }
+
     /// An option of socket(7) was set, which [`Common`] has.
     fn option_changed(&self, cx: &Curlwp<'_>, name: i32) {}
 

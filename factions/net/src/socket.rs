@@ -77,6 +77,7 @@ impl Socket {
         input: &[u8],
     ) -> Result<OptValue, Errno> {
         if level == SOL_SOCKET
+            && !self.protocol.owns_option(name)
             && let Some(value) = sockopt::get(cx, self, name)
         {
             return Ok(value);
@@ -93,6 +94,7 @@ impl Socket {
         value: &[u8],
     ) -> Result<(), Errno> {
         if level == SOL_SOCKET
+            && !self.protocol.owns_option(name)
             && let Some(result) = sockopt::set(cx, self, name, value)
         {
             if result.is_ok() {

@@ -27,7 +27,8 @@ pub(crate) fn complain(what: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }
 
-/// Boots the kernel with every component, with the settings of the environment (`RUMP_NCPU` and so on). 0 when it is booted
+/// Boots the kernel with every component, with the settings of the environment (`RUMP_NCPU` and so on; `RUMP_NET=sockin` has the
+/// host's sockets for a network). 0 when it is booted
 /// already; `ESHUTDOWN` once it was shut down, for a process has one kernel and that was it; what the boot says otherwise, with
 /// the reason on standard error.
 #[unsafe(no_mangle)]
@@ -41,7 +42,17 @@ pub extern "C" fn rump_init() -> c_int {
         return Errno::ESHUTDOWN.0;
     }
     let verbose = boot::is_verbose();
-    let booted = rumpkit::builder()
+    let builder = match std::env::var("RUMP_NET").as_deref() {
+        Err(_) | Ok("" | "inet") => rumpkit::builder(),
+        Ok("sockin") => rumpkit::sockin_builder(),
+        Ok(other) => {
+            complain(format_args!(
+                "rump_init: RUMP_NET={other}: there are inet and sockin"
+            ));
+            return Errno::EINVAL.0;
+        }
+    };
+    let booted = builder
         .config(move |config| config.verbose |= verbose)
         .boot();
     match booted {

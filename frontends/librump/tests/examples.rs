@@ -1,5 +1,6 @@
 //! The C examples: compiled by plain gcc with what pkg-config says, run, and their output compared.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -162,6 +163,37 @@ fn a_parameter_that_makes_no_sense_is_refused_with_its_text() {
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(
         !out.status.success() && said.contains("RUMP_NCPU=many"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_kernel_on_its_hosts_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile("sockin", dir.path(), "rump", &[]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&peer).read_line(&mut line).unwrap();
+        peer.write_all(format!("welcome, {line}").as_bytes())
+            .unwrap();
+    });
+    let run = |net: &str| {
+        let mut command = Command::new(&program);
+        command
+            .arg(&port)
+            .env("LD_LIBRARY_PATH", installed().join("lib"));
+        command.env("RUMP_NET", net);
+        command
+    };
+    assert_eq!(text(&mut run("sockin")), "in the file: welcome, a kernel\n");
+    server.join().unwrap();
+    let refused = run("wifi").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("RUMP_NET=wifi"),
         "{said}"
     );
 }

@@ -55,7 +55,8 @@ pub use rtnl::{Interface, InterfaceAddress, InterfaceChange, Neighbour, RouteEnt
 pub use sockdiag::SocketEntry;
 pub use sysctl::Variable;
 
-/// Every component there is, each with the line that adds it: what [`builder`] boots. A kernel of fewer parts takes its own list.
+/// Every component of a kernel with a network of its own, each with the line that adds it: what [`builder`] boots. A kernel of fewer
+/// parts takes its own list.
 pub static COMPONENTS: &[&Component] = &[
     &vfs::VFS,
     &tmpfs::TMPFS,
@@ -73,6 +74,17 @@ pub static COMPONENTS: &[&Component] = &[
     &vlan::VLAN,
 ];
 
+/// The components of a kernel whose network is its host's: what [`sockin_builder`] boots. There is no place for `inet` and what
+/// stands on it.
+pub static SOCKIN_COMPONENTS: &[&Component] = &[
+    &vfs::VFS,
+    &tmpfs::TMPFS,
+    &ext2fs::EXT2FS,
+    &net::NET,
+    &local::LOCAL,
+    &sockin::SOCKIN,
+];
+
 /// Describes a kernel on this Linux process, with every component and the settings that the environment gives (`RUMP_NCPU` and so on,
 /// see [`Config`]); `boot` makes it.
 pub fn builder() -> Builder {
@@ -81,7 +93,21 @@ pub fn builder() -> Builder {
 
 /// The same on another host: a simulated one, or one with parameters of its own.
 pub fn builder_on(host: Arc<dyn Host>) -> Builder {
-    COMPONENTS
-        .iter()
-        .fold(Kernel::builder(host), |b, c| b.component(c))
+    of(COMPONENTS, host)
+}
+
+/// As [`builder`], with the host's sockets for a network (`sockin`): descriptors are the kernel's, addresses and connections the
+/// host's.
+pub fn sockin_builder() -> Builder {
+    sockin_builder_on(PosixHost::new())
+}
+
+/// The same on another host.
+pub fn sockin_builder_on(host: Arc<dyn Host>) -> Builder {
+    of(SOCKIN_COMPONENTS, host)
+}
+
+fn of(components: &[&'static Component], host: Arc<dyn Host>) -> Builder {
+    let bare = Kernel::builder(host);
+    components.iter().fold(bare, |b, c| b.component(c))
 }

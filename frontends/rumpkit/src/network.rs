@@ -34,6 +34,9 @@ pub enum NetKind {
     Link(String),
     /// The host's own sockets.
     Host,
+    /// The host's sockets behind the kernel's descriptors, which is the kernel's whole network: it is made of
+    /// [`SOCKIN_COMPONENTS`](crate::SOCKIN_COMPONENTS).
+    Sockin,
 }
 
 /// An interface's address and the length of its network's prefix.
@@ -64,7 +67,7 @@ pub struct NetSpec {
 }
 
 const USAGE: &str = "should be KIND[:WHERE][,SETTING]..., as passt, loop, tap:tap0,10.0.0.2/24,gw=10.0.0.1 or bus:/tmp/bus,10.1.1.1/24; \
-    kinds are loop, passt, tap:DEVICE, if:INTERFACE, socket:PATH, listen:PATH, bus:FILE, host, and in a lab link:NAME; \
+    kinds are loop, passt, tap:DEVICE, if:INTERFACE, socket:PATH, listen:PATH, bus:FILE, sockin, host, and in a lab link:NAME; \
     settings are ADDRESS/PREFIX, dhcp, gw=, dns=, mtu=, mac=, name= and pcap=";
 
 impl FromStr for NetSpec {
@@ -122,6 +125,7 @@ fn kind_of(kind: &str, place: &str) -> Option<NetKind> {
         "loop" if !named => NetKind::Loop,
         "passt" if !named => NetKind::Passt,
         "host" if !named => NetKind::Host,
+        "sockin" if !named => NetKind::Sockin,
         "tap" if named => NetKind::Tap(place.into()),
         "if" if named => NetKind::Interface(place.into()),
         "socket" | "listen" if named => NetKind::Socket {
@@ -161,17 +165,21 @@ impl NetSpec {
 
     /// What does not go together.
     fn check(&self) -> Result<(), String> {
-        let alone = matches!(self.kind, NetKind::Loop | NetKind::Host);
+        let hosts = matches!(self.kind, NetKind::Host | NetKind::Sockin);
+        let alone = hosts || self.kind == NetKind::Loop;
         let set = !self.addresses.is_empty()
             || !self.gateways.is_empty()
             || self.dhcp
             || self.mtu.is_some()
             || self.mac.is_some()
             || self.name.is_some();
-        if self.kind == NetKind::Host && self.pcap.is_some() {
+        if hosts && self.pcap.is_some() {
             return Err(
                 "leaves the sockets to the host; capture there, or take another kind".into(),
             );
+        }
+        if hosts && !self.dns.is_empty() {
+            return Err("leaves names to the host's resolver; leave dns= out".into());
         }
         if alone && set {
             return Err("makes no interface that could be set; leave the settings out".into());
@@ -266,7 +274,7 @@ impl NetKind {
     fn driver(&self, passt: Option<&Path>) -> Option<(&'static str, String)> {
         let unix = |path: &Path| format!("unix={}", path.display());
         Some(match self {
-            NetKind::Loop | NetKind::Host | NetKind::Link(_) => return None,
+            NetKind::Loop | NetKind::Host | NetKind::Sockin | NetKind::Link(_) => return None,
             NetKind::Passt => ("virt", unix(passt?)),
             NetKind::Tap(device) => ("virt", format!("tap={device}")),
             NetKind::Interface(name) => ("virt", format!("packet={name}")),
@@ -291,6 +299,7 @@ mod tests {
     fn a_network_is_said_in_one_line() {
         assert_eq!(spec("loop").kind, NetKind::Loop);
         assert_eq!(spec("passt").kind, NetKind::Passt);
+        assert_eq!(spec("sockin").kind, NetKind::Sockin);
         let tap = spec(
             "tap:tap0,10.0.0.2/24,fd00::2/64,gw=10.0.0.1,gw=fd00::1,dns=9.9.9.9,mtu=9000,name=eth0",
         );
@@ -323,6 +332,8 @@ mod tests {
             ("loop,10.0.0.2/24", "no interface"),
             ("tap:t,mtu=big", "number of bytes"),
             ("host,pcap=f", "to the host"),
+            ("sockin,10.0.0.2/24", "no interface"),
+            ("sockin,dns=9.9.9.9", "host's resolver"),
         ] {
             let error = bad.parse::<NetSpec>().expect_err(bad).to_string();
             assert!(error.contains(says), "{bad}: {error}");

@@ -10,6 +10,7 @@ mod file;
 mod map;
 mod park;
 mod pool;
+mod socket;
 mod thread;
 mod uring;
 mod wire;
@@ -22,8 +23,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use abi::Errno;
 
 use crate::{
-    BackingFile, Clock, DirEntry, FileInfo, Host, JoinHandle, Nanos, OpenMode, Signal, ThreadBody,
-    WakeReason, Wire, WireSpec,
+    BackingFile, Clock, DirEntry, FileInfo, Host, JoinHandle, Nanos, OpenMode, Signal, Sockets,
+    ThreadBody, WakeReason, Wire, WireSpec,
 };
 
 /// A Linux process as a host.
@@ -172,6 +173,10 @@ impl Host for PosixHost {
 
     fn open_wire(&self, spec: &WireSpec) -> Result<Arc<dyn Wire>, Errno> {
         wire::open(spec)
+    }
+
+    fn sockets(&self) -> Result<Arc<dyn Sockets>, Errno> {
+        Ok(Arc::new(socket::PosixSockets::new()?))
     }
 
     fn raise(&self, signal: Signal) {

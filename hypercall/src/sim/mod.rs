@@ -12,6 +12,7 @@
 mod disk;
 mod link;
 mod sched;
+mod socket;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use abi::Errno;
 
 use crate::{
     BackingFile, Clock, DirEntry, FileInfo, FileKind, Host, JoinHandle, Nanos, OpenMode, Signal,
-    ThreadBody, WakeReason, Wire, WireSpec,
+    Sockets, ThreadBody, WakeReason, Wire, WireSpec,
 };
 
 pub use disk::{Cut, Faults, History, SimFile};
@@ -69,13 +70,14 @@ impl SimConfig {
 /// A simulated host. Made by [`run`](SimHost::run), alive as long as somebody keeps it; outside of its run nothing can
 /// wait on it.
 ///
-/// `sched`, `files` and `wires` are host locks for the type system's sake: one thread takes them, none is held over a switch.
+/// `sched`, `files`, `wires` and `net` are host locks for the type system's sake: one thread takes them, none is held over a switch.
 pub struct SimHost {
     config: SimConfig,
     sched: Mutex<Sched>,
     files: Mutex<BTreeMap<Vec<u8>, Arc<SimFile>>>,
     console: Mutex<Vec<u8>>,
     wires: Mutex<BTreeMap<String, Arc<dyn Wire>>>,
+    net: Mutex<socket::Net>,
 }
 
 /// How a simulated process ended itself; carried by a panic out of the thread that did.
@@ -102,6 +104,7 @@ impl SimHost {
             files: Mutex::default(),
             console: Mutex::default(),
             wires: Mutex::default(),
+            net: Mutex::default(),
             config,
         });
         sched::run(&host, main)
@@ -263,6 +266,10 @@ impl Host for SimHost {
             WireSpec::Named(name) => lock(&self.wires).get(name).cloned().ok_or(Errno::ENODEV),
             _ => Err(Errno::EOPNOTSUPP),
         }
+    }
+
+    fn sockets(&self) -> Result<Arc<dyn Sockets>, Errno> {
+        Ok(socket::sockets(lock(&self.sched).host()))
     }
 
     fn raise(&self, _: Signal) {}

@@ -176,6 +176,11 @@ impl Sched {
         }));
     }
 
+    /// The host.
+    pub(super) fn host(&self) -> Weak<SimHost> {
+        self.host.clone()
+    }
+
     fn add_thread(&mut self, name: &str, body: ThreadBody) -> Arc<AtomicU32> {
         let id = self.threads.len();
         let done = Arc::new(AtomicU32::new(0));

@@ -299,7 +299,7 @@ impl Reader<'_> {
             ));
         }
         match &mut spec.kind {
-            NetKind::Loop | NetKind::Host => {
+            NetKind::Loop | NetKind::Host | NetKind::Sockin => {
                 return Err("makes no interface: every kernel has lo, and the host's sockets are there without a kernel; take link:NAME, passt, tap:DEVICE, if:INTERFACE or bus:FILE".into());
             }
             NetKind::Bus(file) | NetKind::Socket { path: file, .. } => *file = self.beside(file),

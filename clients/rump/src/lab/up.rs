@@ -16,6 +16,7 @@ use super::file::{self, Lab, Link};
 use super::state::Claim;
 use crate::cli::{KernelOptions, Up};
 use crate::failure::Outcome;
+use crate::kernel::Parts;
 use crate::network::{self, Networked};
 use crate::{background, kernel, marked, serve};
 
@@ -183,11 +184,12 @@ impl Running {
 }
 
 fn boot() -> Result<Arc<Booted>> {
-    kernel::boot(&KernelOptions {
+    let options = KernelOptions {
         ncpu: None,
         memlimit: None,
         verbose: false,
-    })
+    };
+    kernel::boot(&options, Parts::All)
 }
 
 /// What does not depend on others: names, variables, mounts.
