@@ -120,11 +120,13 @@ pub fn named(
             _ => true,
         });
     }
-    if go
-        && desc.nr == crate::nr::setsockopt
-        && let Some(program) = filter_program(raw, peek)
-    {
-        each(program);
+    let pointed = match desc.nr {
+        crate::nr::setsockopt if go => filter_program(raw, peek),
+        crate::nr::ioctl if go => interface_list(raw, peek),
+        _ => None,
+    };
+    if let Some(pointed) = pointed {
+        each(pointed);
     }
     anywhere
 }
@@ -189,6 +191,24 @@ fn filter_program(raw: &[u64; 6], peek: &mut dyn FnMut(u64, &mut [u8]) -> bool) 
         addr,
         len,
         how: Use::In,
+    })
+}
+
+/// Where ioctl(2) with `SIOCGIFCONF` puts the list of interfaces, by a `struct ifconf`.
+fn interface_list(raw: &[u64; 6], peek: &mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option<Named> {
+    const SIOCGIFCONF: u32 = 0x8912;
+    let mut list = [0; 16];
+    if raw[1] as u32 != SIOCGIFCONF || !peek(raw[2], &mut list) {
+        return None;
+    }
+    let [a, b, c, d, ..] = list;
+    let [.., e, f, g, h, i, j, k, l] = list;
+    let len = usize::try_from(i32::from_le_bytes([a, b, c, d])).ok()?;
+    let addr = u64::from_le_bytes([e, f, g, h, i, j, k, l]);
+    (addr != 0 && len != 0).then_some(Named {
+        addr,
+        len,
+        how: Use::Out,
     })
 }
 

@@ -20,6 +20,35 @@ pub trait Domain: Send + Sync {
         protocol: i32,
         common: &Arc<Common>,
     ) -> Result<Arc<dyn Protocol>, Errno>;
+
+    /// The sockets of a family that is not IP's, for lists of them.
+    fn sockets(&self, cx: &Curlwp<'_>) -> Vec<SocketEntry> {
+        let _ = cx;
+        Vec::new()
+    }
+}
+
+/// A socket in a list, as sock_diag(7) has it.
+#[derive(Clone, Debug)]
+pub struct SocketEntry {
+    /// A number that no other socket of the family has.
+    pub number: u32,
+    /// Its type.
+    pub kind: Kind,
+    /// As TCP's: 1 connected, 7 not, 10 listening.
+    pub state: u8,
+    /// What it is called, without the family; empty for nothing.
+    pub name: Vec<u8>,
+    /// The number of the socket that it is connected to; 0 for none.
+    pub peer: u32,
+    /// Bytes that wait to be received; of a listening socket the connections that wait.
+    pub receive_queue: usize,
+    /// Bytes that wait at the peer; of a listening socket the most connections that may wait.
+    pub send_queue: usize,
+    /// The protocol, of a packet socket.
+    pub protocol: u16,
+    /// The interface that it is bound to; 0 for none.
+    pub interface: u32,
 }
 
 /// The faction's state: the domains and the interfaces there are. `domains` and `services` are leaves.

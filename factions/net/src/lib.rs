@@ -39,7 +39,7 @@ pub use cloner::{Cloner, IfError, Params, parse_address, random_address};
 pub use coalesce::coalesce;
 pub use common::{Common, DEFAULT_BUF, MAX_BUF, Wait};
 pub use control::{Control, Credentials};
-pub use domain::{Domain, Net};
+pub use domain::{Domain, Net, SocketEntry};
 pub use frame::ETHER_HEADER;
 pub use ifioctl::named as interface_of_request;
 pub use ifnet::{

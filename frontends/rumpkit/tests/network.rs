@@ -323,3 +323,93 @@ fn sockets_are_listed_with_both_ends() {
     assert_eq!(all[0].local.to_string(), "[::1]:80");
     assert_eq!(all[0].send_queue, 7);
 }
+
+/// What sock_diag answers to a request for all sockets of a family: the messages without their headers.
+fn sock_diag(p: &Process, request: &[u8]) -> Vec<Vec<u8>> {
+    let sys = p.sys();
+    let fd = sys.socket(16, 3, 4).expect("a netlink socket") as i32;
+    let len = 16 + request.len() as u32;
+    let head = [len.to_le_bytes(), [20, 0, 1, 3], [7, 0, 0, 0], [0; 4]].concat();
+    let whole = [head, request.to_vec()].concat();
+    sys.sendto(fd, &whole, whole.len(), 0, &[], 0)
+        .expect("asked");
+    let mut out = Vec::new();
+    loop {
+        let mut buf = vec![0; 16384];
+        let n = sys
+            .recvfrom(fd, &mut buf, 16384, 0, &mut [], &mut [])
+            .expect("an answer");
+        let mut rest = &buf[..n as usize];
+        while let Some(len) = rest.first_chunk().map(|l| u32::from_le_bytes(*l) as usize) {
+            match rest[4] {
+                20 => out.push(rest[16..len].to_vec()),
+                3 => {
+                    sys.close(fd).expect("closed");
+                    return out;
+                }
+                _ => panic!("{rest:?}"),
+            }
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+        }
+    }
+}
+
+#[test]
+fn local_packet_and_netlink_sockets_are_listed() {
+    let [a, _b] = neighbours(&on_posix());
+    let p = Process::new(&a).expect("a process");
+    let sys = p.sys();
+    // States, number, what to show: name, peer and queues.
+    let mut request = vec![
+        1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0x15, 0, 0, 0,
+    ];
+    request.resize(24, 0);
+    let local = |what: &str| {
+        let all = sock_diag(&p, &request);
+        // Type, state, number, attributes.
+        let each = all.iter().map(|m| (m[1], m[2], m[4], m[16..].to_vec()));
+        let each: Vec<_> = each.collect();
+        assert!(all.iter().all(|m| m[0] == 1), "{what}");
+        each
+    };
+    assert_eq!(local("none yet"), []);
+    let server = sys.socket(1, 1, 0).expect("a socket") as i32;
+    let name = b"\x01\0\0inbox";
+    sys.bind(server, name, name.len()).expect("bound");
+    sys.listen(server, 5).expect("listens");
+    let client = sys.socket(1, 1, 0).expect("a socket") as i32;
+    sys.connect(client, name, name.len()).expect("connected");
+    sys.write(client, b"four", 4).expect("sent");
+    let named = [&[10, 0, 0, 0][..], b"\0inbox", &[0, 0]].concat();
+    let peer = |n| vec![8, 0, 2, 0, n, 0, 0, 0];
+    let queues = |r, s| vec![12, 0, 4, 0, r, 0, 0, 0, s, 0, 0, 0];
+    assert_eq!(
+        local("three"),
+        [
+            (1, 10, 1, [named.clone(), queues(1, 5)].concat()),
+            (1, 1, 2, [peer(3), queues(0, 4)].concat()),
+            (1, 1, 3, [named, peer(2), queues(4, 0)].concat()),
+        ]
+    );
+    for fd in [client, server] {
+        sys.close(fd).expect("closed");
+    }
+    assert_eq!(local("none any more"), []);
+
+    let fd = sys.socket(17, 3, 0x0300).expect("a packet socket") as i32;
+    let all = sock_diag(
+        &p,
+        &[17, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0][..4], [17, 3, 3, 0], "ETH_P_ALL");
+    sys.close(fd).expect("closed");
+    let all = sock_diag(
+        &p,
+        &[
+            16, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        ],
+    );
+    assert_eq!(all.len(), 1, "the one that asks");
+    assert_eq!(all[0][..4], [16, 3, 4, 7]);
+}

@@ -93,6 +93,7 @@ impl End {
         };
         // The other side of the connection; the listener's accept finds it made.
         let server = End::new(
+            cx.cpu(),
             self.kind,
             Arc::new(target.common.inherit(cx.cpu())),
             self.names.clone(),
@@ -104,7 +105,9 @@ impl End {
             state.peer_cred = Some(Credentials::current(cx));
             state.name = target.state.lock(cx.cpu()).name.clone();
         }
-        let cred = target.enqueue(cx, &server, wait)?;
+        let cred = target
+            .enqueue(cx, &server, wait)
+            .inspect_err(|_| self.names.strike(cx.cpu(), server.number))?;
         {
             let mut state = self.state.lock(cx.cpu());
             state.peer = Some(Arc::downgrade(&server));

@@ -11,9 +11,9 @@ use kern::{Curlwp, OpenFile};
 use net::consts::{AF_UNIX, SIOCINQ, SIOCOUTQ, SO_PEERCRED, SOL_SOCKET};
 use net::{
     Accepted, Addr, Common, Control, Credentials, Incoming, Kind, OptValue, Outgoing, Protocol,
-    Received, Shutdown, Wait,
+    Received, Shutdown, SocketEntry, Wait,
 };
-use sync::{Condvar, Mutex};
+use sync::{Condvar, Mutex, Parker};
 
 use crate::inbox::Inbox;
 use crate::names::Names;
@@ -24,6 +24,8 @@ use crate::names::Names;
 /// listening, with the state), `writable` with the inbox too: senders wait at the end that they fill.
 pub(crate) struct End {
     pub(crate) me: Weak<End>,
+    /// Its number among the kernel's.
+    pub(crate) number: u32,
     pub(crate) kind: Kind,
     pub(crate) common: Arc<Common>,
     pub(crate) names: Arc<Names>,
@@ -58,9 +60,15 @@ pub(crate) struct Listening {
 }
 
 impl End {
-    pub(crate) fn new(kind: Kind, common: Arc<Common>, names: Arc<Names>) -> Arc<End> {
-        Arc::new_cyclic(|me| End {
+    pub(crate) fn new(
+        parker: &dyn Parker,
+        kind: Kind,
+        common: Arc<Common>,
+        names: Arc<Names>,
+    ) -> Arc<End> {
+        let end = Arc::new_cyclic(|me| End {
             me: me.clone(),
+            number: names.next_number(),
             kind,
             common,
             names,
@@ -68,7 +76,42 @@ impl End {
             inbox: Mutex::default(),
             readable: Condvar::new("lorcv"),
             writable: Condvar::new("losnd"),
-        })
+        });
+        end.names.note(parker, &end);
+        end
+    }
+
+    /// Itself, for lists of sockets.
+    pub(crate) fn entry(&self, cx: &Curlwp<'_>) -> SocketEntry {
+        let (name, peer, waiting) = {
+            let state = self.state.lock(cx.cpu());
+            let name = state
+                .name
+                .as_ref()
+                .map_or(Vec::new(), |n| n.data().to_vec());
+            let waiting = state.listening.as_ref().map(|l| (l.queue.len(), l.backlog));
+            (name, state.peer.as_ref().and_then(Weak::upgrade), waiting)
+        };
+        let queued = |end: &End| end.inbox.lock(cx.cpu()).readable(false);
+        let (receive_queue, send_queue) = match waiting {
+            Some(counts) => counts,
+            None => (queued(self), peer.as_deref().map_or(0, queued)),
+        };
+        SocketEntry {
+            number: self.number,
+            kind: self.kind,
+            state: match (&waiting, &peer) {
+                (Some(_), _) => 10,
+                (None, Some(_)) => 1,
+                (None, None) => 7,
+            },
+            name,
+            peer: peer.map_or(0, |peer| peer.number),
+            receive_queue,
+            send_queue,
+            protocol: 0,
+            interface: 0,
+        }
     }
 
     /// Itself, counted. There is somebody who holds it: whoever makes the call.
@@ -134,6 +177,7 @@ impl End {
         if let Some(name) = name {
             self.names.forget(cx, &name, self);
         }
+        self.names.strike(cx.cpu(), self.number);
         let unread = self.refuse(cx);
         if let Some(peer) = peer.and_then(|p| p.upgrade())
             && self.kind != Kind::Dgram

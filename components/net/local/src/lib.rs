@@ -19,7 +19,7 @@ use std::sync::Arc;
 use abi::Errno;
 use kern::{Component, Curlwp, Stage};
 use net::consts::AF_UNIX;
-use net::{Common, Domain, Kind, Net, Protocol};
+use net::{Common, Domain, Kind, Net, Protocol, SocketEntry};
 
 /// The component, for the list of components.
 pub static LOCAL: Component = Component {
@@ -44,7 +44,7 @@ struct Local {
 impl Domain for Local {
     fn socket(
         &self,
-        _: &Curlwp<'_>,
+        cx: &Curlwp<'_>,
         kind: Kind,
         protocol: i32,
         common: &Arc<Common>,
@@ -54,6 +54,16 @@ impl Domain for Local {
         }
         // A raw socket of this family is a datagram one, as on Linux.
         let kind = if kind == Kind::Raw { Kind::Dgram } else { kind };
-        Ok(end::End::new(kind, common.clone(), self.names.clone()))
+        Ok(end::End::new(
+            cx.cpu(),
+            kind,
+            common.clone(),
+            self.names.clone(),
+        ))
+    }
+
+    fn sockets(&self, cx: &Curlwp<'_>) -> Vec<SocketEntry> {
+        let ends = self.names.ends(cx.cpu());
+        ends.iter().map(|end| end.entry(cx)).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Names of local sockets: paths in the file system, and abstract names, which begin with a NUL byte.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
@@ -8,17 +9,20 @@ use kern::Curlwp;
 use kern::hooks::SocketPoint;
 use net::Addr;
 use net::consts::AF_UNIX;
-use sync::Mutex;
+use sync::{Mutex, Parker};
 
 use crate::end::End;
 
 /// `sizeof(sun_path)`.
 const PATH_MAX: usize = 108;
 
-/// The abstract names of a kernel. `taken` is a leaf.
+/// The abstract names of a kernel, and all of its ends. `taken` and `ends` are leaves.
 #[derive(Default)]
 pub(crate) struct Names {
     taken: Mutex<Abstract>,
+    /// The last number that an end got.
+    last: AtomicU32,
+    ends: Mutex<BTreeMap<u32, Weak<End>>>,
 }
 
 #[derive(Default)]
@@ -61,6 +65,32 @@ fn addr(parts: &[&[u8]]) -> Addr {
 }
 
 impl Names {
+    /// A number for a new end.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.last.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
+    /// Notes an end, until it is [struck](Self::strike).
+    pub(crate) fn note(&self, parker: &dyn Parker, end: &Arc<End>) {
+        self.ends
+            .lock(parker)
+            .insert(end.number, Arc::downgrade(end));
+    }
+
+    /// An end is closed.
+    pub(crate) fn strike(&self, parker: &dyn Parker, number: u32) {
+        self.ends.lock(parker).remove(&number);
+    }
+
+    /// All ends.
+    pub(crate) fn ends(&self, parker: &dyn Parker) -> Vec<Arc<End>> {
+        self.ends
+            .lock(parker)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
     /// Gives an end a name; answers the name as an address, and what keeps the name's node in memory. `EADDRINUSE`.
     pub(crate) fn bind(
         &self,

@@ -36,7 +36,8 @@ impl Members {
             .retain(|s| !std::ptr::eq(s.as_ptr(), socket));
     }
 
-    fn all(&self, cpu: &Cpu<'_>) -> Vec<Arc<NetlinkSocket>> {
+    /// All sockets.
+    pub(crate) fn all(&self, cpu: &Cpu<'_>) -> Vec<Arc<NetlinkSocket>> {
         self.list
             .lock(cpu)
             .iter()

@@ -57,6 +57,14 @@ impl Family {
             _ => None,
         }
     }
+
+    /// `NETLINK_*`.
+    pub(crate) fn protocol(self) -> i32 {
+        match self {
+            Family::Route => 0,
+            Family::SockDiag => 4,
+        }
+    }
 }
 
 /// One netlink socket. `queue` is a leaf; `readable` goes with it.
@@ -145,6 +153,11 @@ impl NetlinkSocket {
         self.port.load(Relaxed)
     }
 
+    /// Bytes that wait to be received.
+    pub(crate) fn waiting(&self, cpu: &Cpu<'_>) -> usize {
+        self.queue.lock(cpu).bytes
+    }
+
     /// Whether it is in a group.
     pub(crate) fn joined(&self, group: u32) -> bool {
         self.groups.load(Relaxed) & bit(group) != 0
@@ -207,7 +220,7 @@ impl NetlinkSocket {
         };
         let result = match self.family {
             Family::Route => route::request(cx, &self.inet, request, &mut out),
-            Family::SockDiag => diag::request(cx, &self.inet, request, &mut out),
+            Family::SockDiag => diag::request(cx, &self.inet, &self.members, request, &mut out),
         };
         match result {
             Ok(()) if request.is_dump() => out.writer.done(),

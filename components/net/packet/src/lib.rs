@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 use kern::{Component, Curlwp, Stage};
 use net::consts::AF_PACKET;
-use net::{Common, Domain, Interfaces, Kind, LinkEvent, Net, Protocol};
+use net::{Common, Domain, Interfaces, Kind, LinkEvent, Net, Protocol, SocketEntry};
 use sync::{Cpu, Mutex};
 
 use crate::socket::PacketSocket;
@@ -94,5 +94,16 @@ impl Domain for Packets {
         }
         socket.bind_to(cx.cpu(), protocol, 0)?;
         Ok(socket)
+    }
+
+    fn sockets(&self, cx: &Curlwp<'_>) -> Vec<SocketEntry> {
+        let all: Vec<_> = {
+            let sockets = self.sockets.lock(cx.cpu());
+            sockets.iter().filter_map(Weak::upgrade).collect()
+        };
+        let numbered = (1..).zip(&all);
+        numbered
+            .filter_map(|(number, socket)| socket.entry(cx, number))
+            .collect()
     }
 }

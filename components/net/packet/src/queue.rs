@@ -50,6 +50,11 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes a frame unless there is no room; answers whether it did.
     pub(crate) fn push(&mut self, captured: Captured, status: u32, limit: usize) -> bool {
         self.seen = self.seen.wrapping_add(1);

@@ -16,7 +16,8 @@ use net::consts::{
 use net::filter::View;
 use net::{
     Addr, Common, Control, Direction, ETHER_HEADER, EtherAddr, Ifnet, Incoming, Interfaces, Kind,
-    LinkType, OptValue, Outgoing, Packet, Protocol, Received, Shutdown, Tap, int_option,
+    LinkType, OptValue, Outgoing, Packet, Protocol, Received, Shutdown, SocketEntry, Tap,
+    int_option,
 };
 use sync::{Condvar, Cpu, Mutex, Parker};
 
@@ -79,6 +80,28 @@ struct Binding {
 }
 
 impl PacketSocket {
+    /// Itself, for lists of sockets; `None` when it is closed.
+    pub(crate) fn entry(&self, cx: &Curlwp<'_>, number: u32) -> Option<SocketEntry> {
+        let (protocol, interface) = {
+            let binding = self.binding.lock(cx.cpu());
+            if binding.closed {
+                return None;
+            }
+            (binding.protocol, binding.interface)
+        };
+        Some(SocketEntry {
+            number,
+            kind: self.kind,
+            state: 7,
+            name: Vec::new(),
+            peer: 0,
+            receive_queue: self.queue.lock(cx.cpu()).bytes(),
+            send_queue: 0,
+            protocol,
+            interface,
+        })
+    }
+
     pub(crate) fn new(kind: Kind, interfaces: Arc<Interfaces>, common: Arc<Common>) -> Arc<Self> {
         Arc::new_cyclic(|me| PacketSocket {
             me: me.clone(),

@@ -1,4 +1,4 @@
-//! Sockets: `SOCK_DIAG_BY_FAMILY`, sock_diag(7), as ss(8) asks for them.
+//! Sockets of IP, `struct inet_diag_req_v2`.
 
 use core::net::IpAddr;
 
@@ -7,10 +7,10 @@ use inet::{Endpoint, Inet, SocketInfo};
 use kern::Curlwp;
 use net::consts::{AF_INET, AF_INET6};
 
+use super::{SOCK_DIAG_BY_FAMILY, clamped};
 use crate::message::{NLM_F_MULTI, Request, Writer, u32_at};
 use crate::socket::Answer;
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Bytes of a `struct inet_diag_req_v2`.
 const FIXED: usize = 56;
 /// Bytes of a `struct inet_diag_msg`.
@@ -19,21 +19,15 @@ const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_SKMEMINFO: u16 = 7;
 
 /// Answers one request.
-pub(crate) fn request(
+pub(super) fn request(
     cx: &Curlwp<'_>,
     inet: &Inet,
     request: &Request<'_>,
     out: &mut Answer,
 ) -> Result<(), Errno> {
-    if request.kind != SOCK_DIAG_BY_FAMILY {
-        return Err(Errno::EINVAL);
-    }
     let fixed = request.fixed::<FIXED>()?;
     let (family, protocol, extensions) = (u16::from(fixed[0]), fixed[1], fixed[2]);
     let states = u32_at(&fixed, 4).unwrap_or(0);
-    if !matches!(family, AF_INET | AF_INET6) {
-        return Err(Errno::ENOENT);
-    }
     let ports = [[fixed[8], fixed[9]], [fixed[10], fixed[11]]].map(u16::from_be_bytes);
     for socket in inet.sockets(cx) {
         let wanted = (u16::from(socket.v6) * (AF_INET6 - AF_INET) + AF_INET) == family
@@ -91,10 +85,6 @@ fn describe(writer: &mut Writer, flags: u16, socket: &SocketInfo, extensions: u8
         writer.attr(INET_DIAG_SKMEMINFO, &memory);
     }
     writer.end();
-}
-
-fn clamped(count: usize) -> [u8; 4] {
-    u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 /// An address in the sixteen bytes that there are for one.
