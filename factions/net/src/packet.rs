@@ -1,5 +1,8 @@
 //! Packets: a small head that headers are pushed into, and a payload by reference.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -64,6 +67,8 @@ pub struct Packet {
     pub link_multicast: bool,
     /// When it came in, nanoseconds since the epoch; 0 when nobody asked.
     pub timestamp: u64,
+    /// What a filter of the network layer has found out about it, for itself at the points that are still to come.
+    pub note: Option<(Arc<dyn Any + Send + Sync>, u32)>,
 }
 
 impl Default for Packet {
@@ -78,6 +83,7 @@ impl Default for Packet {
             received_on: 0,
             link_multicast: false,
             timestamp: 0,
+            note: None,
         }
     }
 }

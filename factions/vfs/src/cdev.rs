@@ -63,17 +63,7 @@ pub fn add_char_device(
             vfs.devsw.remove_late(cx, minor);
         }
     });
-    let node = Create {
-        kind: VnodeKind::Character,
-        perm,
-        rdev: makedev(MAJOR, minor),
-        target: &[],
-    };
-    let cwd = Cwd::of(cx)?;
-    let umask = cwd.set_umask(0);
-    let made = namei::parent(cx, AT_FDCWD, path).and_then(|at| names::create(cx, &at, &node));
-    cwd.set_umask(umask);
-    made?;
+    make_device_node(cx, path, perm, makedev(MAJOR, minor))?;
     let path = path.to_vec();
     module.at_fini(cx, move |cx| {
         // Somebody may have removed or replaced it, or unmounted what it was on.
@@ -85,6 +75,21 @@ pub fn add_char_device(
         }
     });
     Ok(())
+}
+
+/// Makes the node of a character device, whose driver [`Vfs::add_device`] adds. `EEXIST` when there is something under the path.
+pub fn make_device_node(cx: &Curlwp<'_>, path: &[u8], perm: u32, rdev: u64) -> Result<(), Errno> {
+    let node = Create {
+        kind: VnodeKind::Character,
+        perm,
+        rdev,
+        target: &[],
+    };
+    let cwd = Cwd::of(cx)?;
+    let umask = cwd.set_umask(0);
+    let made = namei::parent(cx, AT_FDCWD, path).and_then(|at| names::create(cx, &at, &node));
+    cwd.set_umask(umask);
+    made.map(drop)
 }
 
 /// A device that is open. Its module stays as long.

@@ -56,7 +56,7 @@ mod watch;
 
 pub use attr::{Attr, SetAttr, VnodeKind};
 pub use blockdev::BlockDev;
-pub use cdev::{CharDevice, add_char_device};
+pub use cdev::{CharDevice, add_char_device, make_device_node};
 pub use devsw::{Device, DeviceOpen, major, makedev, minor};
 pub use etfs::{EtfsBuilder, EtfsNode, EtfsType};
 pub use mount::{FsStat, FsType, Mount, MountArgs, MountOps};

@@ -66,6 +66,7 @@ pub static COMPONENTS: &[&Component] = &[
     &packet::PACKET,
     &inet::INET,
     &netlink::NETLINK,
+    &npf::NPF,
     &netloop::LOOP,
     &veth::VETH,
     &virtif::VIRTIF,

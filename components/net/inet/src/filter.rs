@@ -1,12 +1,16 @@
-//! Where a firewall, address translation and their like hang in: the five points that netfilter has.
+//! Where a firewall, address translation and their like hang in: the five points that netfilter has, and what they may have the stack
+//! answer.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use net::{Ifnet, Packet};
 use sync::Cpu;
+use tcp::{Segment, Tuple};
 
 use crate::Inet;
+use crate::icmp::Problem;
+use crate::stack::IPPROTO_TCP;
 
 /// Where a packet is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +53,24 @@ pub struct Passage<'a> {
 /// Somebody who looks at packets.
 pub trait Filter: Send + Sync {
     /// A packet that begins with its IP header and may be changed. No lock is held; may be a software interrupt. On the way
-    /// in, fragments come as they are.
+    /// in, fragments come as they are unless they are [wanted whole](Self::wants_whole).
     fn packet(&self, cpu: &Cpu<'_>, at: &Passage<'_>, packet: &mut Packet) -> Verdict;
+
+    /// Whether fragments are put together before they come, also those that are forwarded, which are cut again afterwards.
+    fn wants_whole(&self) -> bool {
+        false
+    }
+}
+
+/// What the sender of a packet is told by a filter that drops it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// By TCP: there is no such connection.
+    Reset,
+    /// By ICMP: nobody is at the port.
+    Port,
+    /// By ICMP: somebody forbids it.
+    Prohibited,
 }
 
 /// Those who look, by priority. Swapped whole.
@@ -60,6 +80,11 @@ pub(crate) struct Filters(ArcSwap<Vec<(i32, Arc<dyn Filter>)>>);
 impl Filters {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load().is_empty()
+    }
+
+    /// Whether somebody wants packets whole.
+    pub(crate) fn want_whole(&self) -> bool {
+        self.0.load().iter().any(|(_, filter)| filter.wants_whole())
     }
 }
 
@@ -81,6 +106,42 @@ impl Inet {
             list.retain(|(_, f)| !Arc::ptr_eq(f, filter));
             list
         });
+    }
+
+    /// Tells who sent a packet that it does not go on; at [`Hook::Output`] that is a program of this kernel. `packet` is as the filter
+    /// got it, and the filter is to drop it. What must not be answered is not, and ICMP has its rate (RFC 1812 4.3.2.8). A segment
+    /// behind IPv6 extension headers is answered by ICMP.
+    pub fn refuse(&self, cpu: &Cpu<'_>, at: &Passage<'_>, packet: &Packet, how: Refusal) {
+        let mut packet = packet.clone();
+        packet.note = None;
+        let Some(interface) = at.input.or(at.output) else {
+            return;
+        };
+        let header = match at.v6 {
+            true => crate::ipv6::header6(&mut packet, interface),
+            false => crate::ipv4::header4(&mut packet, interface),
+        };
+        let Some(header) = header.filter(|header| header.may_be_answered()) else {
+            return;
+        };
+        packet.advance(header.raw.len());
+        let problem = match how {
+            Refusal::Reset if header.protocol == IPPROTO_TCP => {
+                let tuple = |segment: &Segment| Tuple {
+                    local: (header.dst, segment.dst_port).into(),
+                    remote: (header.src, segment.src_port).into(),
+                };
+                if let Some(segment) = segment(packet)
+                    && let Some(reset) = segment.reset()
+                {
+                    self.tcp_reply(cpu, &tuple(&segment), header.interface, reset);
+                }
+                return;
+            }
+            Refusal::Reset | Refusal::Prohibited => Problem::Prohibited,
+            Refusal::Port => Problem::Port,
+        };
+        self.icmp_error(cpu, &header, &mut packet, problem);
     }
 
     /// Whether a packet goes on.
@@ -108,4 +169,13 @@ impl Inet {
             .iter()
             .all(|(_, filter)| filter.packet(cpu, &passage, packet) == Verdict::Accept)
     }
+}
+
+/// A TCP segment, without the IP header.
+fn segment(mut packet: Packet) -> Option<Segment> {
+    let len = usize::from(packet.front(20)?[12] >> 4) * 4;
+    let (mut segment, len) = Segment::parse_header(packet.front(len.max(20))?).ok()?;
+    packet.advance(len);
+    segment.payload = packet.into_payload();
+    Some(segment)
 }

@@ -160,13 +160,14 @@ impl Waiting {
 }
 
 impl Inet {
-    /// Takes a part; answers the packet's payload when that was the last one, with the first part's header in `header`.
+    /// Takes a part; answers the packet's payload when that was the last one, with the first part's header in `header`, and how many
+    /// bytes of it the longest part had.
     pub(crate) fn reassemble(
         &self,
         cpu: &Cpu<'_>,
         header: &mut Header,
         part: Fragment,
-    ) -> Option<Packet> {
+    ) -> Option<(Packet, usize)> {
         let Fragment {
             key,
             offset,
@@ -221,13 +222,15 @@ impl Inet {
             return None;
         };
         *header = whole.header?;
+        let longest = whole.parts.values().map(Bytes::len).max().unwrap_or(0);
         let mut packet = Packet::default();
         whole
             .parts
             .into_values()
             .for_each(|part| packet.append(part));
         packet.received_on = header.interface;
-        Some(packet)
+        packet.link_multicast = header.link_multicast;
+        Some((packet, longest))
     }
 
     /// Forgets packets whose parts did not come, and says so to who sent them. Answers whether others wait still.

@@ -42,6 +42,16 @@ impl Header {
             && !self.src.is_unspecified()
             && !self.src.is_multicast()
     }
+
+    /// Makes a fragment's IPv4 header that of the whole packet, which carries so many bytes.
+    pub(crate) fn becomes_whole(&mut self, payload: usize) {
+        let total = (payload + self.raw.len()).min(0xffff) as u16;
+        self.raw[2..4].copy_from_slice(&total.to_be_bytes());
+        self.raw[6..8].fill(0);
+        self.raw[10..12].fill(0);
+        let sum = checksum::of(&self.raw);
+        self.raw[10..12].copy_from_slice(&sum);
+    }
 }
 
 fn ip(bytes: &[u8]) -> Ipv4Addr {
@@ -61,6 +71,7 @@ impl Inet {
             return;
         };
         let total = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let is_part = u16::from_be_bytes([head[6], head[7]]) & 0x3fff != 0;
         let mut sum = checksum::Sum::default();
         sum.add(head);
         if head[0] >> 4 != 4 || len < 20 || total < len || !sum.is_valid() {
@@ -71,6 +82,13 @@ impl Inet {
         }
         packet.truncate(total);
         let link_multicast = packet.link_multicast;
+        let mut longest_part = None;
+        if is_part && self.filters.want_whole() {
+            match self.whole4(cpu, interface, packet) {
+                Some((whole, longest)) => (packet, longest_part) = (whole, Some(longest)),
+                None => return,
+            }
+        }
         if !self.passes(
             cpu,
             Hook::Prerouting,
@@ -81,7 +99,10 @@ impl Inet {
         ) {
             return;
         }
-        let Some(head) = packet.front(len) else {
+        let Some(len) = packet.front(1).map(|first| usize::from(first[0] & 0xf) * 4) else {
+            return;
+        };
+        let Some(head) = packet.front(len.max(20)) else {
             return;
         };
         let (src, dst) = (ip(&head[12..]), ip(&head[16..]));
@@ -113,7 +134,7 @@ impl Inet {
             _ if head[9] == IPPROTO_UDP && !link_multicast && self.asks_for_address(interface) => {
                 RouteKind::Local
             }
-            _ => return self.forward4(cpu, interface, packet),
+            _ => return self.forward4(cpu, interface, packet, longest_part),
         };
         let mut header = Header {
             src: src.into(),
@@ -137,15 +158,10 @@ impl Inet {
                 data: packet,
             };
             match self.reassemble(cpu, &mut header, part) {
-                Some(whole) => packet = whole,
+                Some((whole, _)) => packet = whole,
                 None => return,
             }
-            let total = (packet.len() + header.raw.len()).min(0xffff) as u16;
-            header.raw[2..4].copy_from_slice(&total.to_be_bytes());
-            header.raw[6..8].fill(0);
-            header.raw[10..12].fill(0);
-            let sum = checksum::of(&header.raw);
-            header.raw[10..12].copy_from_slice(&sum);
+            header.becomes_whole(packet.len());
             if !self.filters.is_empty() {
                 // Filters see whole packets with their header.
                 let Some(front) = packet.push(header.raw.len()) else {
@@ -180,12 +196,18 @@ impl Inet {
         }
     }
 
-    /// A packet for somebody else.
-    fn forward4(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>, mut packet: Packet) {
+    /// A packet for somebody else. One that was put together is cut again as it was: `longest_part` is the length of its longest part.
+    fn forward4(
+        &self,
+        cpu: &Cpu<'_>,
+        interface: &Arc<Ifnet>,
+        mut packet: Packet,
+        longest_part: Option<u32>,
+    ) {
         if self.config.forwarding4() == 0 || packet.link_multicast {
             return;
         }
-        let Some(header) = forwarded4(&mut packet, interface) else {
+        let Some(header) = header4(&mut packet, interface) else {
             return;
         };
         let problem = |inet: &Inet, packet: &mut Packet, problem| {
@@ -195,7 +217,7 @@ impl Inet {
         if header.ttl <= 1 {
             return problem(self, &mut packet, Problem::TimeExceeded);
         }
-        let hop = match self.route(&header.dst, 0) {
+        let mut hop = match self.route(&header.dst, 0) {
             Ok(hop) if hop.kind == RouteKind::Unicast => hop,
             Ok(_) => return,
             Err(abi::Errno::EACCES) => return problem(self, &mut packet, Problem::Prohibited),
@@ -213,6 +235,7 @@ impl Inet {
         ) {
             return;
         }
+        hop.mtu = hop.mtu.min(longest_part.unwrap_or(u32::MAX));
         let dont_fragment = header.raw[6] & 0x40 != 0;
         if dont_fragment && !crate::output::fits(&mut packet, &hop) {
             return problem(self, &mut packet, Problem::TooBig(hop.mtu));
@@ -232,8 +255,8 @@ impl Inet {
     }
 }
 
-/// The header of a packet that is forwarded.
-fn forwarded4(packet: &mut Packet, interface: &Ifnet) -> Option<Header> {
+/// The header of a packet, with which its sender may be answered.
+pub(crate) fn header4(packet: &mut Packet, interface: &Ifnet) -> Option<Header> {
     let link_multicast = packet.link_multicast;
     let len = usize::from(packet.front(1)?[0] & 0xf) * 4;
     let head = packet.front(len.max(20))?;

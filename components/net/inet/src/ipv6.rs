@@ -40,6 +40,13 @@ impl Inet {
             return;
         }
         packet.truncate(total);
+        let mut longest_part = None;
+        if self.filters.want_whole() {
+            match self.whole6(cpu, interface, packet) {
+                Some((whole, longest)) => (packet, longest_part) = (whole, longest),
+                None => return,
+            }
+        }
         if !self.passes(
             cpu,
             Hook::Prerouting,
@@ -70,7 +77,7 @@ impl Inet {
         } else if self.is_mine6(interface, &header.dst) {
             RouteKind::Local
         } else {
-            return self.forward6(cpu, interface, header, packet);
+            return self.forward6(cpu, interface, header, packet, longest_part);
         };
         if !self.passes(cpu, Hook::Input, true, Some(interface), None, &mut packet) {
             return;
@@ -154,7 +161,7 @@ impl Inet {
                         data: packet,
                     };
                     match self.reassemble(cpu, &mut header, part) {
-                        Some(whole) => packet = whole,
+                        Some((whole, _)) => packet = whole,
                         None => return,
                     }
                     continue;
@@ -168,13 +175,14 @@ impl Inet {
         }
     }
 
-    /// A packet for somebody else.
+    /// A packet for somebody else. One that was put together is cut again as it was: `longest_part` is the length of its longest part.
     fn forward6(
         &self,
         cpu: &Cpu<'_>,
         interface: &Arc<Ifnet>,
         mut header: Header,
         mut packet: Packet,
+        longest_part: Option<u32>,
     ) {
         if self.config.forwarding6() == 0
             || packet.link_multicast
@@ -191,7 +199,7 @@ impl Inet {
         if header.ttl <= 1 {
             return problem(self, &mut packet, Problem::TimeExceeded);
         }
-        let hop = match self.route(&header.dst, 0) {
+        let mut hop = match self.route(&header.dst, 0) {
             Ok(hop) if hop.kind == RouteKind::Unicast => hop,
             Ok(_) | Err(Errno::EINVAL) => return,
             Err(Errno::EACCES) => return problem(self, &mut packet, Problem::Prohibited),
@@ -208,8 +216,10 @@ impl Inet {
         ) {
             return;
         }
-        if !crate::output::fits(&mut packet, &hop) {
-            return problem(self, &mut packet, Problem::TooBig(hop.mtu));
+        match longest_part {
+            Some(longest) if longest <= hop.mtu => hop.mtu = longest,
+            None if crate::output::fits(&mut packet, &hop) => {}
+            _ => return problem(self, &mut packet, Problem::TooBig(hop.mtu)),
         }
         if let Some(head) = packet.front_mut(40) {
             head[7] -= 1;
@@ -218,7 +228,8 @@ impl Inet {
     }
 }
 
-fn header6(packet: &mut Packet, interface: &Ifnet) -> Option<Header> {
+/// The header of a packet, with which its sender may be answered.
+pub(crate) fn header6(packet: &mut Packet, interface: &Ifnet) -> Option<Header> {
     let link_multicast = packet.link_multicast;
     let head = packet.front(40)?;
     Some(Header {

@@ -44,11 +44,12 @@ mod stack;
 mod tcp;
 mod trie;
 mod udp;
+mod whole;
 
 pub use addr::Endpoint;
 #[cfg(feature = "fuzz")]
 pub use dhcp::fuzz_message;
-pub use filter::{Filter, Hook, Passage, Verdict};
+pub use filter::{Filter, Hook, Passage, Refusal, Verdict};
 #[cfg(feature = "fuzz")]
 pub use fuzz::fuzz_frames;
 pub use group::SourceFilter;

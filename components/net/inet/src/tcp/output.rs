@@ -119,7 +119,7 @@ impl Inet {
     }
 
     /// Sends a segment that no connection sends.
-    pub(super) fn tcp_reply(&self, cpu: &Cpu<'_>, tuple: &Tuple, interface: u32, segment: Segment) {
+    pub(crate) fn tcp_reply(&self, cpu: &Cpu<'_>, tuple: &Tuple, interface: u32, segment: Segment) {
         let dst = tuple.remote.ip();
         if let Ok(hop) = self.route(&dst, self.link_of(&dst, interface)) {
             let _ = self.tcp_send(cpu, &hop, tuple, 0, 0, segment);
