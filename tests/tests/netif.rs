@@ -168,6 +168,41 @@ fn the_host_answers_over_a_raw_interface() {
     station.end();
 }
 
+/// The host takes tags out of frames before a packet socket sees them, and says beside them which: the kernel gets them in their place.
+#[test]
+fn tags_that_the_host_takes_out_are_in_the_frames() {
+    if !may_make_devices("vlan") {
+        return;
+    }
+    let id = std::process::id() % 100_000;
+    let (one, other) = (format!("rk{id}v"), format!("rk{id}w"));
+    ip(&format!("link add {one} type veth peer name {other}"));
+    ip(&format!("link set {one} up"));
+    ip(&format!("link set {other} up"));
+    let station = boot();
+    let raw = |name: &str| station.create("virt", &format!("packet={name}"));
+    let (from, to) = (raw(&one).expect("made"), raw(&other).expect("made"));
+    for tag in [[0x81, 0, 0x60, 5], [0x88, 0xa8, 0, 7]] {
+        let body = [&tag[..], &[0x88, 0xb5], &[tag[3]; 60]].concat();
+        let mut frame = [&BROADCAST[..], &MAC, &body].concat();
+        station
+            .send(&from, Packet::new(frame.clone().into()))
+            .expect("sent");
+        let got = station.next_that(|frame| frame.ends_with(&[tag[3]; 60]));
+        assert_eq!(got, frame);
+        // And without one.
+        frame.drain(12..16);
+        station
+            .send(&from, Packet::new(frame.clone().into()))
+            .expect("sent");
+        let got = station.next_that(|frame| frame.ends_with(&[tag[3]; 60]));
+        assert_eq!(got, frame);
+    }
+    drop(to);
+    ip(&format!("link del {one}"));
+    station.end();
+}
+
 /// A passt that ends with the test.
 struct Passt {
     child: Child,

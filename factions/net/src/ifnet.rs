@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use abi::Errno;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kern::Curlwp;
+use smallvec::SmallVec;
 use sync::{Cpu, Mutex, Parker};
 
 use crate::consts::ETHERTYPE_VLAN;
@@ -71,6 +72,12 @@ pub struct Features {
 pub trait Driver: Send + Sync {
     /// Sends a frame with its link-layer header. `ENOBUFS` when there is no room: the packet is gone, as on a wire.
     fn transmit(&self, cpu: &Cpu<'_>, packet: Packet) -> Result<(), Errno>;
+
+    /// Sends several, in order, up to the first that finds no room: how many went. The others are gone.
+    fn transmit_all(&self, cpu: &Cpu<'_>, packets: Vec<Packet>) -> usize {
+        let sent = packets.into_iter().map(|p| self.transmit(cpu, p));
+        sent.take_while(Result::is_ok).count()
+    }
 
     /// The interface goes up or down.
     fn set_up(&self, cx: &Curlwp<'_>, interface: &Arc<Ifnet>, up: bool) -> Result<(), Errno> {
@@ -394,21 +401,30 @@ impl Ifnet {
         cut && (self.features.checksum || !matches!(packet.checksum, Checksum::Partial { .. }))
     }
 
-    /// Does what the driver does not, and sends the packets that come of it. One that is lost does not keep back the others.
+    /// Does what the driver does not, and sends the packets that come of it, together.
     #[cold]
     fn transmit_prepared(&self, cpu: &Cpu<'_>, mut packet: Packet) -> Result<(), Errno> {
         if packet.gso.is_none() {
             complete_checksum(&mut packet)?;
             return self.transmit(cpu, packet);
         }
-        let mut sent = Ok(());
-        for mut segment in segment(self.link, packet)? {
-            if !self.features.checksum {
-                complete_checksum(&mut segment)?;
-            }
-            sent = self.transmit(cpu, segment).and(sent);
+        let mut parts: Vec<Packet> = segment(self.link, packet)?.collect();
+        if !self.features.checksum {
+            parts.iter_mut().try_for_each(complete_checksum)?;
         }
-        sent
+        let lens: SmallVec<[usize; 64]> = parts.iter().map(Packet::len).collect();
+        let went = self.driver.transmit_all(cpu, parts).min(lens.len());
+        let bytes = lens[..went].iter().sum::<usize>();
+        let lost = lens.len() - went;
+        let count = |stat: &AtomicU64, n: usize| stat.fetch_add(n as u64, Ordering::Relaxed);
+        count(&self.stats.tx_packets, went);
+        count(&self.stats.tx_bytes, bytes);
+        count(&self.stats.tx_dropped, lost);
+        if lost > 0 {
+            Err(Errno::ENOBUFS)
+        } else {
+            Ok(())
+        }
     }
 
     fn transmit(&self, cpu: &Cpu<'_>, packet: Packet) -> Result<(), Errno> {

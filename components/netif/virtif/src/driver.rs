@@ -93,6 +93,14 @@ impl Port {
             _ => Ok(()),
         }
     }
+
+    /// Sends packets in one call of the host; how many went.
+    fn send_all(&self, packets: &[Packet]) -> usize {
+        let max = self.wire.info().frame_max;
+        let fit = packets.iter().take_while(|p| p.len() <= max);
+        let frames: Vec<_> = fit.map(frame::to_host).collect();
+        self.wire.send(&frames)
+    }
 }
 
 impl Source for Port {
@@ -116,15 +124,19 @@ impl Driver for Virtif {
         let port = self.current.load();
         match packet.gso {
             Some(gso) if gso.cut == Cut::Udp && !self.udp => {
-                let mut sent = Ok(());
-                for mut part in segment(LinkType::Ethernet, packet)? {
-                    complete_checksum(&mut part)?;
-                    sent = port.send(&part).and(sent);
+                let mut parts: Vec<_> = segment(LinkType::Ethernet, packet)?.collect();
+                parts.iter_mut().try_for_each(complete_checksum)?;
+                match port.send_all(&parts) {
+                    sent if sent < parts.len() => Err(Errno::ENOBUFS),
+                    _ => Ok(()),
                 }
-                sent
             }
             _ => port.send(&packet),
         }
+    }
+
+    fn transmit_all(&self, _: &Cpu<'_>, packets: Vec<Packet>) -> usize {
+        self.current.load().send_all(&packets)
     }
 
     fn set_up(&self, cx: &Curlwp<'_>, interface: &Arc<Ifnet>, up: bool) -> Result<(), Errno> {

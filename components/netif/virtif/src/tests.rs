@@ -1,13 +1,14 @@
 //! Frames through wires: between kernels on a simulated host, and on unix sockets of a real one.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hypercall::PosixHost;
 use hypercall::sim::{LinkConfig, SimConfig, SimHost};
 use net::consts::IFF_RUNNING;
-use net::{Checksum, IfError};
+use net::{Checksum, Cut, Gso, IfError, InternetSum, Packet};
 use netif_testing::{BROADCAST, Station, ether};
 
 use super::VIRTIF;
@@ -100,6 +101,62 @@ fn a_stream_peer_that_goes_takes_the_link_and_coming_up_again_brings_it_back() {
             eth.set_up(cx, true).expect("up");
         });
     }
+    station.end();
+}
+
+/// A datagram of UDP over IPv4 that is to be cut, with a partial checksum.
+fn train(data: &[u8], size: u16) -> Packet {
+    let len = 8 + data.len() as u16;
+    let mut ip = [0; 20];
+    ip[0] = 0x45;
+    ip[2..4].copy_from_slice(&(len + 20).to_be_bytes());
+    ip[8..10].copy_from_slice(&[64, 17]);
+    ip[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+    let sum = InternetSum::default().with(&ip).checksum();
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let pseudo = InternetSum::pseudo(&ip[12..20], 17, u32::from(len)).folded();
+    let mut udp = [0, 7, 0, 8, 0, 0, 0, 0];
+    udp[4..6].copy_from_slice(&len.to_be_bytes());
+    udp[6..8].copy_from_slice(&pseudo.to_be_bytes());
+    let mut packet = ether(BROADCAST, ME, 0x0800, &[&ip[..], &udp, data].concat());
+    packet.checksum = Checksum::Partial {
+        start: 34,
+        offset: 6,
+    };
+    packet.gso = Some(Gso {
+        size,
+        cut: Cut::Udp,
+    });
+    packet
+}
+
+#[test]
+fn what_the_host_does_not_cut_goes_to_it_in_parts_and_together() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, peers) = (dir.path().join("ours"), dir.path().join("peers"));
+    let peer = UnixDatagram::bind(&peers).expect("binds");
+    let station = boot(PosixHost::new());
+    let params = format!("dgram={},peer={}", ours.display(), peers.display());
+    let eth = station.create("virt0", &params).expect("made");
+    let data: Vec<u8> = (0..12_000u32).map(|i| (i / 7) as u8).collect();
+    station.send(&eth, train(&data, 1400)).expect("sent");
+    let mut got = Vec::new();
+    let mut buf = [0; 2000];
+    while got.len() < data.len() {
+        let len = peer.recv(&mut buf).expect("a frame");
+        let mut frame = Packet::new(buf[..len].to_vec().into());
+        assert!(net::checksum_holds(net::LinkType::Ethernet, &mut frame));
+        got.extend_from_slice(&buf[42..len]);
+    }
+    assert!(got == data);
+    let sent = eth.stats.tx_packets.load(Ordering::Relaxed);
+    assert_eq!(sent, 12_000u64.div_ceil(1400));
+    let bytes = eth.stats.tx_bytes.load(Ordering::Relaxed);
+    assert_eq!(bytes, 12_000 + 42 * sent);
+    // What finds nobody is lost, and counted.
+    drop(peer);
+    assert!(station.send(&eth, train(&data, 1400)).is_err());
+    assert_eq!(eth.stats.tx_dropped.load(Ordering::Relaxed), sent);
     station.end();
 }
 

@@ -4,27 +4,25 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use abi::Errno;
-use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{FRAME_MAX, Waker, connect, last_errno, made, vnet};
-use crate::{InFrame, Offload, OutFrame, Wire, WireInfo};
-
-/// From this length on a frame keeps the buffer that it was received into; shorter ones are copied out, so that a small frame that
-/// is kept does not keep 64 KiB.
-const KEEP: usize = 16 << 10;
+use super::batch::{self, Slot, iovec};
+use super::{FRAME_MAX, Waker, connect, last_errno, made};
+use crate::{InFrame, OutFrame, Wire, WireInfo};
 
 /// A descriptor each of whose messages is a frame.
 pub(super) struct Messages {
     fd: OwnedFd,
     waker: Waker,
     info: WireInfo,
-    /// Each message begins with a [`vnet`] header.
+    /// It is a device, to be read and written, and no socket.
+    device: bool,
+    /// Each message begins with a [`vnet`](super::vnet) header.
     vnet: bool,
     /// For a datagram socket: who we send to, and our own name, to be removed.
     peer: Option<Peer>,
-    /// What the next frame is received into; one thread has it at a time.
-    buffer: Mutex<Vec<u8>>,
+    /// What the next frames are received into; one thread has them at a time.
+    slots: Mutex<Vec<Slot>>,
 }
 
 struct Peer {
@@ -45,9 +43,10 @@ impl Messages {
                 tcp: vnet,
                 udp: false,
             },
+            device: false,
             vnet,
             peer: None,
-            buffer: Mutex::default(),
+            slots: Mutex::default(),
         })
     }
 
@@ -72,7 +71,7 @@ impl Messages {
         let udp = offload(TSO | USO) == 0;
         let tcp = udp || offload(TSO) == 0;
         let mut tap = Messages::new(fd, &name_of(&request), true)?;
-        (tap.info.tcp, tap.info.udp) = (tcp, udp);
+        (tap.device, tap.info.tcp, tap.info.udp) = (true, tcp, udp);
         Ok(tap)
     }
 
@@ -91,6 +90,8 @@ impl Messages {
         // Hosts that do not know an option are too old for it; what we sent would come back without the second.
         let vnet = set_option(&fd, libc::PACKET_VNET_HDR, &1i32).is_ok();
         set_option(&fd, libc::PACKET_IGNORE_OUTGOING, &1i32)?;
+        // The host takes tags (802.1Q) out of frames, and says beside them which.
+        set_option(&fd, libc::PACKET_AUXDATA, &1i32)?;
         let everything = libc::packet_mreq {
             mr_ifindex: index,
             mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
@@ -148,22 +149,18 @@ impl Messages {
         Ok(wire)
     }
 
-    fn send_one(&self, frame: &OutFrame<'_>) -> bool {
-        let first = frame.pieces.first().copied().unwrap_or_default();
-        let header = vnet::encode(&frame.offload, first);
+    /// Writes a frame to a device.
+    fn write(&self, frame: &OutFrame<'_>) -> bool {
+        let header = batch::header(frame);
         let mut pieces: SmallVec<[libc::iovec; 8]> = SmallVec::new();
         if self.vnet {
             pieces.push(iovec(&header));
         }
         pieces.extend(frame.pieces.iter().map(|piece| iovec(piece)));
         loop {
-            let sent = match &self.peer {
-                // SAFETY: the pieces live for the call.
-                None => unsafe {
-                    libc::writev(self.fd.as_raw_fd(), pieces.as_ptr(), pieces.len() as i32)
-                },
-                Some(peer) => self.send_to(peer, &mut pieces),
-            };
+            // SAFETY: the pieces live for the call, which only reads them.
+            let sent =
+                unsafe { libc::writev(self.fd.as_raw_fd(), pieces.as_ptr(), pieces.len() as i32) };
             if sent >= 0 {
                 return true;
             }
@@ -173,63 +170,40 @@ impl Messages {
         }
     }
 
-    fn send_to(&self, peer: &Peer, pieces: &mut [libc::iovec]) -> isize {
-        // SAFETY: all zero is an empty message.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_name = (&raw const peer.address).cast_mut().cast();
-        message.msg_namelen = peer.len;
-        message.msg_iov = pieces.as_mut_ptr();
-        message.msg_iovlen = pieces.len() as _;
-        // SAFETY: address and pieces live for the call, which only reads them.
-        unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }
-    }
-
-    /// Receives a frame; `None` when none is there. `Err` when none will come.
-    fn receive_one(&self, buffer: &mut Vec<u8>) -> Result<Option<InFrame>, Errno> {
-        buffer.clear();
-        buffer.reserve(FRAME_MAX);
-        let mut header = [0u8; vnet::LEN];
-        let body = libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: FRAME_MAX,
-        };
-        let front = libc::iovec {
-            iov_base: header.as_mut_ptr().cast(),
-            iov_len: header.len(),
-        };
-        let both = [front, body];
-        let pieces = if self.vnet { &both[..] } else { &both[1..] };
-        // SAFETY: the buffer has so many bytes of room, the header its own; both are ours to write.
+    /// Reads a frame of a device; whether one was there.
+    fn read(&self, slots: &mut Vec<Slot>, into: &mut Vec<InFrame>) -> Result<usize, Errno> {
+        slots.resize_with(1, Slot::default);
+        let room = slots[0].room();
+        let pieces = if self.vnet { &room[..] } else { &room[1..] };
+        // SAFETY: the room is ours to write and lives for the call.
         let got = unsafe { libc::readv(self.fd.as_raw_fd(), pieces.as_ptr(), pieces.len() as i32) };
-        if got < 0 {
-            return match last_errno() {
-                Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN | Errno::ENOBUFS => Ok(None),
-                // The other end was there once; it may be again.
-                Errno::ECONNREFUSED | Errno::ECONNRESET if self.peer.is_some() => Ok(None),
-                error => Err(error),
-            };
+        let got = usize::try_from(got).map_err(|_| last_errno())?;
+        // SAFETY: the call was given the slot's room, and says how much it wrote there.
+        let frame = unsafe { slots[0].frame(self.vnet, got, 0) };
+        if !frame.bytes.is_empty() {
+            into.push(frame);
         }
-        let skip = if self.vnet { vnet::LEN } else { 0 };
-        let len = (got as usize).saturating_sub(skip);
-        // SAFETY: the host has written so many bytes, of the room for FRAME_MAX.
-        unsafe { buffer.set_len(len) };
-        let offload = match self.vnet {
-            true => vnet::decode(&header),
-            false => Offload::default(),
-        };
-        Ok(Some(InFrame {
-            bytes: take(buffer),
-            offload,
-        }))
+        Ok(1)
     }
-}
 
-/// What was received, and a buffer for what comes next.
-fn take(buffer: &mut Vec<u8>) -> Bytes {
-    if buffer.len() < KEEP {
-        return Bytes::copy_from_slice(buffer);
+    /// Takes up to `max` frames that are there: how many, and fewer than `max` when there are no more.
+    fn receive_now(
+        &self,
+        slots: &mut Vec<Slot>,
+        into: &mut Vec<InFrame>,
+        max: usize,
+    ) -> Result<usize, Errno> {
+        let got = match self.device {
+            true => self.read(slots, into),
+            false => batch::receive(&self.fd, self.vnet, slots, into, max),
+        };
+        match got {
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN | Errno::ENOBUFS) => Ok(0),
+            // The other end was there once; it may be again.
+            Err(Errno::ECONNREFUSED | Errno::ECONNRESET) if self.peer.is_some() => Ok(0),
+            got => got,
+        }
     }
-    std::mem::take(buffer).into()
 }
 
 impl Wire for Messages {
@@ -238,21 +212,27 @@ impl Wire for Messages {
     }
 
     fn send(&self, frames: &[OutFrame<'_>]) -> usize {
-        frames
-            .iter()
-            .take_while(|frame| self.send_one(frame))
-            .count()
+        if self.device {
+            return frames.iter().take_while(|frame| self.write(frame)).count();
+        }
+        let to = self.peer.as_ref().map(|peer| (&peer.address, peer.len));
+        batch::send(&self.fd, self.vnet, to, frames)
     }
 
     fn receive(&self, into: &mut Vec<InFrame>, max: usize) -> Result<(), Errno> {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let before = into.len();
         loop {
-            while into.len() - before < max
-                && let Some(frame) = self.receive_one(&mut buffer)?
-            {
-                if !frame.bytes.is_empty() {
-                    into.push(frame);
+            while into.len() - before < max {
+                let asked = max - (into.len() - before);
+                let got = self.receive_now(&mut slots, into, asked)?;
+                let all = if self.device {
+                    1
+                } else {
+                    asked.min(batch::BATCH)
+                };
+                if got < all {
+                    break;
                 }
             }
             if into.len() > before || self.waker.called() {
@@ -272,13 +252,6 @@ impl Drop for Messages {
         if let Some(peer) = &self.peer {
             let _ = std::fs::remove_file(super::super::host_path(&peer.own));
         }
-    }
-}
-
-fn iovec(bytes: &[u8]) -> libc::iovec {
-    libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
     }
 }
 
@@ -349,6 +322,31 @@ mod tests {
         assert_eq!(got, [&b"first"[..], &long, b"back"]);
         drop((a, b));
         assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 0);
+    }
+
+    #[test]
+    fn many_frames_keep_their_order_over_several_calls() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name).into_os_string().into_encoded_bytes();
+        let (a_path, b_path) = (path("a"), path("b"));
+        let b = Messages::datagram(&b_path, &a_path).expect("a wire");
+        let a = Messages::datagram(&a_path, &b_path).expect("a wire");
+        let sent: Vec<Vec<u8>> = (0..100u8).map(|i| vec![i; 2 + usize::from(i)]).collect();
+        let frames: Vec<_> = sent.iter().map(|bytes| frame(bytes)).collect();
+        let mut got = Vec::new();
+        let mut at = 0;
+        while got.len() < sent.len() {
+            // The host says how many wait at most.
+            let went = a.send(&frames[at..]);
+            assert!(went > 0);
+            at += went;
+            let before = got.len();
+            while got.len() < at {
+                b.receive(&mut got, 40).expect("frames");
+            }
+            assert_eq!(got.len() - before, went);
+        }
+        assert!(got.iter().map(|frame| &frame.bytes[..]).eq(&sent));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Wires of a Linux process: tap devices, raw interfaces, and QEMU's protocols on unix sockets.
 
+mod batch;
 mod message;
 mod stream;
 mod vnet;
