@@ -41,6 +41,24 @@ main(void)
 	say("router on no link", rump_pub_netconfig_ipv4_gw("172.16.0.1"));
 	say("ifup wifi0", rump_pub_netconfig_ifup("wifi0"));
 
+	say("ifcreate bridge0", rump_pub_netconfig_ifcreate("bridge0"));
+	say("bradd", rump_pub_netconfig_bradd("bridge0", "veth1"));
+	say("bradd again", rump_pub_netconfig_bradd("bridge0", "veth1"));
+	say("bradd to no bridge", rump_pub_netconfig_bradd("veth0", "veth1"));
+	say("brdel", rump_pub_netconfig_brdel("bridge0", "veth1"));
+	say("brdel again", rump_pub_netconfig_brdel("bridge0", "veth1"));
+
+	say("ifcreate shmif0", rump_pub_netconfig_ifcreate("shmif0"));
+	say("ifcreate again", rump_pub_netconfig_ifcreate("shmif0"));
+	say("ifup before it is on a bus", rump_pub_netconfig_ifup("shmif0"));
+	say("on no bus", rump_pub_netconfig_ifsetlinkstr("shmif0", "nowhere/bus"));
+	say("on a bus", rump_pub_netconfig_ifsetlinkstr("shmif0", "bus"));
+	say("on another", rump_pub_netconfig_ifsetlinkstr("shmif0", "bus2"));
+	say("ifup shmif0", rump_pub_netconfig_ifup("shmif0"));
+	say("ifdestroy shmif0", rump_pub_netconfig_ifdestroy("shmif0"));
+	say("linkstr of none", rump_pub_netconfig_ifsetlinkstr("shmif7", "bus"));
+	say("linkstr of lo", rump_pub_netconfig_ifsetlinkstr("lo", "bus"));
+
 	inet_pton(AF_INET, "10.9.8.7", &to.sin_addr);
 	in = rump_sys_socket(AF_INET, SOCK_DGRAM, 0);
 	out = rump_sys_socket(AF_INET, SOCK_DGRAM, 0);

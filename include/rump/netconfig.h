@@ -12,6 +12,13 @@ int rump_pub_netconfig_ifup(const char *);
 int rump_pub_netconfig_ifdown(const char *);
 int rump_pub_netconfig_ifdestroy(const char *);
 
+/* What an interface is on that was made by its name alone: a bus's file for "shmif0", a tap device for "virt0". */
+int rump_pub_netconfig_ifsetlinkstr(const char *, const char *);
+
+/* Bridge, and the interface that is to be its port. */
+int rump_pub_netconfig_bradd(const char *, const char *);
+int rump_pub_netconfig_brdel(const char *, const char *);
+
 /* Interface, address, and mask or length of the prefix. */
 int rump_pub_netconfig_ipv4_ifaddr(const char *, const char *, const char *);
 int rump_pub_netconfig_ipv4_ifaddr_cidr(const char *, const char *, int);

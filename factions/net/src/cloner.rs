@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 use hypercall::Host;
-use kern::Curlwp;
+use kern::{Component, Curlwp, Stage};
 
 use crate::{EtherAddr, Ifnet, Interfaces};
 
@@ -22,6 +22,24 @@ pub trait Cloner: Send + Sync {
 
     /// The parameters it knows, with what they mean, for help and messages: `dev=NAME the host's tap device`.
     fn params(&self) -> &'static [(&'static str, &'static str)];
+
+    /// The parameter that says what an interface is on, which rump calls its link string; `None` where there is nothing to say.
+    fn link(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// The component of a kind of interfaces.
+pub const fn interface_component(
+    name: &'static str,
+    init: fn(&Curlwp<'_>) -> Result<(), Errno>,
+) -> Component {
+    Component {
+        name,
+        stage: Stage::NetIf,
+        requires: &["net"],
+        init,
+    }
 }
 
 /// Why there is no interface: what a program is answered, and what a person can do.
@@ -208,12 +226,7 @@ impl Interfaces {
         name: Option<&str>,
         params: &Params,
     ) -> Result<Arc<Ifnet>, IfError> {
-        let cloner = {
-            let cloners = self.cloners.lock(cx.cpu());
-            let found = cloners.iter().find(|(k, _)| *k == kind);
-            found.map(|(_, cloner)| cloner.clone())
-        };
-        let Some(cloner) = cloner else {
+        let Some(cloner) = self.cloner(cx, kind) else {
             let kinds: Vec<_> = self.kinds(cx).into_iter().map(|(k, _)| k).collect();
             return Err(IfError::new(
                 Errno::EOPNOTSUPP,
@@ -228,6 +241,17 @@ impl Interfaces {
         cloner.create(cx, self, name.unwrap_or(&numbered), params)
     }
 
+    fn cloner(&self, cx: &Curlwp<'_>, kind: &str) -> Option<Arc<dyn Cloner>> {
+        let cloners = self.cloners.lock(cx.cpu());
+        let found = cloners.iter().find(|(k, _)| *k == kind);
+        found.map(|(_, cloner)| cloner.clone())
+    }
+
+    /// The parameter that says what the interface of a name is on ([`Cloner::link`]); `None` for kinds without.
+    pub fn link_of(&self, cx: &Curlwp<'_>, name: &str) -> Option<&'static str> {
+        self.cloner(cx, kind_of(name))?.link()
+    }
+
     /// Makes the interface of a name whose kind is what stands before the number: `veth3`; `veth` takes the first free number.
     pub fn create_named(
         self: &Arc<Self>,
@@ -235,10 +259,15 @@ impl Interfaces {
         name: &str,
         params: &Params,
     ) -> Result<Arc<Ifnet>, IfError> {
-        let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let kind = kind_of(name);
         let name = (kind.len() != name.len()).then_some(name);
         self.create(cx, kind, name, params)
     }
+}
+
+/// What stands before the number.
+fn kind_of(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit())
 }
 
 #[cfg(test)]

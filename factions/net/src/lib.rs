@@ -35,7 +35,7 @@ mod syscalls;
 
 pub use addr::{ADDR_MAX, Addr};
 pub use checksum::InternetSum;
-pub use cloner::{Cloner, IfError, Params, parse_address, random_address};
+pub use cloner::{Cloner, IfError, Params, interface_component, parse_address, random_address};
 pub use coalesce::coalesce;
 pub use common::{Common, DEFAULT_BUF, MAX_BUF, Wait};
 pub use control::{Control, Credentials};

@@ -1,9 +1,11 @@
 //! rump_pub_netconfig_*: interfaces, addresses and routes by calls. They answer 0 or an error number.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::sync::{Mutex, PoisonError};
 
 use inet::netconfig;
 use kern::{Curlwp, Errno};
+use net::IfError;
 
 use crate::context;
 use crate::error::c_str;
@@ -34,18 +36,99 @@ fn prefix(len: c_int) -> Result<u8, Errno> {
     u8::try_from(len).map_err(|_| Errno::EINVAL)
 }
 
-/// Makes an interface by its name, with the parameters that its kind takes behind a comma: "virt0,tap=tap7".
+/// Interfaces that C has made and that wait to be told what they are on (`rump_pub_netconfig_ifsetlinkstr`); until then they are names.
+static PLANNED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Forgets a name among the planned; whether it was there.
+fn no_longer_planned(name: &str) -> bool {
+    let mut planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = planned.len();
+    planned.retain(|n| n != name);
+    planned.len() < before
+}
+
+/// Plans an interface of a name. `EEXIST` when it is planned already.
+fn plan(name: &str) -> Result<(), Errno> {
+    let mut planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if planned.iter().any(|n| n == name) {
+        return Err(Errno::EEXIST);
+    }
+    planned.push(name.into());
+    Ok(())
+}
+
+/// Makes an interface by its name, with the parameters that its kind takes behind a comma: "virt0,tap=tap7". What is on something
+/// else and is not told so here waits for `rump_pub_netconfig_ifsetlinkstr`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rump_pub_netconfig_ifcreate(ifname: *const c_char) -> c_int {
     // SAFETY: C gives a string.
     unsafe {
         with([ifname], |cx, [name]| {
             let (name, params) = name.split_once(',').unwrap_or((name, ""));
+            if params.is_empty() && netconfig::wants_linkstr(cx, name)? {
+                return plan(name);
+            }
             let made = netconfig::ifcreate(cx, name, params);
-            made.map(drop).map_err(|error| {
-                cx.kernel().log(format_args!("{name}: {error}"));
-                error.errno
+            made.map(drop).map_err(|error| told(cx, name, error))
+        })
+    }
+}
+
+/// Says in the message buffer what is wrong.
+fn told(cx: &Curlwp<'_>, name: &str, error: IfError) -> Errno {
+    cx.kernel().log(format_args!("{name}: {error}"));
+    error.errno
+}
+
+/// Says what an interface that was made by its name is on: a bus's file ("shmif0"), a tap device ("virt0"). `EBUSY` when that is said
+/// already, `ENODEV` when there is no such interface.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rump_pub_netconfig_ifsetlinkstr(
+    ifname: *const c_char,
+    linkstr: *const c_char,
+) -> c_int {
+    // SAFETY: C gives strings.
+    unsafe {
+        with([ifname, linkstr], |cx, [name, link]| {
+            let was_planned = no_longer_planned(name);
+            if !was_planned && netconfig::wants_linkstr(cx, name)? {
+                return Err(Errno::ENODEV);
+            }
+            netconfig::ifsetlinkstr(cx, name, link).map_err(|error| {
+                if was_planned {
+                    // It may be tried again.
+                    let _ = plan(name);
+                }
+                told(cx, name, error)
             })
+        })
+    }
+}
+
+/// Makes an interface a port of a bridge.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rump_pub_netconfig_bradd(
+    bridge: *const c_char,
+    ifname: *const c_char,
+) -> c_int {
+    // SAFETY: C gives strings.
+    unsafe {
+        with([bridge, ifname], |cx, [bridge, name]| {
+            netconfig::bradd(cx, bridge, name)
+        })
+    }
+}
+
+/// Takes a port away from a bridge.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rump_pub_netconfig_brdel(
+    bridge: *const c_char,
+    ifname: *const c_char,
+) -> c_int {
+    // SAFETY: C gives strings.
+    unsafe {
+        with([bridge, ifname], |cx, [bridge, name]| {
+            netconfig::brdel(cx, bridge, name)
         })
     }
 }
@@ -68,7 +151,14 @@ pub unsafe extern "C" fn rump_pub_netconfig_ifdown(ifname: *const c_char) -> c_i
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rump_pub_netconfig_ifdestroy(ifname: *const c_char) -> c_int {
     // SAFETY: C gives a string.
-    unsafe { with([ifname], |cx, [name]| netconfig::ifdestroy(cx, name)) }
+    unsafe {
+        with([ifname], |cx, [name]| {
+            if no_longer_planned(name) {
+                return Ok(());
+            }
+            netconfig::ifdestroy(cx, name)
+        })
+    }
 }
 
 /// Gives an interface an IPv4 address and a mask, as "255.255.255.0".

@@ -43,6 +43,44 @@ pub fn ifdestroy(cx: &Curlwp<'_>, name: &str) -> Result<(), Errno> {
     inet.interfaces.detach(cx, &interface)
 }
 
+/// Makes an interface of what its name stands for and what it is on: a bus's file for `shmif0`, a tap device for `virt0`. `EBUSY` when
+/// there is one, `EOPNOTSUPP` for a kind that is on nothing.
+pub fn ifsetlinkstr(cx: &Curlwp<'_>, name: &str, link: &str) -> Result<(), IfError> {
+    let inet = Inet::of(cx)?;
+    if inet.interfaces.by_name(cx.cpu(), name).is_some() {
+        return Err(Errno::EBUSY.into());
+    }
+    let key = inet.interfaces.link_of(cx, name);
+    let mut params = Params::default();
+    params.set(key.ok_or(Errno::EOPNOTSUPP)?, link);
+    inet.interfaces.create_named(cx, name, &params).map(drop)
+}
+
+/// Whether the interface of a name cannot be before [`ifsetlinkstr`] says what it is on, and the name is free.
+pub fn wants_linkstr(cx: &Curlwp<'_>, name: &str) -> Result<bool, Errno> {
+    let inet = Inet::of(cx)?;
+    let free = inet.interfaces.by_name(cx.cpu(), name).is_none();
+    Ok(free && inet.interfaces.link_of(cx, name).is_some())
+}
+
+/// Makes an interface a port of a bridge. `EBUSY` when it is one already, `EOPNOTSUPP` when the other has no ports.
+pub fn bradd(cx: &Curlwp<'_>, bridge: &str, name: &str) -> Result<(), Errno> {
+    let inet = Inet::of(cx)?;
+    let port = interface(cx, &inet, name)?;
+    interface(cx, &inet, bridge)?.driver().add_port(cx, &port)
+}
+
+/// Ends what [`bradd`] began. `ENOENT` when it is no port of the bridge.
+pub fn brdel(cx: &Curlwp<'_>, bridge: &str, name: &str) -> Result<(), Errno> {
+    let inet = Inet::of(cx)?;
+    let port = interface(cx, &inet, name)?;
+    let bridge = interface(cx, &inet, bridge)?;
+    if port.master() != bridge.index() {
+        return Err(Errno::ENOENT);
+    }
+    bridge.driver().remove_port(cx, &port)
+}
+
 /// Gives an interface an IPv4 address and a mask, `255.255.255.0`. `EINVAL` for what is no address or no mask.
 pub fn ipv4_ifaddr(cx: &Curlwp<'_>, name: &str, addr: &str, mask: &str) -> Result<(), Errno> {
     let mask: Ipv4Addr = mask.parse().map_err(|_| Errno::EINVAL)?;

@@ -15,20 +15,15 @@ mod tests;
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
-use kern::{Component, Curlwp, Stage};
-use net::{Cloner, IfError, Ifnet, Interfaces, LinkEvent, Net, Params};
+use kern::{Component, Curlwp};
+use net::{Cloner, IfError, Ifnet, Interfaces, LinkEvent, Net, Params, interface_component};
 use sync::{Cpu, Mutex};
 
 use bridge::Bridge;
 use table::Limits;
 
 /// The component, for the list of components.
-pub static BRIDGE: Component = Component {
-    name: "bridge",
-    stage: Stage::NetIf,
-    requires: &["net"],
-    init: attach,
-};
+pub static BRIDGE: Component = interface_component("bridge", attach);
 
 fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let bridges: Arc<Bridges> = Arc::default();

@@ -11,8 +11,11 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
 use kern::softint::Softint;
-use kern::{Component, Curlwp, Stage};
-use net::{Checksum, Config, Driver, EtherAddr, Features, Ifnet, LinkType, Net, Packet};
+use kern::{Component, Curlwp};
+use net::{
+    Checksum, Config, Driver, EtherAddr, Features, Ifnet, LinkType, Net, Packet,
+    interface_component,
+};
 use sync::{Cpu, PerCpu};
 
 /// The MTU, in bytes: Linux's.
@@ -21,12 +24,7 @@ pub const MTU: u32 = 65_536;
 const QUEUE: usize = 4096;
 
 /// The component, for the list of components.
-pub static LOOP: Component = Component {
-    name: "loop",
-    stage: Stage::NetIf,
-    requires: &["net"],
-    init: attach,
-};
+pub static LOOP: Component = interface_component("loop", attach);
 
 /// The driver. Its queues are per virtual CPU, so it has no lock.
 struct Loop {

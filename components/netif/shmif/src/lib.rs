@@ -25,8 +25,8 @@ mod writer;
 use std::sync::Arc;
 
 use abi::Errno;
-use kern::{Component, Curlwp, Stage};
-use net::{Cloner, IfError, Ifnet, Interfaces, Net, Params};
+use kern::{Component, Curlwp};
+use net::{Cloner, IfError, Ifnet, Interfaces, Net, Params, interface_component};
 
 use driver::Wanted;
 use layout::{Geometry, PORTS_MAX, RING_MAX, RING_MIN};
@@ -36,12 +36,7 @@ const MTU: u32 = 1500;
 const MTU_MAX: u32 = 65_535;
 
 /// The component, for the list of components.
-pub static SHMIF: Component = Component {
-    name: "shmif",
-    stage: Stage::NetIf,
-    requires: &["net"],
-    init: attach,
-};
+pub static SHMIF: Component = interface_component("shmif", attach);
 
 fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let interfaces = Net::of(cx)?.interfaces();
@@ -85,5 +80,9 @@ impl Cloner for Shmifs {
                 "of a new bus: what each may have under way; 4096 without",
             ),
         ]
+    }
+
+    fn link(&self) -> Option<&'static str> {
+        Some("bus")
     }
 }

@@ -17,8 +17,8 @@ mod tests;
 use std::sync::Arc;
 
 use abi::Errno;
-use kern::{Component, Curlwp, Stage};
-use net::{Cloner, IfError, Ifnet, Interfaces, Net, Params};
+use kern::{Component, Curlwp};
+use net::{Cloner, IfError, Ifnet, Interfaces, Net, Params, interface_component};
 
 use delivery::Delivery;
 
@@ -29,12 +29,7 @@ const MTU_MAX: u32 = 65_535;
 const MTU: u32 = 1500;
 
 /// The component, for the list of components.
-pub static VETH: Component = Component {
-    name: "veth",
-    stage: Stage::NetIf,
-    requires: &["net"],
-    init: attach,
-};
+pub static VETH: Component = interface_component("veth", attach);
 
 fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let pairs = Pairs {

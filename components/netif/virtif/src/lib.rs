@@ -23,18 +23,13 @@ mod tests;
 use std::sync::Arc;
 
 use abi::Errno;
-use kern::{Component, Curlwp, Stage};
-use net::{Cloner, IfError, Ifnet, Interfaces, Net, Params};
+use kern::{Component, Curlwp};
+use net::{Cloner, IfError, Ifnet, Interfaces, Net, Params, interface_component};
 
 pub use driver::open;
 
 /// The component, for the list of components.
-pub static VIRTIF: Component = Component {
-    name: "virtif",
-    stage: Stage::NetIf,
-    requires: &["net"],
-    init: attach,
-};
+pub static VIRTIF: Component = interface_component("virtif", attach);
 
 fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let interfaces = Net::of(cx)?.interfaces();
@@ -59,5 +54,9 @@ impl Cloner for Virt {
 
     fn params(&self) -> &'static [(&'static str, &'static str)] {
         spec::PARAMS
+    }
+
+    fn link(&self) -> Option<&'static str> {
+        Some("tap")
     }
 }

@@ -14,10 +14,11 @@ mod trunk;
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
-use kern::{Component, Curlwp, Stage};
+use kern::{Component, Curlwp};
 use net::consts::ETHERTYPE_VLAN;
 use net::{
-    Cloner, Config, Driver, ETHER_HEADER, IfError, Ifnet, Interfaces, LinkType, Net, Packet, Params,
+    Cloner, Config, Driver, ETHER_HEADER, IfError, Ifnet, Interfaces, LinkType, Net, Packet,
+    Params, interface_component,
 };
 use sync::Cpu;
 
@@ -29,12 +30,7 @@ const TAG: usize = 4;
 const ID_MAX: u32 = 4094;
 
 /// The component, for the list of components.
-pub static VLAN: Component = Component {
-    name: "vlan",
-    stage: Stage::NetIf,
-    requires: &["net"],
-    init: attach,
-};
+pub static VLAN: Component = interface_component("vlan", attach);
 
 fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let interfaces = Net::of(cx)?.interfaces();
