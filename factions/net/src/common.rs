@@ -1,7 +1,7 @@
 //! What every socket has, whatever its protocol: the options of socket(7), the pending error, readiness.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
 use arc_swap::ArcSwapOption;
@@ -13,29 +13,43 @@ use sync::{Condvar, Mutex, MutexGuard, Parker, Wake};
 use crate::filter::{Filter, View};
 
 /// What SO_SNDBUF and SO_RCVBUF start with, in bytes; Linux's default.
-pub const DEFAULT_BUF: usize = 212_992;
+pub const DEFAULT_BUF: u32 = 212_992;
 /// The most that a buffer may be set to, in bytes.
-pub const MAX_BUF: usize = 16 << 20;
-const MIN_BUF: usize = 4608;
+pub const MAX_BUF: u32 = 16 << 20;
+const MIN_BUF: u32 = 4608;
 
-/// The options and the state that every socket has. Shared between the socket and its protocol.
-///
-/// Everything is atomic but the interface's name, a leaf lock; there is no order among options.
-pub struct Common {
-    /// `SO_SNDBUF`, in bytes.
-    pub sndbuf: AtomicUsize,
-    /// `SO_RCVBUF`, in bytes.
-    pub rcvbuf: AtomicUsize,
-    /// Whether `SO_RCVBUF` was set, which ends its tuning by the protocol.
-    pub rcvbuf_fixed: AtomicBool,
-    /// Whether `SO_SNDBUF` was set.
-    pub sndbuf_fixed: AtomicBool,
+/// Options that few sockets set.
+#[derive(Default)]
+pub struct Rare {
     /// `SO_RCVTIMEO` in nanoseconds, 0 for none.
     pub rcvtimeo: AtomicU64,
     /// `SO_SNDTIMEO` in nanoseconds, 0 for none.
     pub sndtimeo: AtomicU64,
+    /// `SO_PRIORITY`.
+    pub priority: AtomicI32,
+    /// `SO_MARK`.
+    pub mark: AtomicU32,
+    /// `SO_BINDTODEVICE`: the interface's name, empty for any.
+    pub device: Mutex<String>,
+    /// `SO_ATTACH_FILTER`.
+    filter: ArcSwapOption<Filter>,
+}
+
+/// The options and the state that every socket has. Shared between the socket and its protocol.
+///
+/// Everything is atomic but the interface's name, a leaf lock; there is no order among options. What few sockets set is in a box:
+/// there may be a hundred thousand sockets.
+pub struct Common {
+    /// `SO_SNDBUF`, in bytes.
+    pub sndbuf: AtomicU32,
+    /// `SO_RCVBUF`, in bytes.
+    pub rcvbuf: AtomicU32,
+    /// Whether `SO_RCVBUF` was set, which ends its tuning by the protocol.
+    pub rcvbuf_fixed: AtomicBool,
+    /// Whether `SO_SNDBUF` was set.
+    pub sndbuf_fixed: AtomicBool,
     /// `SO_RCVLOWAT`, in bytes.
-    pub rcvlowat: AtomicUsize,
+    pub rcvlowat: AtomicU32,
     /// `SO_LINGER` in seconds; -1 is off.
     pub linger: AtomicI32,
     /// `SO_REUSEADDR`.
@@ -54,14 +68,7 @@ pub struct Common {
     pub passcred: AtomicBool,
     /// `SO_TIMESTAMP`.
     pub timestamp: AtomicBool,
-    /// `SO_PRIORITY`.
-    pub priority: AtomicI32,
-    /// `SO_MARK`.
-    pub mark: AtomicU32,
-    /// `SO_BINDTODEVICE`: the interface's name, empty for any.
-    pub device: Mutex<String>,
-    /// `SO_ATTACH_FILTER`.
-    filter: ArcSwapOption<Filter>,
+    rare: OnceLock<Box<Rare>>,
     /// `SO_ERROR`: an error that nobody has been told of yet; 0 for none.
     error: AtomicI32,
     /// Who waits for readiness.
@@ -71,13 +78,11 @@ pub struct Common {
 impl Default for Common {
     fn default() -> Self {
         Common {
-            sndbuf: AtomicUsize::new(DEFAULT_BUF),
-            rcvbuf: AtomicUsize::new(DEFAULT_BUF),
+            sndbuf: AtomicU32::new(DEFAULT_BUF),
+            rcvbuf: AtomicU32::new(DEFAULT_BUF),
             rcvbuf_fixed: AtomicBool::new(false),
             sndbuf_fixed: AtomicBool::new(false),
-            rcvtimeo: AtomicU64::new(0),
-            sndtimeo: AtomicU64::new(0),
-            rcvlowat: AtomicUsize::new(1),
+            rcvlowat: AtomicU32::new(1),
             linger: AtomicI32::new(-1),
             reuseaddr: AtomicBool::new(false),
             reuseport: AtomicBool::new(false),
@@ -87,10 +92,7 @@ impl Default for Common {
             oobinline: AtomicBool::new(false),
             passcred: AtomicBool::new(false),
             timestamp: AtomicBool::new(false),
-            priority: AtomicI32::new(0),
-            mark: AtomicU32::new(0),
-            device: Mutex::default(),
-            filter: ArcSwapOption::empty(),
+            rare: OnceLock::new(),
             error: AtomicI32::new(0),
             poll: PollHead::new(),
         }
@@ -102,18 +104,35 @@ impl Common {
     pub fn inherit(&self, parker: &dyn Parker) -> Common {
         let new = Common::default();
         macro_rules! copy {
-            ($($field:ident)*) => { $(new.$field.store(self.$field.load(Ordering::Relaxed), Ordering::Relaxed);)* };
+            ($new:ident, $old:ident: $($field:ident)*) => { $($new.$field.store($old.$field.load(Ordering::Relaxed), Ordering::Relaxed);)* };
         }
-        copy!(sndbuf rcvbuf rcvbuf_fixed sndbuf_fixed rcvtimeo sndtimeo rcvlowat linger reuseaddr reuseport);
-        copy!(keepalive broadcast dontroute oobinline passcred timestamp priority mark);
-        new.filter.store(self.filter.load_full());
-        *new.device.lock(parker) = self.device.lock(parker).clone();
+        copy!(new, self: sndbuf rcvbuf rcvbuf_fixed sndbuf_fixed rcvlowat linger reuseaddr reuseport);
+        copy!(new, self: keepalive broadcast dontroute oobinline passcred timestamp);
+        if let Some(old) = self.rare.get() {
+            let new = new.rare();
+            copy!(new, old: rcvtimeo sndtimeo priority mark);
+            new.filter.store(old.filter.load_full());
+            *new.device.lock(parker) = old.device.lock(parker).clone();
+        }
         new
+    }
+
+    /// The options that few sockets set, to set one.
+    pub fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    /// What one of them says; the default where none was set.
+    pub fn rarely<R: Default>(&self, get: impl FnOnce(&Rare) -> R) -> R {
+        self.rare.get().map(|rare| get(rare)).unwrap_or_default()
     }
 
     /// How many bytes of a packet the socket's filter lets through; all of it where there is none.
     pub fn filter(&self, view: &View<'_>) -> usize {
-        match &*self.filter.load() {
+        let Some(rare) = self.rare.get() else {
+            return usize::MAX;
+        };
+        match &*rare.filter.load() {
             Some(filter) => filter.run(view) as usize,
             None => usize::MAX,
         }
@@ -121,17 +140,17 @@ impl Common {
 
     /// Sets the filter or takes it away.
     pub(crate) fn set_filter(&self, filter: Option<Filter>) {
-        self.filter.store(filter.map(Arc::new));
+        self.rare().filter.store(filter.map(Arc::new));
     }
 
     /// Whether there is a filter.
     pub(crate) fn has_filter(&self) -> bool {
-        self.filter.load().is_some()
+        self.rarely(|rare| rare.filter.load().is_some())
     }
 
     /// Sets a buffer's size as setsockopt(2) does: Linux doubles it, for its own overhead.
-    pub(crate) fn set_buf(cell: &AtomicUsize, asked: i32, limit: usize) {
-        let asked = usize::try_from(asked).unwrap_or(0).min(limit / 2);
+    pub(crate) fn set_buf(cell: &AtomicU32, asked: i32, limit: u32) {
+        let asked = u32::try_from(asked).unwrap_or(0).min(limit / 2);
         cell.store((asked * 2).max(MIN_BUF), Ordering::Relaxed);
     }
 
@@ -160,12 +179,14 @@ impl Common {
 
     /// How a receiving call waits.
     pub fn receive_wait(&self, nonblock: bool) -> Wait {
-        Wait::new(nonblock, self.rcvtimeo.load(Ordering::Relaxed))
+        let timeout = self.rarely(|rare| rare.rcvtimeo.load(Ordering::Relaxed));
+        Wait::new(nonblock, timeout)
     }
 
     /// How a sending call waits.
     pub fn send_wait(&self, nonblock: bool) -> Wait {
-        Wait::new(nonblock, self.sndtimeo.load(Ordering::Relaxed))
+        let timeout = self.rarely(|rare| rare.sndtimeo.load(Ordering::Relaxed));
+        Wait::new(nonblock, timeout)
     }
 }
 

@@ -37,7 +37,7 @@ pub use addr::{ADDR_MAX, Addr};
 pub use checksum::InternetSum;
 pub use cloner::{Cloner, IfError, Params, interface_component, parse_address, random_address};
 pub use coalesce::coalesce;
-pub use common::{Common, DEFAULT_BUF, MAX_BUF, Wait};
+pub use common::{Common, DEFAULT_BUF, MAX_BUF, Rare, Wait};
 pub use control::{Control, Credentials};
 pub use domain::{Domain, Net, SocketEntry};
 pub use frame::ETHER_HEADER;

@@ -15,7 +15,7 @@ const S_IFSOCK: u32 = 0o140000;
 
 /// A socket: its options, and the protocol that does the work.
 pub struct Socket {
-    family: i32,
+    family: u16,
     kind: Kind,
     number: i32,
     common: Arc<Common>,
@@ -34,18 +34,18 @@ impl Socket {
         protocol: Arc<dyn Protocol>,
     ) -> Arc<Socket> {
         Arc::new(Socket {
-            family,
+            family: family as u16,
             kind,
             number,
             common,
             protocol,
-            ident: anon::Ident::new(cx, S_IFSOCK | 0o777),
+            ident: anon::Ident::new(cx),
         })
     }
 
     /// The address family.
     pub fn family(&self) -> i32 {
-        self.family
+        self.family.into()
     }
 
     /// The type.
@@ -164,7 +164,7 @@ impl File for Socket {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.ident.stat())
+        Ok(self.ident.stat(S_IFSOCK | 0o777))
     }
 
     fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {

@@ -98,10 +98,10 @@ pub(crate) fn get(cx: &Curlwp<'_>, so: &Socket, name: i32) -> Option<OptValue> {
         SO_RCVBUF | SO_RCVBUFFORCE => int(common.rcvbuf.load(Relaxed) as i32),
         SO_RCVLOWAT => int(common.rcvlowat.load(Relaxed) as i32),
         SO_SNDLOWAT => int(1),
-        SO_RCVTIMEO => timeval(common.rcvtimeo.load(Relaxed)),
-        SO_SNDTIMEO => timeval(common.sndtimeo.load(Relaxed)),
-        SO_PRIORITY => int(common.priority.load(Relaxed)),
-        SO_MARK => int(common.mark.load(Relaxed) as i32),
+        SO_RCVTIMEO => timeval(common.rarely(|rare| rare.rcvtimeo.load(Relaxed))),
+        SO_SNDTIMEO => timeval(common.rarely(|rare| rare.sndtimeo.load(Relaxed))),
+        SO_PRIORITY => int(common.rarely(|rare| rare.priority.load(Relaxed))),
+        SO_MARK => int(common.rarely(|rare| rare.mark.load(Relaxed)) as i32),
         SO_INCOMING_CPU => int(cx.cpu().index() as i32),
         SO_DEBUG | SO_ZEROCOPY => int(0),
         SO_LINGER => {
@@ -110,7 +110,10 @@ pub(crate) fn get(cx: &Curlwp<'_>, so: &Socket, name: i32) -> Option<OptValue> {
             value.extend_from_slice(&seconds.max(0).to_le_bytes());
             value
         }
-        SO_BINDTODEVICE => OptValue::from_slice(common.device.lock(cx.cpu()).as_bytes()),
+        SO_BINDTODEVICE => {
+            let name = common.rarely(|rare| rare.device.lock(cx.cpu()).clone());
+            OptValue::from_slice(name.as_bytes())
+        }
         _ => return None,
     })
 }
@@ -139,13 +142,13 @@ pub(crate) fn set(
                 common.rcvbuf_fixed.store(true, Relaxed);
             }
             SO_RCVLOWAT => {
-                let bytes = usize::try_from(int_option(value)?).map_err(|_| Errno::EINVAL)?;
+                let bytes = u32::try_from(int_option(value)?).map_err(|_| Errno::EINVAL)?;
                 common.rcvlowat.store(bytes.clamp(1, MAX_BUF), Relaxed);
             }
-            SO_RCVTIMEO => common.rcvtimeo.store(timeout(value)?, Relaxed),
-            SO_SNDTIMEO => common.sndtimeo.store(timeout(value)?, Relaxed),
-            SO_PRIORITY => common.priority.store(int_option(value)?, Relaxed),
-            SO_MARK if superuser => common.mark.store(int_option(value)? as u32, Relaxed),
+            SO_RCVTIMEO => common.rare().rcvtimeo.store(timeout(value)?, Relaxed),
+            SO_SNDTIMEO => common.rare().sndtimeo.store(timeout(value)?, Relaxed),
+            SO_PRIORITY => common.rare().priority.store(int_option(value)?, Relaxed),
+            SO_MARK if superuser => common.rare().mark.store(int_option(value)? as u32, Relaxed),
             SO_MARK => return Err(Errno::EPERM),
             SO_DEBUG | SO_ZEROCOPY | SO_INCOMING_CPU => drop(int_option(value)?),
             SO_LINGER => {
@@ -158,7 +161,7 @@ pub(crate) fn set(
             SO_BINDTODEVICE => {
                 let name = value.split(|&b| b == 0).next().unwrap_or(&[]);
                 let name = std::str::from_utf8(name).map_err(|_| Errno::ENODEV)?;
-                name.clone_into(&mut common.device.lock(cx.cpu()));
+                name.clone_into(&mut common.rare().device.lock(cx.cpu()));
                 return Ok(false);
             }
             SO_ATTACH_FILTER => common.set_filter(Some(copyin_filter(cx, value)?)),

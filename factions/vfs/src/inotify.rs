@@ -103,7 +103,7 @@ impl Inotify {
             queue: Mutex::default(),
             readable: Condvar::new("inotify"),
             poll: PollHead::new(),
-            ident: anon::Ident::new(cx, 0o600),
+            ident: anon::Ident::new(cx),
             me: me.clone(),
         })
     }
@@ -288,7 +288,7 @@ impl File for Inotify {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.ident.stat())
+        Ok(self.ident.stat(0o600))
     }
 
     fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {

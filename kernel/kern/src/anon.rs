@@ -11,27 +11,25 @@ const DEVICE: u64 = 0x0d;
 /// Who and what such a file is.
 pub struct Ident {
     ino: u64,
-    mode: u32,
     uid: u32,
     gid: u32,
     born: Nanos,
 }
 
 impl Ident {
-    /// A new one of the current process's, with file type and permissions.
-    pub fn new(cx: &Curlwp<'_>, mode: u32) -> Ident {
+    /// A new one of the current process's.
+    pub fn new(cx: &Curlwp<'_>) -> Ident {
         let cred = cx.cred();
         Ident {
             ino: cx.kernel().next_anon_ino(),
-            mode,
             uid: cred.euid,
             gid: cred.egid,
             born: cx.now(Clock::Realtime),
         }
     }
 
-    /// What fstat(2) answers.
-    pub fn stat(&self) -> Stat {
+    /// What fstat(2) answers, with file type and permissions.
+    pub fn stat(&self, mode: u32) -> Stat {
         let (sec, nsec) = (
             (self.born / 1_000_000_000) as i64,
             (self.born % 1_000_000_000) as i64,
@@ -40,7 +38,7 @@ impl Ident {
             st_dev: DEVICE,
             st_ino: self.ino,
             st_nlink: 1,
-            st_mode: self.mode,
+            st_mode: mode,
             st_uid: self.uid,
             st_gid: self.gid,
             st_blksize: 4096,

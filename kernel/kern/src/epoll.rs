@@ -70,7 +70,7 @@ impl Epoll {
             ready: Mutex::default(),
             changed: Condvar::new("epoll"),
             poll: PollHead::new(),
-            ident: anon::Ident::new(cx, 0o600),
+            ident: anon::Ident::new(cx),
             me: me.clone(),
         })
     }
@@ -337,7 +337,7 @@ impl File for Epoll {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.ident.stat())
+        Ok(self.ident.stat(0o600))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -29,7 +29,7 @@ impl EventFd {
             changed: Condvar::new("eventfd"),
             poll: PollHead::new(),
             semaphore,
-            ident: anon::Ident::new(cx, 0o600),
+            ident: anon::Ident::new(cx),
         }
     }
 
@@ -129,7 +129,7 @@ impl File for EventFd {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.ident.stat())
+        Ok(self.ident.stat(0o600))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -59,7 +59,7 @@ impl Semaphore {
             mode: mode & 0o777,
             uid: cred.euid,
             gid: cred.egid,
-            ident: anon::Ident::new(cx, mode & 0o777),
+            ident: anon::Ident::new(cx),
         }))
     }
 
@@ -220,7 +220,7 @@ impl File for Semaphore {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.ident.stat())
+        Ok(self.ident.stat(self.mode))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -83,7 +83,7 @@ impl Pipe {
             writable: Condvar::new("pipewr"),
             peers: Condvar::new("fifo"),
             poll: PollHead::new(),
-            ident: anon::Ident::new(cx, S_IFIFO | 0o600),
+            ident: anon::Ident::new(cx),
         })
     }
 
@@ -399,7 +399,7 @@ impl File for PipeEnd {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.pipe.ident.stat())
+        Ok(self.pipe.ident.stat(S_IFIFO | 0o600))
     }
 
     fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {

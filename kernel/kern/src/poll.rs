@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 use std::ops::{BitAnd, BitOr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
 use hypercall::Nanos;
+use smallvec::SmallVec;
 use sync::{Condvar, Mutex, Parker, Wake};
 
 use crate::Curlwp;
@@ -87,16 +88,19 @@ pub trait Watcher: Send + Sync {
 /// The list's mutex is a leaf, held while watchers are told; a watcher's own lock comes after it.
 #[derive(Default)]
 pub struct PollHead {
-    count: AtomicUsize,
-    watchers: Mutex<Vec<Weak<dyn Watcher>>>,
+    count: AtomicU32,
+    /// Most files have none, and most others one.
+    watchers: Mutex<Option<Box<Watchers>>>,
 }
+
+type Watchers = SmallVec<[Weak<dyn Watcher>; 1]>;
 
 impl PollHead {
     /// Nobody watches yet.
     pub const fn new() -> PollHead {
         PollHead {
-            count: AtomicUsize::new(0),
-            watchers: Mutex::new(Vec::new()),
+            count: AtomicU32::new(0),
+            watchers: Mutex::new(None),
         }
     }
 
@@ -104,20 +108,24 @@ impl PollHead {
     /// before looking at the condition, so that no change is missed.
     pub fn watch(&self, parker: &dyn Parker, watcher: &Arc<dyn Watcher>) {
         let mut watchers = self.watchers.lock(parker);
+        let watchers = watchers.get_or_insert_default();
         watchers.retain(|w| w.strong_count() != 0);
         let weak = Arc::downgrade(watcher);
         if !watchers.iter().any(|w| w.ptr_eq(&weak)) {
             watchers.push(weak);
         }
-        self.count.store(watchers.len(), Ordering::SeqCst);
+        self.count.store(watchers.len() as u32, Ordering::SeqCst);
     }
 
     /// Removes a watcher.
     pub fn unwatch(&self, parker: &dyn Parker, watcher: &Arc<dyn Watcher>) {
         let weak = Arc::downgrade(watcher);
         let mut watchers = self.watchers.lock(parker);
+        let Some(watchers) = &mut *watchers else {
+            return;
+        };
         watchers.retain(|w| !w.ptr_eq(&weak) && w.strong_count() != 0);
-        self.count.store(watchers.len(), Ordering::SeqCst);
+        self.count.store(watchers.len() as u32, Ordering::SeqCst);
     }
 
     /// Tells every watcher that the events may have become true.
@@ -126,6 +134,9 @@ impl PollHead {
             return;
         }
         let mut watchers = self.watchers.lock(parker);
+        let Some(watchers) = &mut *watchers else {
+            return;
+        };
         let mut taken = false;
         let mut gone = false;
         for weak in watchers.iter() {
@@ -138,7 +149,7 @@ impl PollHead {
         }
         if gone {
             watchers.retain(|w| w.strong_count() != 0);
-            self.count.store(watchers.len(), Ordering::SeqCst);
+            self.count.store(watchers.len() as u32, Ordering::SeqCst);
         }
     }
 }

@@ -83,7 +83,7 @@ impl TimerFd {
                         timer.expired(cx);
                     }
                 }),
-                ident: anon::Ident::new(cx, 0o600),
+                ident: anon::Ident::new(cx),
             }
         })
     }
@@ -188,7 +188,7 @@ impl File for TimerFd {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.ident.stat())
+        Ok(self.ident.stat(0o600))
     }
 
     fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {

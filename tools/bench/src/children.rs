@@ -4,13 +4,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{boot, hijack, links, remote};
+use crate::{boot, hijack, links, net, remote};
 
 /// What such a process does.
 pub(crate) fn run(words: &[String]) -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["boot-all"] => boot::child(),
+        ["idle", count] => net::idle_child(count),
         ["bus-sink", bus] => links::bus_sink(bus),
         ["host-sink"] => links::host_sink_child(),
         ["echo", socket, cpu] => remote::echo(socket, cpu),

@@ -8,6 +8,7 @@ use abi::{Errno, Invoke, Rlimit, Syscalls};
 use anyhow::{Result, anyhow};
 use kern::{Kernel, LwpHandle, RforkFds};
 
+use crate::children;
 use crate::figure::{Output, Target};
 use crate::host::HostKernel;
 use crate::measure::{Effort, median};
@@ -296,19 +297,33 @@ fn idle(effort: &Effort, output: &mut Output) -> Result<()> {
             .boot()
             .map_err(|e| anyhow!("boot: {e}"))?;
         let lwp = kernel.rfork(RforkFds::Clear).map_err(failed)?;
-        let before = resident();
         fill(&lwp, count)?;
-        let each = resident().saturating_sub(before) as f64 / (2 * count) as f64;
         let turns = effort.pick(20_000, 100);
         let samples: Result<Vec<f64>> = (0..5).map(|_| beside(&kernel, turns)).collect();
         let ns = median(samples?);
         let target = alone.map_or(Target::None, |ns| Target::Most(1.1 * ns));
         alone.get_or_insert(ns);
         output.figure(&latency, ns, None, target);
-        if count >= 1000 {
-            output.figure(&memory, each, None, Target::Most(1024.0));
+        if output.wants(&memory) && count >= 1000 {
+            let each = children::output(&["idle", &count.to_string()])?;
+            output.figure(&memory, each.trim().parse()?, None, Target::Most(1024.0));
         }
     }
+    Ok(())
+}
+
+/// In a process of its own, where no memory is used again that something else has left: makes so many idle connections and prints
+/// the bytes that an end of one takes. The first ones do not count, with what a kernel makes when it first needs it.
+pub(crate) fn idle_child(count: &str) -> Result<()> {
+    let count: usize = count.parse()?;
+    let kernel = rumpkit::builder()
+        .boot()
+        .map_err(|e| anyhow!("boot: {e}"))?;
+    let lwp = kernel.rfork(RforkFds::Clear).map_err(failed)?;
+    fill(&lwp, 1000)?;
+    let before = resident();
+    fill(&lwp, count)?;
+    println!("{}", (resident() - before) as f64 / (2 * count) as f64);
     Ok(())
 }
 

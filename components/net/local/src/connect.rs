@@ -15,7 +15,7 @@ use crate::names;
 impl End {
     /// The most bytes that may wait at a peer for this end's sake.
     pub(crate) fn send_limit(&self) -> usize {
-        self.common.sndbuf.load(Relaxed)
+        self.common.sndbuf.load(Relaxed) as usize
     }
 
     pub(crate) fn bind_to(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno> {

@@ -183,7 +183,7 @@ impl NetlinkSocket {
 
     /// A message for a group that it joined, whoever changed something.
     pub(crate) fn announce(&self, cpu: &Cpu<'_>, datagram: &[u8], group: u32) {
-        let limit = self.common.rcvbuf.load(Relaxed);
+        let limit = self.common.rcvbuf.load(Relaxed) as usize;
         {
             let mut queue = self.queue.lock(cpu);
             if queue.bytes + datagram.len() + OVERHEAD > limit {
@@ -307,7 +307,7 @@ impl Protocol for NetlinkSocket {
         }
         self.bind_port(cx, 0)?;
         // What was answered and not read is all that one can make the kernel keep.
-        if self.queue.lock(cx.cpu()).bytes > self.common.rcvbuf.load(Relaxed) {
+        if self.queue.lock(cx.cpu()).bytes > self.common.rcvbuf.load(Relaxed) as usize {
             return Err(Errno::ENOBUFS);
         }
         let mut bytes = vec![0; message.uio.resid()];

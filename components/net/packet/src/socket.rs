@@ -376,7 +376,7 @@ impl Tap for PacketSocket {
             },
             time: cpu.cpus().host().now(Clock::Realtime),
         };
-        let limit = self.common.rcvbuf.load(Relaxed);
+        let limit = self.common.rcvbuf.load(Relaxed) as usize;
         let status = checksum_status(&captured);
         if self.queue.lock(cpu).push(captured, status, limit) {
             self.readable.signal(cpu);

@@ -221,7 +221,7 @@ impl Protocol for HostBacked {
         options::set(&**self.host()?, level, name, value)?;
         if (level, name) == (SOL_SOCKET, SO_RCVLOWAT) {
             // The kernel waits for it.
-            let bytes = usize::try_from(int_option(value)?).unwrap_or(MAX_BUF);
+            let bytes = u32::try_from(int_option(value)?).unwrap_or(MAX_BUF);
             self.common.rcvlowat.store(bytes.max(1), Ordering::Relaxed);
         }
         Ok(())

@@ -173,7 +173,7 @@ impl HostBacked {
     fn wanted(&self, message: &Incoming<'_, '_>) -> usize {
         let room = message.uio.resid();
         match message.flags & MSG_WAITALL {
-            0 => self.common.rcvlowat.load(Ordering::Relaxed).min(room),
+            0 => (self.common.rcvlowat.load(Ordering::Relaxed) as usize).min(room),
             _ => room,
         }
     }

@@ -299,9 +299,9 @@ fn rfc5461_unreachable_ends_a_handshake_and_only_colours_a_later_timeout() {
 }
 
 #[test]
-fn idle_connection_is_at_most_400_bytes_and_time_wait_100() {
+fn idle_connection_is_at_most_360_bytes_and_time_wait_100() {
     assert!(
-        size_of::<tcp::Connection>() <= 400,
+        size_of::<tcp::Connection>() <= 360,
         "{}",
         size_of::<tcp::Connection>()
     );

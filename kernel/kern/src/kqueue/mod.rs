@@ -51,7 +51,7 @@ impl Kqueue {
             changed: Condvar::new("kqueue"),
             poll: PollHead::new(),
             fds: Arc::downgrade(cx.proc().fds()),
-            ident: anon::Ident::new(cx, 0o600),
+            ident: anon::Ident::new(cx),
             me: me.clone(),
         })
     }
@@ -224,7 +224,7 @@ impl File for Kqueue {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.ident.stat())
+        Ok(self.ident.stat(0o600))
     }
 
     fn inherited(&self) -> bool {

@@ -50,7 +50,7 @@ impl Dgram {
     ) -> Result<(), Errno> {
         let leaf = leaf(cx.cpu());
         if (level, name) == (SOL_SOCKET, SO_BINDTODEVICE) {
-            let device = self.common.device.lock(&leaf).clone();
+            let device = self.common.rarely(|rare| rare.device.lock(&leaf).clone());
             let device = match device.is_empty() {
                 true => 0,
                 false => {

@@ -122,7 +122,7 @@ impl Dgram {
                 timestamp,
             },
         };
-        let room = self.common.rcvbuf.load(Relaxed);
+        let room = self.common.rcvbuf.load(Relaxed) as usize;
         let leaf = leaf(cpu);
         let several = message.segment != 0 && !self.together.load(Relaxed);
         let taken = {

@@ -1,6 +1,5 @@
 //! A connection: the engine, and what stands around it.
 
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,7 +10,7 @@ use kern::Curlwp;
 use kern::poll::Events;
 use net::{Common, LinkType, Wait};
 use sync::{Condvar, Cpu, Mutex, MutexGuard};
-use tcp::{Connection, Segment, State, Tuple};
+use tcp::{Connection, Segment, Settings, State, Tuple};
 
 use super::wheel::Timed;
 use super::{Tcp, errno};
@@ -43,28 +42,55 @@ pub(super) enum Work {
 #[derive(Default)]
 struct Gate {
     owned: bool,
-    backlog: VecDeque<Work>,
-    backlog_bytes: usize,
+    backlog: Option<Box<Backlog>>,
+    /// Where they sleep who wait to own it or for events; an idle connection has it only while somebody does.
+    changed: Option<Arc<Condvar>>,
     /// Somebody sleeps to own it.
     wanted: bool,
     /// Events that somebody sleeps for.
-    awaited: u32,
+    awaited: u16,
     /// Grows with every turn of an owner and every backlog worked off, so that nothing is missed between a look and a sleep.
-    turn: u64,
+    turn: u32,
+}
+
+/// What waits for the owner.
+#[derive(Default)]
+struct Backlog {
+    work: Vec<Work>,
+    bytes: usize,
+}
+
+impl Gate {
+    fn changed(&mut self) -> Arc<Condvar> {
+        let new = || Arc::new(Condvar::new("tcp"));
+        self.changed.get_or_insert_with(new).clone()
+    }
+
+    fn leave(&mut self, work: Work) {
+        let len = match &work {
+            Work::Segment(segment) => segment.payload_len(),
+            _ => 0,
+        };
+        let backlog = self.backlog.get_or_insert_default();
+        if backlog.work.len() < MOST_SEGMENTS && backlog.bytes + len <= MOST_BYTES {
+            backlog.bytes += len;
+            backlog.work.push(work);
+        }
+    }
 }
 
 /// A connection.
 ///
 /// It is *owned* by one at a time, as by Linux's `lock_sock`: a call waits until it is free, input that finds it owned goes to
 /// the backlog, and the owner works that off before it lets go. `gate` is a leaf and says who owns it; `inner` is locked by the
-/// owner alone and so never waited for. `changed` goes with the gate.
+/// owner alone and so never waited for.
+///
+/// There may be a hundred thousand of them that are idle, so what an idle one needs not is a box that it gives back.
 pub(crate) struct Conn {
-    me: Weak<Conn>,
     pub(super) inet: Weak<Inet>,
     pub(crate) tuple: Tuple,
     pub(super) common: Arc<Common>,
     gate: Mutex<Gate>,
-    changed: Condvar,
     inner: Mutex<Inner>,
     /// The events that are true, as of the last owner's turn.
     events: AtomicU32,
@@ -78,7 +104,7 @@ pub(crate) struct Conn {
 pub(super) struct Inner {
     pub(super) tcp: Connection,
     /// Where packets go, as long as the generation of the routes holds.
-    pub(super) hop: Option<(u64, Hop)>,
+    pub(super) hop: Option<Box<(u64, Hop)>>,
     pub(super) interface: u32,
     pub(super) ttl: u8,
     pub(super) tos: u8,
@@ -100,8 +126,7 @@ impl Conn {
         tcp: Connection,
         common: Arc<Common>,
     ) -> Arc<Conn> {
-        Arc::new_cyclic(|me| Conn {
-            me: me.clone(),
+        Arc::new(Conn {
             inet: inet.me.clone(),
             tuple,
             common,
@@ -109,7 +134,6 @@ impl Conn {
                 owned: true,
                 ..Gate::default()
             }),
-            changed: Condvar::new("tcp"),
             inner: Mutex::new(Inner {
                 tcp,
                 hop: None,
@@ -128,7 +152,7 @@ impl Conn {
     }
 
     /// Makes who made it its owner.
-    pub(super) fn adopt<'a>(&'a self, cpu: &'a Cpu<'_>) -> Owned<'a> {
+    pub(super) fn adopt<'a>(self: &'a Arc<Self>, cpu: &'a Cpu<'_>) -> Owned<'a> {
         Owned {
             conn: self,
             cpu,
@@ -137,14 +161,15 @@ impl Conn {
     }
 
     /// Waits until it is free, and owns it.
-    pub(super) fn own<'a>(&'a self, cx: &'a Curlwp<'_>) -> Owned<'a> {
+    pub(super) fn own<'a>(self: &'a Arc<Self>, cx: &'a Curlwp<'_>) -> Owned<'a> {
         let cpu: &'a Cpu<'_> = cx.cpu();
         {
             let leaf = leaf(cpu);
             let mut gate = self.gate.lock(&leaf);
             while gate.owned {
                 gate.wanted = true;
-                gate = self.changed.wait(cpu, gate);
+                let changed = gate.changed();
+                gate = changed.wait(cpu, gate);
             }
             gate.owned = true;
         }
@@ -152,20 +177,12 @@ impl Conn {
     }
 
     /// Does something now, or leaves it to the owner.
-    pub(super) fn work(&self, cpu: &Cpu<'_>, work: Work) {
+    pub(super) fn work(self: &Arc<Self>, cpu: &Cpu<'_>, work: Work) {
         {
             let leaf = leaf(cpu);
             let mut gate = self.gate.lock(&leaf);
             if gate.owned {
-                let len = match &work {
-                    Work::Segment(segment) => segment.payload_len(),
-                    _ => 0,
-                };
-                if gate.backlog.len() < MOST_SEGMENTS && gate.backlog_bytes + len <= MOST_BYTES {
-                    gate.backlog_bytes += len;
-                    gate.backlog.push_back(work);
-                }
-                return;
+                return gate.leave(work);
             }
             gate.owned = true;
         }
@@ -194,7 +211,7 @@ impl Conn {
         }
         let turn = {
             let mut gate = self.gate.lock(&leaf);
-            gate.awaited |= events.0;
+            gate.awaited |= events.0 as u16;
             gate.turn
         };
         drop(own);
@@ -202,10 +219,11 @@ impl Conn {
         cx.cpu().run_pending();
         let mut gate = self.gate.lock(&leaf);
         // The turn that ended with letting go counts itself.
-        while gate.turn == turn + 1 {
-            gate.awaited |= events.0;
-            gate = wait.on(cx, &self.changed, gate)?;
-            if gate.awaited & events.0 == 0 {
+        while gate.turn == turn.wrapping_add(1) {
+            gate.awaited |= events.0 as u16;
+            let changed = gate.changed();
+            gate = wait.on(cx, &changed, gate)?;
+            if gate.awaited & events.0 as u16 == 0 {
                 break;
             }
         }
@@ -226,7 +244,7 @@ impl Conn {
 
     /// The end of an owner's turn, but for letting go: sends what is to be sent, and finds out what is true now. Answers the
     /// events that have become true.
-    fn settle(&self, cpu: &Cpu<'_>, inet: &Inet, inner: &mut Inner) -> Events {
+    fn settle(self: &Arc<Self>, cpu: &Cpu<'_>, inet: &Inet, inner: &mut Inner) -> Events {
         let now = inet.now();
         self.transmit(cpu, inet, inner, now);
         let ready = inner.tcp.readiness();
@@ -241,14 +259,17 @@ impl Conn {
             } else if let Some(at) = inner.tcp.next_deadline() {
                 let entered = self.entered.load(Ordering::Relaxed);
                 if entered == NOT_ENTERED || at.saturating_add(SLACK) < entered {
-                    let who: Weak<Conn> = self.me.clone();
+                    let who: Weak<Conn> = Arc::downgrade(self);
                     let entered = inet.tcp.wheel.enter(cpu, now, at, who);
                     self.entered.store(entered, Ordering::Relaxed);
                 }
             }
         }
+        if inner.tcp.is_at_rest() {
+            inner.hop = None;
+        }
         let mut events = Events::NONE;
-        let lowat = self.common.rcvlowat.load(Ordering::Relaxed);
+        let lowat = self.common.rcvlowat.load(Ordering::Relaxed) as usize;
         let ended = ready.eof || self.receives_no_more.load(Ordering::Relaxed);
         if ready.readable >= lowat.max(1) || ended {
             events = events | Events::IN | Events::RDNORM;
@@ -283,7 +304,7 @@ impl Conn {
 }
 
 impl Timed for Conn {
-    fn timer(&self, cpu: &Cpu<'_>) {
+    fn timer(self: Arc<Self>, cpu: &Cpu<'_>) {
         self.entered.store(NOT_ENTERED, Ordering::Relaxed);
         self.work(cpu, Work::Timer);
     }
@@ -291,12 +312,22 @@ impl Timed for Conn {
 
 /// A connection that the caller owns. Letting go sends what is to be sent and works off what came meanwhile.
 pub(super) struct Owned<'a> {
-    conn: &'a Conn,
+    conn: &'a Arc<Conn>,
     cpu: &'a Cpu<'a>,
     inner: Option<MutexGuard<'a, Inner>>,
 }
 
 impl Owned<'_> {
+    /// Changes settings. They are shared with other connections that have the same.
+    pub(super) fn configure(&mut self, inet: &Inet, change: impl FnOnce(&mut Settings)) {
+        let mut settings = self.tcp.settings().clone();
+        change(&mut settings);
+        if settings != *self.tcp.settings() {
+            let settings = inet.tcp.profiles.share(self.cpu, settings);
+            self.tcp.set_settings(inet.now(), settings);
+        }
+    }
+
     /// Leaves it owned, for another who adopts it.
     pub(super) fn forget(mut self) {
         self.inner = None;
@@ -314,7 +345,7 @@ impl Owned<'_> {
                 inner.tcp.on_segment(now, segment);
                 inner.fresh |= inner.tcp.readiness().readable > before;
                 if inner.tcp.unacknowledged() < unacknowledged
-                    && let Some((_, hop)) = &inner.hop
+                    && let Some(hop) = inner.hop.as_deref().map(|(_, hop)| hop)
                     && hop.interface.link() == LinkType::Ethernet
                 {
                     // Progress says that the neighbour hears us, RFC 4861 7.3.1.
@@ -366,30 +397,37 @@ impl Drop for Owned<'_> {
         let mut fresh = Events::NONE;
         let wake = loop {
             fresh = fresh | conn.settle(cpu, &inet, self);
+            let rests = self.tcp.is_at_rest();
             let mut gate = conn.gate.lock(&leaf);
-            if gate.backlog.is_empty() {
-                // Nobody else locks it, and who owns it next must find it free.
-                self.inner = None;
-                gate.owned = false;
-                gate.turn += 1;
-                let events = conn.events.load(Ordering::Relaxed);
-                let awaited = gate.awaited & events != 0;
-                if awaited {
-                    gate.awaited = 0;
+            // Who looked before it goes to sleep has not seen what this turn did.
+            gate.turn = gate.turn.wrapping_add(1);
+            if let Some(backlog) = gate.backlog.take() {
+                drop(gate);
+                for work in backlog.work {
+                    self.take(&inet, work);
                 }
-                break std::mem::take(&mut gate.wanted) || awaited;
+                continue;
             }
-            // Who looked before it goes to sleep has not seen this.
-            gate.turn += 1;
-            gate.backlog_bytes = 0;
-            let backlog = std::mem::take(&mut gate.backlog);
-            drop(gate);
-            for work in backlog {
-                self.take(&inet, work);
+            // Nobody else locks it, and who owns it next must find it free.
+            self.inner = None;
+            gate.owned = false;
+            let events = conn.events.load(Ordering::Relaxed);
+            let awaited = gate.awaited & events as u16 != 0;
+            if awaited {
+                gate.awaited = 0;
             }
+            if std::mem::take(&mut gate.wanted) || awaited {
+                break gate.changed.clone();
+            }
+            if rests {
+                // Those who sleep have it, too.
+                gate.changed
+                    .take_if(|changed| Arc::strong_count(changed) == 1);
+            }
+            break None;
         };
-        if wake {
-            conn.changed.broadcast(&leaf);
+        if let Some(changed) = wake {
+            changed.broadcast(&leaf);
         }
         if !fresh.is_empty() {
             conn.common.poll.notify(&leaf, fresh);

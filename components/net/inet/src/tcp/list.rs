@@ -4,7 +4,7 @@ use kern::Curlwp;
 use tcp::Tuple;
 
 use super::options::info;
-use super::table::Entry;
+use super::table::Found;
 use crate::Inet;
 use crate::addr::Endpoint;
 use crate::sockets::SocketInfo;
@@ -32,8 +32,8 @@ impl Inet {
         for (tuple, entry) in self.tcp.table.all(cx.cpu()) {
             let (local, remote) = ends(&tuple);
             out.push(match entry {
-                Entry::TimeWait(_) => blank(local, Some(remote), TIME_WAIT),
-                Entry::Conn(conn) => {
+                Found::TimeWait => blank(local, Some(remote), TIME_WAIT),
+                Found::Conn(conn) => {
                     let own = conn.own(cx);
                     SocketInfo {
                         receive_queue: own.tcp.readiness().readable,

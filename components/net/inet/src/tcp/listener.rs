@@ -14,7 +14,7 @@ use tcp::{Connection, Flags, Segment, Settings, SynCache, SynLimits, SynReply, T
 
 use super::conn::{Conn, Work};
 use super::output::mss;
-use super::table::Entry;
+use super::table::Found;
 use super::wheel::Timed;
 use crate::ipv4::Header;
 use crate::{Inet, leaf};
@@ -24,7 +24,7 @@ const NOT_ENTERED: u64 = u64::MAX;
 /// A listening socket's side of its connections.
 ///
 /// `state` is a leaf but for the table of connections, which is locked under it: a handshake leaves the cache and enters the
-/// table in one step, so that no segment of it falls between. `readable` goes with it.
+/// table in one step, so that no segment of it falls between. The shared settings are another leaf under it. `readable` goes with it.
 pub(crate) struct Listener {
     me: Weak<Listener>,
     inet: Weak<Inet>,
@@ -36,8 +36,8 @@ pub(crate) struct Listener {
 
 struct State {
     cache: SynCache,
-    /// What connections begin with.
-    settings: Settings,
+    /// What connections begin with; the segment size is that of the last one.
+    settings: Arc<Settings>,
     ttl: u8,
     tos: u8,
     ready: VecDeque<Arc<Conn>>,
@@ -57,7 +57,7 @@ impl Listener {
     pub(super) fn new(
         inet: &Inet,
         common: &Arc<Common>,
-        settings: Settings,
+        settings: Arc<Settings>,
         backlog: usize,
         fast_open: bool,
         (ttl, tos): (u8, u8),
@@ -89,10 +89,10 @@ impl Listener {
 
     /// Changes what connections begin with.
     pub(super) fn configure(&self, cpu: &Cpu<'_>, change: impl FnOnce(&mut Settings)) {
-        change(&mut self.state.lock(&leaf(cpu)).settings);
+        change(Arc::make_mut(&mut self.state.lock(&leaf(cpu)).settings));
     }
 
-    pub(super) fn settings(&self, cpu: &Cpu<'_>) -> Settings {
+    pub(super) fn settings(&self, cpu: &Cpu<'_>) -> Arc<Settings> {
         self.state.lock(&leaf(cpu)).settings.clone()
     }
 
@@ -130,7 +130,7 @@ impl Listener {
             Outcome::New(conn) => {
                 let mut own = conn.adopt(cpu);
                 own.interface = inet.link_of(&header.src, header.interface);
-                own.hop = Some((inet.fib.generation(), hop));
+                own.hop = Some(Box::new((inet.fib.generation(), hop)));
                 own.take(inet, Work::Segment(segment));
                 drop(own);
                 self.add(cpu, inet, conn);
@@ -151,7 +151,7 @@ impl Listener {
     ) -> Outcome {
         let leaf = leaf(cpu);
         let mut state = self.state.lock(&leaf);
-        if let Some(Entry::Conn(conn)) = inet.tcp.table.find(cpu, &tuple) {
+        if let Some(Found::Conn(conn)) = inet.tcp.table.find(cpu, &tuple) {
             return Outcome::Known(conn);
         }
         let full = state.ready.len() > state.backlog;
@@ -162,10 +162,14 @@ impl Listener {
             // The handshake goes on when the peer asks again.
             return Outcome::Nothing;
         }
-        let settings = Settings {
-            mss,
-            ..state.settings.clone()
-        };
+        if state.settings.mss != mss {
+            let settings = Settings {
+                mss,
+                ..Settings::clone(&state.settings)
+            };
+            state.settings = inet.tcp.profiles.share(cpu, settings);
+        }
+        let settings = state.settings.clone();
         match state.cache.on_segment(now, &tuple, segment, &settings) {
             SynReply::Drop => Outcome::Nothing,
             SynReply::Reply(reply) => Outcome::Reply(reply),
@@ -267,7 +271,7 @@ fn limits(backlog: usize, fast_open: bool) -> SynLimits {
 }
 
 impl Timed for Listener {
-    fn timer(&self, cpu: &Cpu<'_>) {
+    fn timer(self: Arc<Self>, cpu: &Cpu<'_>) {
         self.entered.store(NOT_ENTERED, Ordering::Relaxed);
         let Some(inet) = self.inet.upgrade() else {
             return;

@@ -9,6 +9,7 @@ mod list;
 mod listener;
 mod options;
 mod output;
+mod profile;
 mod socket;
 mod table;
 mod transfer;
@@ -34,7 +35,7 @@ use crate::{Inet, checksum};
 
 use conn::Work;
 pub(crate) use socket::Tcp;
-use table::{Entry, Table};
+use table::{Found, Table};
 use wheel::Wheel;
 
 /// What the stack knows of TCP.
@@ -42,6 +43,7 @@ pub(crate) struct State {
     table: Table,
     pub(crate) ports: Ports<Tcp>,
     wheel: Wheel,
+    profiles: profile::Profiles,
     key: Key,
     isn: Isn,
     cookies: output::Cookies,
@@ -59,6 +61,7 @@ impl State {
             table: Table::default(),
             ports: Ports::new(host),
             wheel: Wheel::default(),
+            profiles: profile::Profiles::default(),
             key,
             isn: Isn::new(key),
             cookies: output::Cookies::default(),
@@ -100,8 +103,8 @@ impl Inet {
             remote: (header.src, segment.src_port).into(),
         };
         match self.tcp.table.find(cpu, &tuple) {
-            Some(Entry::Conn(conn)) => conn.work(cpu, Work::Segment(segment)),
-            Some(Entry::TimeWait(_)) => self.time_wait_input(cpu, header, tuple, segment),
+            Some(Found::Conn(conn)) => conn.work(cpu, Work::Segment(segment)),
+            Some(Found::TimeWait) => self.time_wait_input(cpu, header, tuple, segment),
             None => self.tcp_listen_input(cpu, header, tuple, segment),
         }
     }
@@ -161,7 +164,7 @@ impl Inet {
             return;
         };
         let seq = u32::from_be_bytes([a, b, c, d]);
-        if let Some(Entry::Conn(conn)) = self.tcp.table.find(cpu, &tuple) {
+        if let Some(Found::Conn(conn)) = self.tcp.table.find(cpu, &tuple) {
             conn.work(
                 cpu,
                 Work::Trouble {
@@ -176,7 +179,7 @@ impl Inet {
     /// Resets every connection.
     pub(crate) fn abort_connections(&self, cpu: &Cpu<'_>) {
         for (_, entry) in self.tcp.table.all(cpu) {
-            if let Entry::Conn(conn) = entry {
+            if let Found::Conn(conn) = entry {
                 conn.work(cpu, Work::Abort);
             }
         }

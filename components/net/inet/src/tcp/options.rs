@@ -8,7 +8,7 @@ use tcp::{Info, Settings, congestion};
 
 use super::Tcp;
 use crate::leaf;
-use crate::options::{Ask, SOL_IP, SOL_IPV6, int};
+use crate::options::{Ask, IpOptions, SOL_IP, SOL_IPV6, int};
 
 const SOL_TCP: i32 = 6;
 const TCP_NODELAY: i32 = 1;
@@ -32,10 +32,10 @@ const TCP_FASTOPEN_CONNECT: i32 = 30;
 const SECOND: u64 = 1_000_000_000;
 const MILLISECOND: u64 = 1_000_000;
 
-/// Options that were set before there is a connection.
+/// Options that few sockets set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TcpOptions {
-    pub(super) settings: Settings,
+    pub(super) ip: IpOptions,
     /// The length of `TCP_FASTOPEN`'s queue; 0 is off.
     pub(super) fast_open: i32,
     /// `TCP_DEFER_ACCEPT` in seconds: a hint, which is kept and not used.
@@ -170,9 +170,7 @@ impl Tcp {
             if matches!(name, TCP_CORK) {
                 own.more = false;
             }
-            own.tcp.configure(inet.now(), |settings| {
-                result = change(settings, name, value)
-            });
+            own.configure(&inet, |settings| result = change(settings, name, value));
             if let Some(result) = result {
                 return result;
             }
@@ -184,11 +182,14 @@ impl Tcp {
                 return Err(error);
             }
         }
-        let mut state = self.state.lock(&leaf);
-        let options = state.options.get_or_insert_default();
-        if let Some(result) = change(&mut options.settings, name, value) {
+        let mut settings = self.own_settings(cx);
+        if let Some(result) = change(&mut settings, name, value) {
+            let settings = inet.tcp.profiles.share(cx.cpu(), settings);
+            self.state.lock(&leaf).settings = Some(settings);
             return result;
         }
+        let mut state = self.state.lock(&leaf);
+        let options = state.options.get_or_insert_default();
         match name {
             TCP_FASTOPEN => options.fast_open = int_option(value)?.max(0),
             TCP_DEFER_ACCEPT => options.defer = int_option(value)?.max(0),
@@ -198,10 +199,16 @@ impl Tcp {
         Ok(())
     }
 
+    /// What was set before there was a connection.
+    fn own_settings(&self, cx: &Curlwp<'_>) -> Settings {
+        let settings = self.state.lock(&leaf(cx.cpu())).settings.clone();
+        settings.as_deref().cloned().unwrap_or_default()
+    }
+
     fn set_device(&self, cx: &Curlwp<'_>) -> Result<(), Errno> {
         let inet = self.inet()?;
         let leaf = leaf(cx.cpu());
-        let device = self.common.device.lock(&leaf).clone();
+        let device = self.common.rarely(|rare| rare.device.lock(&leaf).clone());
         let device = match device.is_empty() {
             true => 0,
             false => {
@@ -221,7 +228,7 @@ impl Tcp {
     fn set_ip(&self, cx: &Curlwp<'_>, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
         let inet = self.inet()?;
         let leaf = leaf(cx.cpu());
-        let mut ip = self.state.lock(&leaf).ip;
+        let mut ip = self.state.lock(&leaf).ip();
         let v6only = ip.v6only;
         if !matches!(ip.set(cx, &inet, level, name, value)?, Ask::Nothing) {
             return Err(Errno::EPROTO);
@@ -231,7 +238,7 @@ impl Tcp {
             if ip.v6only != v6only && self.conn().is_some() {
                 return Err(Errno::EINVAL);
             }
-            state.ip = ip;
+            state.options.get_or_insert_default().ip = ip;
         }
         if let Some(conn) = self.conn() {
             let v6 = conn.tuple.remote.ip().is_ipv6();
@@ -253,7 +260,7 @@ impl Tcp {
             SOL_TCP => {}
             SOL_IP | SOL_IPV6 if level == SOL_IP || self.v6 => {
                 let peer = self.conn().map(|c| c.tuple.remote.ip());
-                let ip = self.state.lock(&leaf).ip;
+                let ip = self.state.lock(&leaf).ip();
                 return ip.get(&inet, level, name, peer);
             }
             SOL_SOCKET => return Err(Errno::ENOPROTOOPT),
@@ -286,8 +293,9 @@ impl Tcp {
             .as_deref()
             .cloned()
             .unwrap_or_default();
-        match (value(&options.settings, name), name) {
-            (_, TCP_MAXSEG) if options.settings.max_segment == 0 => Ok(int(536)),
+        let settings = self.own_settings(cx);
+        match (value(&settings, name), name) {
+            (_, TCP_MAXSEG) if settings.max_segment == 0 => Ok(int(536)),
             (Some(value), _) => Ok(value),
             (_, TCP_FASTOPEN) => Ok(int(options.fast_open)),
             (_, TCP_DEFER_ACCEPT) => Ok(int(options.defer)),

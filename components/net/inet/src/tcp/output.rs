@@ -49,17 +49,14 @@ impl Inner {
     /// Where packets go now.
     pub(super) fn hop(&mut self, inet: &Inet, tuple: &Tuple) -> Result<&Hop, Errno> {
         let generation = inet.fib.generation();
-        let known = self
-            .hop
-            .as_ref()
-            .is_some_and(|(then, _)| *then == generation);
+        let known = self.hop.as_ref().is_some_and(|hop| hop.0 == generation);
         if !known {
             let hop = inet.route(&tuple.remote.ip(), self.interface)?;
-            self.hop = Some((generation, hop));
+            self.hop = Some(Box::new((generation, hop)));
         }
         self.hop
             .as_ref()
-            .map(|(_, hop)| hop)
+            .map(|hop| &hop.1)
             .ok_or(Errno::ENETUNREACH)
     }
 }

@@ -39,7 +39,6 @@ const TRIES: usize = 64;
 pub(crate) struct Tcp {
     pub(super) me: Weak<Tcp>,
     pub(super) inet: Weak<Inet>,
-    pub(crate) id: u64,
     pub(crate) v6: bool,
     pub(crate) common: Arc<Common>,
     pub(super) state: Mutex<State>,
@@ -57,10 +56,20 @@ pub(super) struct State {
     holds: bool,
     closed: bool,
     pub(super) device: u32,
-    pub(super) ip: IpOptions,
+    /// Settings other than the defaults.
+    pub(super) settings: Option<Arc<Settings>>,
     pub(super) options: Option<Box<TcpOptions>>,
     /// A connect that did not wait has not been told of its success.
     connecting: bool,
+}
+
+impl State {
+    /// The options of IP.
+    pub(super) fn ip(&self) -> IpOptions {
+        self.options
+            .as_ref()
+            .map_or_else(IpOptions::default, |o| o.ip)
+    }
 }
 
 impl Tcp {
@@ -79,7 +88,6 @@ impl Tcp {
         Arc::new_cyclic(|me| Tcp {
             me: me.clone(),
             inet: Arc::downgrade(inet),
-            id: inet.next_socket.fetch_add(1, Relaxed),
             v6,
             common,
             state: Mutex::new(State {
@@ -89,13 +97,18 @@ impl Tcp {
                 holds: false,
                 closed: false,
                 device: 0,
-                ip: IpOptions::default(),
+                settings: None,
                 options: None,
                 connecting: false,
             }),
             conn: ArcSwapOption::new(conn),
             listener: ArcSwapOption::empty(),
         })
+    }
+
+    /// A number that no other socket has at the time.
+    pub(crate) fn id(&self) -> u64 {
+        self.me.as_ptr().addr() as u64
     }
 
     /// Its own end and the interface that it is bound to.
@@ -123,7 +136,7 @@ impl Tcp {
             port: state.port,
             remote: None,
             device: state.device,
-            v6only: state.ip.v6only,
+            v6only: state.ip().v6only,
             reuseaddr: self.common.reuseaddr.load(Relaxed),
             reuseport: self.common.reuseport.load(Relaxed),
             uid: cx.cred().euid,
@@ -142,17 +155,13 @@ impl Tcp {
             state.holds = false;
             std::mem::take(&mut state.port)
         };
-        inet.tcp.ports.release(cpu, port, self.id);
+        inet.tcp.ports.release(cpu, port, self.id());
     }
 
     /// What a connection or a listening socket begins with.
     pub(super) fn settings(&self, cpu: &Cpu<'_>) -> Settings {
-        let options = {
-            let leaf = leaf(cpu);
-            let state = self.state.lock(&leaf);
-            state.options.as_deref().cloned()
-        };
-        let mut settings = options.map_or_else(Settings::default, |o| o.settings);
+        let settings = self.state.lock(&leaf(cpu)).settings.clone();
+        let mut settings = settings.as_deref().cloned().unwrap_or_default();
         self.take_common(&mut settings);
         settings
     }
@@ -162,10 +171,10 @@ impl Tcp {
         settings.keepalive.on = self.common.keepalive.load(Relaxed);
         settings.oob_inline = self.common.oobinline.load(Relaxed);
         if self.common.rcvbuf_fixed.load(Relaxed) {
-            settings.recv_buffer = Buffer::fixed(self.common.rcvbuf.load(Relaxed) as u32);
+            settings.recv_buffer = Buffer::fixed(self.common.rcvbuf.load(Relaxed));
         }
         if self.common.sndbuf_fixed.load(Relaxed) {
-            settings.send_buffer = Buffer::fixed(self.common.sndbuf.load(Relaxed) as u32);
+            settings.send_buffer = Buffer::fixed(self.common.sndbuf.load(Relaxed));
         }
     }
 
@@ -189,11 +198,12 @@ impl Tcp {
         let leaf = leaf(cx.cpu());
         let state = self.state.lock(&leaf);
         let elsewhere = !state.local.is_unspecified() && state.local.is_ipv4() != to.addr.is_ipv4();
-        if elsewhere || self.v6 && to.addr.is_ipv4() && state.ip.v6only || to.addr.is_multicast() {
+        if elsewhere || self.v6 && to.addr.is_ipv4() && state.ip().v6only || to.addr.is_multicast()
+        {
             return Err(Errno::ENETUNREACH);
         }
         let scope = if is_link_local(&to.addr) { to.scope } else { 0 };
-        let interface = [state.device, scope, state.ip.interface];
+        let interface = [state.device, scope, state.ip().interface];
         let interface = interface.into_iter().find(|i| *i != 0).unwrap_or(0);
         if is_link_local(&to.addr) && interface == 0 {
             return Err(Errno::EINVAL);
@@ -218,6 +228,7 @@ impl Tcp {
             mss: mss(&hop),
             ..self.settings(cx.cpu())
         };
+        let settings = inet.tcp.profiles.share(cx.cpu(), settings);
         let leaf = leaf(cx.cpu());
         for turn in 0..TRIES {
             let (mut binding, bound) = {
@@ -235,7 +246,7 @@ impl Tcp {
                 binding.port = inet
                     .tcp
                     .ports
-                    .bind(cx.cpu(), inet, binding, self.id, &self.me)
+                    .bind(cx.cpu(), inet, binding, self.id(), &self.me)
                     .map_err(|_| Errno::EADDRNOTAVAIL)?;
                 let mut state = self.state.lock(&leaf);
                 state.port = binding.port;
@@ -259,11 +270,11 @@ impl Tcp {
             if inet.tcp.table.enter(cx.cpu(), &conn, bound || turn >= 8) {
                 inet.tcp.open.fetch_add(1, Relaxed);
                 let mut own = conn.adopt(cx.cpu());
-                own.hop = Some((inet.fib.generation(), hop));
+                own.hop = Some(Box::new((inet.fib.generation(), hop)));
                 own.interface = interface;
                 own.holder = self.me.upgrade();
                 let mut state = self.state.lock(&leaf);
-                (own.ttl, own.tos) = Tcp::ttl_and_tos(&state.ip, to.addr.is_ipv6());
+                (own.ttl, own.tos) = Tcp::ttl_and_tos(&state.ip(), to.addr.is_ipv6());
                 if state.local.is_unspecified() {
                     state.local = src;
                 }
@@ -279,13 +290,18 @@ impl Tcp {
                 state.port = 0;
                 state.holds = false;
             }
-            inet.tcp.ports.release(cx.cpu(), binding.port, self.id);
+            inet.tcp.ports.release(cx.cpu(), binding.port, self.id());
         }
         Err(Errno::EADDRNOTAVAIL)
     }
 
     /// Waits for the end of the handshake.
-    fn await_connection(&self, cx: &Curlwp<'_>, conn: &Conn, mut wait: Wait) -> Result<(), Errno> {
+    fn await_connection(
+        &self,
+        cx: &Curlwp<'_>,
+        conn: &Arc<Conn>,
+        mut wait: Wait,
+    ) -> Result<(), Errno> {
         loop {
             let own = conn.own(cx);
             let ready = own.tcp.readiness();
@@ -333,7 +349,8 @@ impl Protocol for Tcp {
         let binding = {
             let mut state = self.state.lock(&leaf);
             let local = to.addr.is_unspecified() || inet.is_local(&to.addr);
-            if !local && !state.ip.freebind && !state.ip.transparent {
+            let ip = state.ip();
+            if !local && !ip.freebind && !ip.transparent {
                 return Err(Errno::EADDRNOTAVAIL);
             }
             if state.bound || state.port != 0 || self.conn.load().is_some() {
@@ -354,11 +371,11 @@ impl Protocol for Tcp {
         let port = inet
             .tcp
             .ports
-            .bind(cx.cpu(), &inet, binding, self.id, &self.me)?;
+            .bind(cx.cpu(), &inet, binding, self.id(), &self.me)?;
         let mut state = self.state.lock(&leaf);
         if state.port != 0 || state.closed {
             drop(state);
-            inet.tcp.ports.release(cx.cpu(), port, self.id);
+            inet.tcp.ports.release(cx.cpu(), port, self.id());
             return Err(Errno::EINVAL);
         }
         state.local = to.addr;
@@ -377,13 +394,13 @@ impl Protocol for Tcp {
         let (binding, fast_open, ip) = {
             let state = self.state.lock(&leaf);
             let fast_open = state.options.as_ref().is_some_and(|o| o.fast_open > 0);
-            (self.binding(cx, &state), fast_open, state.ip)
+            (self.binding(cx, &state), fast_open, state.ip())
         };
         if let Some(listener) = &*self.listener.load() {
             listener.set_backlog(cx.cpu(), backlog, fast_open);
             return Ok(());
         }
-        let settings = self.settings(cx.cpu());
+        let settings = self.settings(cx.cpu()).into();
         let v6 = self.v6 && binding.local.is_ipv6();
         let new = Listener::new(
             &inet,
@@ -402,9 +419,9 @@ impl Protocol for Tcp {
             0 => inet
                 .tcp
                 .ports
-                .bind(cx.cpu(), &inet, binding, self.id, &self.me)
+                .bind(cx.cpu(), &inet, binding, self.id(), &self.me)
                 .map(|port| binding.port = port),
-            _ => inet.tcp.ports.rebind(cx.cpu(), self.id, binding, true),
+            _ => inet.tcp.ports.rebind(cx.cpu(), self.id(), binding, true),
         };
         if let Err(error) = entered {
             self.listener.store(None);
@@ -583,7 +600,7 @@ impl Protocol for Tcp {
     fn option_changed(&self, cx: &Curlwp<'_>, _: i32) {
         let change = |settings: &mut Settings| self.take_common(settings);
         if let (Some(conn), Ok(inet)) = (self.conn(), self.inet()) {
-            conn.own(cx).tcp.configure(inet.now(), change);
+            conn.own(cx).configure(&inet, change);
         } else if let Some(listener) = self.listener() {
             listener.configure(cx.cpu(), change);
         }
@@ -655,7 +672,7 @@ impl Protocol for Tcp {
 
 impl Tcp {
     /// Waits until the peer has everything, `SO_LINGER`.
-    fn linger(&self, cx: &Curlwp<'_>, conn: &Conn, seconds: u64) {
+    fn linger(&self, cx: &Curlwp<'_>, conn: &Arc<Conn>, seconds: u64) {
         let deadline = cx.now(Clock::Monotonic) + seconds * 1_000_000_000;
         loop {
             let own = conn.own(cx);

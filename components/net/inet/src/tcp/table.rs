@@ -1,9 +1,13 @@
 //! The table of connections: a hash in shards, so that processors that work on different connections do not meet.
+//!
+//! What is in it knows its own name, so an entry is no more than a pointer.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::{self, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table;
 use hypercall::Nanos;
 use sync::{Cpu, Mutex};
 use tcp::{TimeWait, Tuple};
@@ -16,15 +20,38 @@ const SHARDS: usize = 64;
 const MOST_WAITING: usize = 65_536;
 
 /// What is known under a tuple.
-#[derive(Clone)]
-pub(super) enum Entry {
+pub(super) enum Found {
     Conn(Arc<Conn>),
-    TimeWait(Box<TimeWait>),
+    TimeWait,
 }
+
+enum Entry {
+    Conn(Arc<Conn>),
+    TimeWait(Box<(Tuple, TimeWait)>),
+}
+
+impl Entry {
+    fn tuple(&self) -> &Tuple {
+        match self {
+            Entry::Conn(conn) => &conn.tuple,
+            Entry::TimeWait(wait) => &wait.0,
+        }
+    }
+
+    fn found(&self) -> Found {
+        match self {
+            Entry::Conn(conn) => Found::Conn(conn.clone()),
+            Entry::TimeWait(_) => Found::TimeWait,
+        }
+    }
+}
+
+type Shard = Mutex<HashTable<Entry>>;
 
 /// The connections. The shards and `waiting` are leaves, of which one is held at a time; a listener's lock is taken before.
 pub(super) struct Table {
-    shards: Box<[Mutex<HashMap<Tuple, Entry>>]>,
+    hasher: RandomState,
+    shards: Box<[Shard]>,
     /// Those in TIME-WAIT in the order in which they end: all wait equally long.
     waiting: Mutex<VecDeque<(Nanos, Tuple)>>,
 }
@@ -32,6 +59,7 @@ pub(super) struct Table {
 impl Default for Table {
     fn default() -> Table {
         Table {
+            hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             waiting: Mutex::default(),
         }
@@ -39,27 +67,47 @@ impl Default for Table {
 }
 
 impl Table {
-    fn shard(&self, tuple: &Tuple) -> &Mutex<HashMap<Tuple, Entry>> {
-        let ports = u32::from(tuple.local.port()) << 16 | u32::from(tuple.remote.port());
-        &self.shards[ports.wrapping_mul(0x9e37_79b1) as usize >> 20 & (SHARDS - 1)]
+    /// A name's hash, and the shard that it is in.
+    fn place(&self, tuple: &Tuple) -> (u64, &Shard) {
+        let hash = self.hasher.hash_one(tuple);
+        // Bits that the table in the shard makes no use of.
+        (hash, &self.shards[hash as usize >> 40 & (SHARDS - 1)])
     }
 
-    pub(super) fn find(&self, cpu: &Cpu<'_>, tuple: &Tuple) -> Option<Entry> {
-        self.shard(tuple).lock(&leaf(cpu)).get(tuple).cloned()
+    fn entry<'a>(
+        &self,
+        shard: &'a mut HashTable<Entry>,
+        hash: u64,
+        tuple: &Tuple,
+    ) -> hash_table::Entry<'a, Entry> {
+        shard.entry(
+            hash,
+            |entry| entry.tuple() == tuple,
+            |entry| self.hasher.hash_one(entry.tuple()),
+        )
+    }
+
+    pub(super) fn find(&self, cpu: &Cpu<'_>, tuple: &Tuple) -> Option<Found> {
+        let (hash, shard) = self.place(tuple);
+        let leaf = leaf(cpu);
+        let shard = shard.lock(&leaf);
+        let entry = shard.find(hash, |entry| entry.tuple() == tuple);
+        entry.map(Entry::found)
     }
 
     /// Enters a connection unless there is one already. One in TIME-WAIT makes place when `reuse`.
     pub(super) fn enter(&self, cpu: &Cpu<'_>, conn: &Arc<Conn>, reuse: bool) -> bool {
+        let (hash, shard) = self.place(&conn.tuple);
         let leaf = leaf(cpu);
-        let mut shard = self.shard(&conn.tuple).lock(&leaf);
-        match shard.entry(conn.tuple) {
-            hash_map::Entry::Vacant(place) => {
+        let mut shard = shard.lock(&leaf);
+        match self.entry(&mut shard, hash, &conn.tuple) {
+            hash_table::Entry::Vacant(place) => {
                 place.insert(Entry::Conn(conn.clone()));
                 true
             }
-            hash_map::Entry::Occupied(mut place) => match place.get() {
+            hash_table::Entry::Occupied(mut place) => match place.get() {
                 Entry::TimeWait(_) if reuse => {
-                    place.insert(Entry::Conn(conn.clone()));
+                    *place.get_mut() = Entry::Conn(conn.clone());
                     true
                 }
                 _ => false,
@@ -69,22 +117,26 @@ impl Table {
 
     /// Takes a connection out, and leaves in its place what TIME-WAIT needs.
     pub(super) fn leave(&self, cpu: &Cpu<'_>, conn: &Conn, wait: Option<TimeWait>) -> bool {
+        let (hash, shard) = self.place(&conn.tuple);
         let leaf = leaf(cpu);
         let deadline = wait.as_ref().map(TimeWait::deadline);
         let full = self.waiting.lock(&leaf).len() >= MOST_WAITING;
-        {
-            let mut shard = self.shard(&conn.tuple).lock(&leaf);
-            let hash_map::Entry::Occupied(mut place) = shard.entry(conn.tuple) else {
+        // Dropped without the lock: it may be the last reference.
+        let _left = {
+            let mut shard = shard.lock(&leaf);
+            let here =
+                |entry: &Entry| matches!(entry, Entry::Conn(there) if std::ptr::eq(&**there, conn));
+            let Ok(mut place) = shard.find_entry(hash, here) else {
                 return false;
             };
-            if !matches!(place.get(), Entry::Conn(there) if std::ptr::eq(&**there, conn)) {
-                return false;
-            }
             match wait {
-                Some(wait) if !full => drop(place.insert(Entry::TimeWait(Box::new(wait)))),
-                _ => drop(place.remove()),
+                Some(wait) if !full => std::mem::replace(
+                    place.get_mut(),
+                    Entry::TimeWait(Box::new((conn.tuple, wait))),
+                ),
+                _ => place.remove().0,
             }
-        }
+        };
         match deadline {
             Some(at) if !full => {
                 self.waiting.lock(&leaf).push_back((at, conn.tuple));
@@ -100,18 +152,21 @@ impl Table {
         tuple: &Tuple,
         f: impl FnOnce(&mut TimeWait) -> R,
     ) -> Option<R> {
-        match self.shard(tuple).lock(&leaf(cpu)).get_mut(tuple) {
-            Some(Entry::TimeWait(wait)) => Some(f(wait)),
+        let (hash, shard) = self.place(tuple);
+        let leaf = leaf(cpu);
+        let mut shard = shard.lock(&leaf);
+        match shard.find_mut(hash, |entry| entry.tuple() == tuple) {
+            Some(Entry::TimeWait(wait)) => Some(f(&mut wait.1)),
             _ => None,
         }
     }
 
     pub(super) fn forget_time_wait(&self, cpu: &Cpu<'_>, tuple: &Tuple) {
+        let (hash, shard) = self.place(tuple);
         let leaf = leaf(cpu);
-        let mut shard = self.shard(tuple).lock(&leaf);
-        if let hash_map::Entry::Occupied(place) = shard.entry(*tuple)
-            && matches!(place.get(), Entry::TimeWait(_))
-        {
+        let mut shard = shard.lock(&leaf);
+        let waits = |entry: &Entry| matches!(entry, Entry::TimeWait(wait) if wait.0 == *tuple);
+        if let Ok(place) = shard.find_entry(hash, waits) {
             place.remove();
         }
     }
@@ -142,10 +197,12 @@ impl Table {
     }
 
     /// All connections.
-    pub(super) fn all(&self, cpu: &Cpu<'_>) -> Vec<(Tuple, Entry)> {
+    pub(super) fn all(&self, cpu: &Cpu<'_>) -> Vec<(Tuple, Found)> {
         let mut out = Vec::new();
         for shard in &self.shards {
-            out.extend(shard.lock(&leaf(cpu)).iter().map(|(t, e)| (*t, e.clone())));
+            let leaf = leaf(cpu);
+            let shard = shard.lock(&leaf);
+            out.extend(shard.iter().map(|e| (*e.tuple(), e.found())));
         }
         out.sort_by_key(|(tuple, _)| *tuple);
         out

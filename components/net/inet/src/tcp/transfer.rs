@@ -25,7 +25,7 @@ impl Tcp {
         &self,
         cx: &Curlwp<'_>,
         inet: &Inet,
-        conn: &Conn,
+        conn: &Arc<Conn>,
         message: &mut Outgoing<'_, '_>,
     ) -> Result<(), Errno> {
         while message.uio.resid() > 0 {
@@ -53,10 +53,9 @@ impl Tcp {
             let last = message.uio.resid() == 0;
             let more = message.flags & MSG_MORE != 0;
             if more != own.more {
-                let now = inet.now();
                 let cork = more || own.tcp.settings().cork && !own.more;
                 own.more = more && !own.tcp.settings().cork;
-                own.tcp.configure(now, |s| s.cork = cork);
+                own.configure(inet, |s| s.cork = cork);
             }
             let sent = match message.flags & MSG_OOB != 0 && last {
                 true => own.tcp.send_urgent(&mut data),
@@ -79,7 +78,7 @@ impl Tcp {
         &self,
         cx: &Curlwp<'_>,
         inet: &Arc<Inet>,
-        conn: &Conn,
+        conn: &Arc<Conn>,
         message: &mut Incoming<'_, '_>,
     ) -> Result<Received, Errno> {
         if message.flags & MSG_OOB != 0 {
@@ -88,7 +87,7 @@ impl Tcp {
         if message.flags & MSG_PEEK != 0 {
             return self.look(cx, conn, message);
         }
-        let lowat = self.common.rcvlowat.load(Ordering::Relaxed);
+        let lowat = self.common.rcvlowat.load(Ordering::Relaxed) as usize;
         let all = message.flags & MSG_WAITALL != 0;
         let mut copied = 0;
         while message.uio.resid() > 0 {
@@ -161,7 +160,7 @@ impl Tcp {
     fn look(
         &self,
         cx: &Curlwp<'_>,
-        conn: &Conn,
+        conn: &Arc<Conn>,
         message: &mut Incoming<'_, '_>,
     ) -> Result<Received, Errno> {
         let pieces = loop {
@@ -192,7 +191,7 @@ impl Tcp {
     fn receive_urgent(
         &self,
         cx: &Curlwp<'_>,
-        conn: &Conn,
+        conn: &Arc<Conn>,
         message: &mut Incoming<'_, '_>,
     ) -> Result<Received, Errno> {
         let byte = {

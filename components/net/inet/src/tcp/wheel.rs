@@ -20,7 +20,7 @@ const SLOTS: usize = 512;
 /// Who is called.
 pub(crate) trait Timed: Send + Sync {
     /// The time has come, or another one that was entered before.
-    fn timer(&self, cpu: &Cpu<'_>);
+    fn timer(self: Arc<Self>, cpu: &Cpu<'_>);
 }
 
 /// The wheel. `state` is held over the callout's own leaf.
@@ -119,7 +119,7 @@ impl Wheel {
             }
             due
         };
-        for who in due.iter().filter_map(Weak::upgrade) {
+        for who in due.into_iter().filter_map(|who| who.upgrade()) {
             who.timer(cx.cpu());
         }
     }

@@ -80,7 +80,7 @@ impl Connection {
 
     /// The window of the newest segment holds (RFC 9293 section 3.10.7.4).
     fn take_window(&mut self, segment: &Segment, ack: u64) {
-        let seq = unwrap(self.rx.nxt, segment.seq);
+        let (seq, acked) = (segment.seq, ack as u32);
         let wire = u32::from(segment.window);
         let scaled = if segment.flags.has(Flags::SYN) {
             wire
@@ -88,10 +88,10 @@ impl Connection {
             wire << self.tx.scale
         };
         let tx = &self.tx;
-        let newer =
-            tx.wl1 < seq || tx.wl1 == seq && (tx.wl2 < ack || tx.wl2 == ack && scaled > tx.wnd);
+        let newer = before(tx.wl1, seq)
+            || tx.wl1 == seq && (before(tx.wl2, acked) || tx.wl2 == acked && scaled > tx.wnd);
         if newer || ack > tx.una {
-            (self.tx.wl1, self.tx.wl2) = (seq, ack);
+            (self.tx.wl1, self.tx.wl2) = (seq, acked);
             self.tx.wnd = scaled;
             self.tx.max_wnd = self.tx.max_wnd.max(scaled);
             if scaled > 0 {
@@ -102,8 +102,7 @@ impl Connection {
 
     /// The window as a handshake's segment gives it, in bytes.
     pub(super) fn set_window(&mut self, seq: u32, ack: u32, window: u32) {
-        self.tx.wl1 = unwrap(self.rx.nxt, seq);
-        self.tx.wl2 = unwrap(self.tx.una, ack);
+        (self.tx.wl1, self.tx.wl2) = (seq, ack);
         self.tx.wnd = window;
         self.tx.max_wnd = self.tx.max_wnd.max(window);
     }
@@ -156,7 +155,7 @@ impl Connection {
                     .is_some_and(|b| b.0 <= first.0 && first.1 <= b.1));
         if dsack
             && first.0 + u64::from(self.tx.max_wnd.max(1 << 16)) >= self.tx.una
-            && first.0 > self.tx.iss
+            && first.0 > self.tx.iss()
         {
             if self.flight.recovery.tlp != Some((first.1, true)) {
                 self.flight.rack.dsack(self.tx.una, self.tx.nxt);
@@ -328,7 +327,7 @@ impl Connection {
         }
         self.window.ssthresh = ssthresh;
         self.flight.recovery.tlp = None;
-        self.mishaps.recoveries = self.mishaps.recoveries.wrapping_add(1);
+        self.rare.recoveries = self.rare.recoveries.wrapping_add(1);
     }
 
     fn finish_recovery(&mut self) {
@@ -373,7 +372,7 @@ impl Connection {
             .ssthresh
             .max(self.flight.recovery.prior_ssthresh);
         self.congestion.get(self.settings.congestion).on_undo();
-        self.mishaps.undone = self.mishaps.undone.wrapping_add(1);
+        self.rare.undone = self.rare.undone.wrapping_add(1);
         self.flight.board.forgive();
         self.flight.board.set_gone(0);
         self.flight.recovery.phase = Phase::Open;
@@ -388,7 +387,7 @@ impl Connection {
         if !self.agreed.ecn || !segment.flags.has(Flags::ECE) || segment.flags.has(Flags::SYN) {
             return;
         }
-        self.mishaps.delivered_ce = self.mishaps.delivered_ce.wrapping_add(1);
+        self.rare.delivered_ce = self.rare.delivered_ce.wrapping_add(1);
         if self.tx.una < self.flight.recovery.ecn_until || self.flight.recovery.phase != Phase::Open
         {
             return;

@@ -74,7 +74,7 @@ impl Connection {
     pub fn info(&self) -> Info {
         let mss = u64::from(self.current_mss()).max(1);
         let segments = |bytes: u64| bytes.div_ceil(mss).min(u64::from(u32::MAX)) as u32;
-        let (stats, mishaps) = (&self.stats, &*self.mishaps);
+        let (stats, mishaps) = (&self.stats, &*self.rare);
         Info {
             state: self.state,
             ca_state: match self.flight.recovery.phase {
@@ -117,9 +117,9 @@ impl Connection {
             timeouts: mishaps.timeouts,
             recoveries: mishaps.recoveries,
             undone: mishaps.undone,
-            bytes_acked: (self.tx.una - self.tx.iss).saturating_sub(1),
-            bytes_received: (self.rx.nxt - self.rx.irs).saturating_sub(1),
-            bytes_sent: (self.tx.nxt - self.tx.iss).saturating_sub(1) + mishaps.bytes_retrans,
+            bytes_acked: (self.tx.una - self.tx.iss()).saturating_sub(1),
+            bytes_received: self.rx.nxt.saturating_sub(self.rx.irs() + 1),
+            bytes_sent: (self.tx.nxt - self.tx.iss()).saturating_sub(1) + mishaps.bytes_retrans,
             bytes_retrans: mishaps.bytes_retrans,
             segs_out: stats.segs_out,
             segs_in: stats.segs_in,

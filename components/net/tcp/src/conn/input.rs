@@ -4,7 +4,7 @@ use super::receive::{AckDue, NO_FIN};
 use super::timer::Timers;
 use super::{Challenge, Connection, Error, State};
 use crate::rtt::{MS, SEC};
-use crate::seq::{before, origin, unwrap};
+use crate::seq::{before, unwrap};
 use crate::wire::{Ecn, Flags, Options, Segment, Timestamps};
 
 /// A timestamp older than this says nothing any more (RFC 7323 section 5.5).
@@ -37,7 +37,7 @@ impl Connection {
         self.agreed.timestamps = offer.timestamps && options.timestamps.is_some();
         self.agreed.window_scaling = offer.window_scaling && options.window_scale.is_some();
         self.agreed.ecn = ecn;
-        self.rx.start(origin(irs));
+        self.rx.start(irs);
         if self.agreed.window_scaling {
             self.tx.scale = options.window_scale.unwrap_or(0).min(14);
             self.rx.scale = self.settings.window_scale();
@@ -56,7 +56,7 @@ impl Connection {
     fn in_syn_sent(&mut self, now: u64, segment: &mut Segment) {
         let flags = segment.flags;
         let ack = unwrap(self.tx.una, segment.ack);
-        let ack_good = flags.has(Flags::ACK) && ack > self.tx.iss && ack <= self.tx.nxt;
+        let ack_good = flags.has(Flags::ACK) && ack > self.tx.iss() && ack <= self.tx.nxt;
         if flags.has(Flags::ACK) && !ack_good {
             // The owner answers what belongs to no connection: this does not.
             if !flags.has(Flags::RST) {
@@ -104,14 +104,14 @@ impl Connection {
             // Simultaneous open: our SYN goes again, now with an acknowledgement.
             self.state = State::SynReceived;
             self.flight.board = crate::loss::Scoreboard::new();
-            self.tx.nxt = self.tx.iss;
+            self.tx.nxt = self.tx.iss();
         }
     }
 
     /// The peer's SYN-ACK: perhaps it brings a cookie, perhaps it did not take the data that went with the SYN.
     fn fast_open_answer(&mut self, now: u64, options: &Options) {
         let cookie = options.fast_open.filter(|cookie| !cookie.is_request());
-        self.tx.fast_open = cookie.map(Box::new);
+        self.set_cookie(cookie);
         if !self.flight.board.is_empty() {
             self.flight.board.mark_timed_out(|_| true);
             self.arm_retransmit(now);
@@ -173,14 +173,14 @@ impl Connection {
         }
         if flags.has(Flags::SYN) {
             // RFC 5961 section 4. In SYN-RECEIVED a repeated SYN is the peer's retransmission, or a simultaneous open's SYN-ACK.
-            let repeated = self.state == State::SynReceived && start == self.rx.irs;
+            let repeated = self.state == State::SynReceived && start == self.rx.irs();
             if !repeated {
                 self.challenge(now);
                 return;
             }
             if !flags.has(Flags::ACK) {
                 self.flight.board.mark_first_lost();
-                if self.tx.nxt == self.tx.iss && segment.payload_len() > 0 {
+                if self.tx.nxt == self.tx.iss() && segment.payload_len() > 0 {
                     // Fast open: its cookie was good, so its data count.
                     self.take_text(now, segment);
                 }
@@ -209,7 +209,7 @@ impl Connection {
         self.alive.last_heard = now;
         self.alive.probes = 0;
         if self.state == State::SynReceived {
-            if ack <= self.tx.iss {
+            if ack <= self.tx.iss() {
                 return;
             }
             self.state = if self.tx.fin {
@@ -255,7 +255,7 @@ impl Connection {
             if self.agreed.sack {
                 self.rx.duplicate(start, end.min(self.rx.nxt));
             }
-            self.mishaps.dsack_dups = self.mishaps.dsack_dups.wrapping_add(1);
+            self.rare.dsack_dups = self.rare.dsack_dups.wrapping_add(1);
             self.rx.be_quick();
         }
         if segment.payload_len() > 0 || segment.flags.has(Flags::FIN) {
@@ -352,7 +352,7 @@ impl Connection {
             self.stats.last_data_recv = now;
             if start < self.rx.nxt && self.agreed.sack {
                 self.rx.duplicate(start, end.min(self.rx.nxt));
-                self.mishaps.dsack_dups = self.mishaps.dsack_dups.wrapping_add(1);
+                self.rare.dsack_dups = self.rare.dsack_dups.wrapping_add(1);
             }
             if end > self.rx.nxt && start < edge {
                 let fits = (edge - start.min(edge)).min(len) as usize;

@@ -29,6 +29,7 @@ use crate::wire::{Cookie, Segment};
 use receive::Receive;
 pub(crate) use timer::TIME_WAIT;
 use timer::{Alive, Timers};
+use urgent::Urgent;
 
 /// How a connection is opened.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,7 @@ pub struct Connection {
     reset_due: bool,
     challenge: Challenge,
     stats: Stats,
-    mishaps: Lazy<Mishaps>,
+    rare: Lazy<Rare>,
     /// The latest time that was given, in ns.
     clock: u64,
 }
@@ -119,7 +120,8 @@ blank!(
 /// What is sent.
 #[derive(Debug)]
 struct Transmit {
-    iss: u64,
+    /// The initial sequence number.
+    iss: u32,
     /// The oldest position that is not acknowledged.
     una: u64,
     /// The position that is sent next.
@@ -129,8 +131,8 @@ struct Transmit {
     fin: bool,
     /// The peer's window in bytes, and the segment that it comes from.
     wnd: u32,
-    wl1: u64,
-    wl2: u64,
+    wl1: u32,
+    wl2: u32,
     max_wnd: u32,
     /// The peer's window scale.
     scale: u8,
@@ -143,12 +145,18 @@ struct Transmit {
     probe: Option<Probe>,
     /// When data last left, in ns.
     last_at: u64,
-    fast_open: Option<Box<Cookie>>,
     /// ECN: the peer is to be told of a mark; it is to be told that we have slowed down.
     echo_ce: bool,
     cwr: bool,
     /// What send_buffer has grown to.
     buffer: u32,
+}
+
+impl Transmit {
+    /// The position of the SYN.
+    fn iss(&self) -> u64 {
+        origin(self.iss)
+    }
 }
 
 /// Probes, by what they ask.
@@ -180,9 +188,9 @@ struct Stats {
     last_data_recv: u64,
 }
 
-/// The same, of what most connections never meet.
-#[derive(Clone, Copy, Debug)]
-struct Mishaps {
+/// What most connections never meet: more counters, and more.
+#[derive(Debug)]
+struct Rare {
     bytes_retrans: u64,
     retransmits: u32,
     timeouts: u32,
@@ -190,10 +198,13 @@ struct Mishaps {
     undone: u32,
     dsack_dups: u32,
     delivered_ce: u32,
+    urgent: Urgent,
+    /// Fast open: the cookie to send, then the one that the peer gave us.
+    fast_open: Option<Cookie>,
 }
 
 blank!(
-    Mishaps = Mishaps {
+    Rare = Rare {
         bytes_retrans: 0,
         retransmits: 0,
         timeouts: 0,
@@ -201,6 +212,8 @@ blank!(
         undone: 0,
         dsack_dups: 0,
         delivered_ce: 0,
+        urgent: Urgent::NONE,
+        fast_open: None,
     }
 );
 
@@ -209,7 +222,7 @@ impl Connection {
     /// connections, as long as none of them changes its own.
     pub fn connect(now: u64, open: Open, settings: impl Into<Arc<Settings>>) -> Connection {
         let mut connection = Connection::new(now, &open, settings.into(), State::SynSent);
-        connection.tx.fast_open = open.fast_open.map(Box::new);
+        connection.set_cookie(open.fast_open);
         connection
     }
 
@@ -226,7 +239,7 @@ impl Connection {
         let mut connection = Connection::new(now, &open, settings.into(), State::SynReceived);
         connection.take_handshake(accepted.irs, &accepted.options, accepted.ecn);
         connection.rx.ts_recent_at = now;
-        connection.tx.fast_open = accepted.cookie.map(Box::new);
+        connection.set_cookie(accepted.cookie);
         connection.tx.wnd = u32::from(accepted.window);
         connection.tx.max_wnd = connection.tx.wnd;
         if !accepted.fast_open {
@@ -238,16 +251,16 @@ impl Connection {
             };
             connection.rx.adv = connection.rx.nxt + u64::from(accepted.our_window);
             let tx = &mut connection.tx;
-            tx.nxt = tx.iss + 1;
+            tx.nxt = tx.iss() + 1;
             connection
                 .flight
                 .board
-                .sent(tx.iss, tx.nxt, accepted.sent_at.min(now), 1);
+                .sent(tx.iss(), tx.nxt, accepted.sent_at.min(now), 1);
             if accepted.retransmitted {
                 connection
                     .flight
                     .board
-                    .resent(connection.tx.iss, connection.tx.nxt, now, 1);
+                    .resent(connection.tx.iss(), connection.tx.nxt, now, 1);
             }
         }
         connection
@@ -262,7 +275,7 @@ impl Connection {
             remote_port: open.remote_port,
             agreed: Agreed::default(),
             tx: Transmit {
-                iss,
+                iss: open.iss,
                 una: iss,
                 nxt: iss,
                 queue: SendQueue::new(iss + 1),
@@ -277,7 +290,6 @@ impl Connection {
                 ts_offset: open.ts_offset,
                 probe: None,
                 last_at: now,
-                fast_open: None,
                 echo_ce: false,
                 cwr: false,
                 buffer: settings.send_buffer.size,
@@ -298,9 +310,15 @@ impl Connection {
             reset_due: false,
             challenge: Challenge::default(),
             stats: Stats::default(),
-            mishaps: Lazy::new(),
+            rare: Lazy::new(),
             clock: now,
             settings,
+        }
+    }
+
+    fn set_cookie(&mut self, cookie: Option<Cookie>) {
+        if cookie != self.rare.fast_open {
+            self.rare.fast_open = cookie;
         }
     }
 

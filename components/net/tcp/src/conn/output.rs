@@ -59,17 +59,16 @@ impl Connection {
             .flight
             .board
             .next_lost(1)
-            .is_some_and(|(lost, _)| lost == self.tx.iss);
-        if self.tx.nxt > self.tx.iss && !again {
+            .is_some_and(|(lost, _)| lost == self.tx.iss());
+        if self.tx.nxt > self.tx.iss() && !again {
             return None;
         }
         let passive = self.state == State::SynReceived;
-        let start = self.tx.iss;
+        let start = self.tx.iss();
         // Data go with the SYN only by a good cookie, and not again when it was lost: perhaps they were why.
         let cookie = self
-            .tx
+            .rare
             .fast_open
-            .as_deref()
             .filter(|c| !c.is_request() && !passive && !again);
         let room = u64::from(self.tx.mss.saturating_sub(60)).min(self.tx.queue.len() as u64);
         let data = if cookie.is_some() { room } else { 0 };
@@ -84,7 +83,7 @@ impl Connection {
         };
         if again {
             self.flight.board.resent(start, start + 1, now, 1);
-            self.mishaps.retransmits = self.mishaps.retransmits.wrapping_add(1);
+            self.rare.retransmits = self.rare.retransmits.wrapping_add(1);
             let stamp = self.ts_now(now);
             self.flight.recovery.stamp.get_or_insert(stamp);
         } else {
@@ -100,7 +99,7 @@ impl Connection {
         let mut segment = self.segment(now, start, flags, payload);
         segment.options = self.syn_options(now, passive);
         if !again {
-            segment.options.fast_open = self.tx.fast_open.as_deref().copied();
+            segment.options.fast_open = self.rare.fast_open;
         }
         Some(segment)
     }
@@ -250,11 +249,11 @@ impl Connection {
         }
         if again {
             self.flight.board.resent(start, end, now, mss);
-            self.mishaps.retransmits = self
-                .mishaps
+            self.rare.retransmits = self
+                .rare
                 .retransmits
                 .wrapping_add(len.div_ceil(u64::from(mss)).max(1) as u32);
-            self.mishaps.bytes_retrans += len;
+            self.rare.bytes_retrans += len;
             let stamp = self.ts_now(now);
             self.flight.recovery.stamp.get_or_insert(stamp);
             self.flight.recovery.sent_again(end - start);

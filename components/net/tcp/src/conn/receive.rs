@@ -1,10 +1,10 @@
 //! The receiving half: what is in order, what came early, the window, and when to acknowledge.
 
-use super::urgent::Urgent;
 use super::{Agreed, Settings};
 use crate::lazy::{Lazy, blank};
 use crate::queue::{Reassembly, RecvQueue};
 use crate::rtt::MS;
+use crate::seq::origin;
 use crate::wire::SackBlocks;
 
 /// Longest and shortest delay of an acknowledgement.
@@ -16,7 +16,8 @@ const QUICK_SEGMENTS: u8 = 16;
 /// What is received.
 #[derive(Debug)]
 pub(super) struct Receive {
-    pub(super) irs: u64,
+    /// The peer's initial sequence number.
+    irs: u32,
     /// The position that is expected next.
     pub(super) nxt: u64,
     /// The right edge of the window that the peer knows; it never moves left.
@@ -40,7 +41,6 @@ pub(super) struct Receive {
     pub(super) mss: u32,
     pub(super) ts_recent: u32,
     pub(super) ts_recent_at: u64,
-    pub(super) urgent: Lazy<Urgent>,
 }
 
 /// No FIN of the peer's is known.
@@ -104,14 +104,18 @@ impl Receive {
             mss: 536,
             ts_recent: 0,
             ts_recent_at: 0,
-            urgent: Lazy::new(),
         }
     }
 
+    /// The position of the peer's SYN.
+    pub(super) fn irs(&self) -> u64 {
+        origin(self.irs)
+    }
+
     /// The peer's SYN is here.
-    pub(super) fn start(&mut self, irs: u64) {
+    pub(super) fn start(&mut self, irs: u32) {
         self.irs = irs;
-        self.nxt = irs + 1;
+        self.nxt = self.irs() + 1;
         self.acked = self.nxt;
         self.adv = self.nxt + u64::from(self.buffer.min(0xffff));
     }

@@ -28,7 +28,7 @@ impl Connection {
 
     /// After a handshake there is nothing to remember.
     pub(super) fn rest_if_new(&mut self) {
-        let new = self.tx.nxt == self.tx.iss + 1 && self.rx.nxt == self.rx.irs + 1;
+        let new = self.tx.nxt == self.tx.iss() + 1 && self.rx.nxt == self.rx.irs() + 1;
         if new && self.is_quiet() {
             self.rest();
         }

@@ -196,7 +196,7 @@ impl Connection {
             return self.give_up();
         }
         self.flight.timers.retries = self.flight.timers.retries.saturating_add(1);
-        self.mishaps.timeouts = self.mishaps.timeouts.wrapping_add(1);
+        self.rare.timeouts = self.rare.timeouts.wrapping_add(1);
         if self
             .flight
             .board

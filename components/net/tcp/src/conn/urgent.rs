@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::{Connection, Error};
-use crate::lazy::{Blank, blank};
 use crate::seq::unwrap;
 use crate::wire::{Flags, Segment};
 
@@ -18,13 +17,13 @@ pub(super) struct Urgent {
     byte: Option<u8>,
 }
 
-blank!(
-    Urgent = Urgent {
+impl Urgent {
+    pub(super) const NONE: Urgent = Urgent {
         mark: None,
         taken: false,
         byte: None,
-    }
-);
+    };
+}
 
 impl Connection {
     /// Sends one byte or more of which the last is urgent (MSG_OOB), as [`Connection::send`].
@@ -39,19 +38,14 @@ impl Connection {
 
     /// The urgent byte (MSG_OOB): once. `Absent` if there is none, or it stays in the stream.
     pub fn recv_urgent(&mut self) -> Result<u8, Error> {
-        if self.rx.urgent.byte.is_none() {
-            return Err(Error::Absent);
-        }
-        let byte = self.rx.urgent.byte.take();
-        if self.rx.urgent.mark.is_none() {
-            self.rx.urgent.clear();
-        }
-        byte.ok_or(Error::Absent)
+        let byte = self.rare.urgent.byte.ok_or(Error::Absent)?;
+        self.rare.urgent.byte = None;
+        Ok(byte)
     }
 
     /// Whether the next byte is the urgent one, or was where it was taken out (sockatmark(3)).
     pub fn at_mark(&self) -> bool {
-        match (self.rx.urgent.mark, self.behind_mark()) {
+        match (self.rare.urgent.mark, self.behind_mark()) {
             (Some(_), Some(behind)) => self.rx.queue.len() as u64 == behind,
             (Some(mark), None) => mark == self.data_nxt() && self.rx.queue.len() == 0,
             _ => false,
@@ -60,7 +54,7 @@ impl Connection {
 
     /// Whether an urgent byte can be read.
     pub(super) fn urgent_readable(&self) -> bool {
-        self.rx.urgent.byte.is_some() || self.at_mark()
+        self.rare.urgent.byte.is_some() || self.at_mark()
     }
 
     /// Bytes that can be read before the mark, or all if there is none ahead.
@@ -74,8 +68,12 @@ impl Connection {
 
     /// Bytes in the queue from the mark on; `None` if it has not arrived.
     fn behind_mark(&self) -> Option<u64> {
-        let mark = self.rx.urgent.mark.filter(|&mark| mark < self.data_nxt())?;
-        Some(self.data_nxt() - mark - u64::from(self.rx.urgent.taken))
+        let mark = self
+            .rare
+            .urgent
+            .mark
+            .filter(|&mark| mark < self.data_nxt())?;
+        Some(self.data_nxt() - mark - u64::from(self.rare.urgent.taken))
     }
 
     /// The position behind the last byte in the queue.
@@ -89,15 +87,10 @@ impl Connection {
             .behind_mark()
             .is_some_and(|behind| (self.rx.queue.len() as u64) < behind)
         {
-            match self.rx.urgent.byte {
-                None => self.rx.urgent.clear(),
-                byte => {
-                    *self.rx.urgent = Urgent {
-                        byte,
-                        ..Urgent::BLANK
-                    }
-                }
-            }
+            self.rare.urgent = Urgent {
+                byte: self.rare.urgent.byte,
+                ..Urgent::NONE
+            };
         }
     }
 
@@ -107,24 +100,24 @@ impl Connection {
             return;
         }
         let at = unwrap(self.rx.nxt, segment.seq) + u64::from(segment.urgent) - 1;
-        if at >= self.rx.nxt && self.rx.urgent.mark.is_none_or(|old| at > old) {
-            *self.rx.urgent = Urgent {
+        if at >= self.rx.nxt && self.rare.urgent.mark.is_none_or(|old| at > old) {
+            self.rare.urgent = Urgent {
                 mark: Some(at),
-                ..Urgent::BLANK
+                ..Urgent::NONE
             };
         }
     }
 
     /// Takes the urgent byte out of the stream if it has arrived and does not stay there.
     pub(super) fn pick_urgent(&mut self) {
-        if self.settings.oob_inline || self.rx.urgent.taken {
+        if self.settings.oob_inline || self.rare.urgent.taken {
             return;
         }
         if let Some(behind) = self.behind_mark()
             && let Some(offset) = self.rx.queue.len().checked_sub(behind as usize)
         {
-            self.rx.urgent.byte = self.rx.queue.remove(offset);
-            self.rx.urgent.taken = true;
+            self.rare.urgent.byte = self.rx.queue.remove(offset);
+            self.rare.urgent.taken = true;
         }
     }
 }

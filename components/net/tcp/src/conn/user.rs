@@ -26,11 +26,7 @@ impl Connection {
 
     /// The fast-open cookie that the peer gave us in this handshake, to be kept for the next (RFC 7413 section 4.1.3).
     pub fn fast_open_cookie(&self) -> Option<crate::wire::Cookie> {
-        self.tx
-            .fast_open
-            .as_deref()
-            .copied()
-            .filter(|_| self.connected)
+        self.rare.fast_open.filter(|_| self.connected)
     }
 
     /// Takes as much of `data` as there is room for and leaves the rest in it; says how many bytes. Before the handshake is done, data

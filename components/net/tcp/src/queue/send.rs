@@ -42,7 +42,6 @@ blank!(Pieces = VecDeque::new());
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     pieces: Lazy<Pieces>,
-    start: u64,
     end: u64,
 }
 
@@ -50,7 +49,6 @@ impl SendQueue {
     pub(crate) fn new(start: u64) -> SendQueue {
         SendQueue {
             pieces: Lazy::new(),
-            start,
             end: start,
         }
     }
@@ -74,7 +72,8 @@ impl SendQueue {
 
     /// Bytes in the queue.
     pub(crate) fn len(&self) -> usize {
-        (self.end - self.start) as usize
+        let start = self.pieces.front().map_or(self.end, |piece| piece.at);
+        (self.end - start) as usize
     }
 
     /// What the queue's memory is taken to be.
@@ -92,22 +91,17 @@ impl SendQueue {
 
     /// Forgets what is before `to`.
     pub(crate) fn acknowledge(&mut self, to: u64) {
-        self.start = self.start.max(to.min(self.end));
         if self.pieces.is_clear() {
             return;
         }
-        while self
-            .pieces
-            .front()
-            .is_some_and(|piece| piece.end() <= self.start)
-        {
+        while self.pieces.front().is_some_and(|piece| piece.end() <= to) {
             self.pieces.pop_front();
         }
         if let Some(piece) = self.pieces.front_mut()
-            && piece.at < self.start
+            && piece.at < to
         {
-            piece.data.advance((self.start - piece.at) as usize);
-            piece.at = self.start;
+            piece.data.advance((to - piece.at) as usize);
+            piece.at = to;
         }
         if self.pieces.is_empty() && self.pieces.capacity() > 64 {
             self.pieces.clear();
