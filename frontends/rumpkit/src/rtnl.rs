@@ -8,7 +8,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer,
     NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{
@@ -190,6 +190,10 @@ impl<S: Invoke> Process<S> {
             message
                 .attributes
                 .push(AddressAttribute::Broadcast(broadcast.into()));
+        }
+        // It can be used at once; that somebody else has it is found out meanwhile (RFC 4429).
+        if address.is_ipv6() {
+            message.header.flags |= AddressHeaderFlags::Optimistic;
         }
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         self.rtnl(RouteNetlinkMessage::NewAddress(message), flags)
@@ -391,7 +395,6 @@ fn interface(link: &LinkMessage) -> Interface {
 }
 
 fn interface_address(message: &AddressMessage) -> Option<InterfaceAddress> {
-    use netlink_packet_route::address::AddressHeaderFlags;
     let find = |local: bool| {
         message.attributes.iter().find_map(|a| match a {
             AddressAttribute::Local(ip) if local => Some(*ip),

@@ -106,7 +106,7 @@ fn neighbours_find_and_answer_each_other() {
 }
 
 #[test]
-fn addresses_of_ipv6_are_probed_first_and_used_then() {
+fn addresses_of_ipv6_are_used_at_once_and_probed_meanwhile() {
     let run = SimHost::run(SimConfig::new(7), |host| {
         let host: Arc<dyn Host> = host.clone();
         let [a, b] = neighbours(&host);
@@ -125,6 +125,7 @@ fn addresses_of_ipv6_are_probed_first_and_used_then() {
                 .count()
         };
         assert_eq!(tentative(&pa), 2, "fe80:: and fd00::");
+        assert_eq!(ping(&pa, "fd00::2").map(|a| a[0]), Ok(129), "both are");
         wait(&pa, 5);
         assert_eq!(tentative(&pa), 0);
         assert_eq!(ping(&pa, "fd00::2").map(|a| a[0]), Ok(129));

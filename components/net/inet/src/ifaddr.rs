@@ -28,7 +28,9 @@ pub struct IfAddr {
     pub broadcast: Option<Ipv4Addr>,
     /// It is used at once, without asking whether anybody has it.
     pub nodad: bool,
-    /// It is not yet known that nobody else has it: nobody may use it (duplicate address detection).
+    /// It is used while it is asked whether anybody has it (RFC 4429).
+    pub optimistic: bool,
+    /// It is not yet known that nobody else has it: unless it is optimistic nobody may use it (duplicate address detection).
     pub tentative: bool,
     /// Somebody else has it.
     pub duplicate: bool,
@@ -58,6 +60,7 @@ impl IfAddr {
             peer: None,
             broadcast,
             nodad: false,
+            optimistic: false,
             tentative: false,
             duplicate: false,
             deprecated: false,
@@ -77,8 +80,8 @@ impl IfAddr {
         }
     }
 
-    fn usable(&self) -> bool {
-        !self.tentative && !self.duplicate
+    pub(crate) fn usable(&self) -> bool {
+        (!self.tentative || self.optimistic) && !self.duplicate
     }
 
     /// The routes that come with it.
@@ -189,6 +192,18 @@ impl Inet {
         }
     }
 
+    fn delete_address_routes(&self, cpu: &Cpu<'_>, gone: &IfAddr, interface: &Ifnet) {
+        for route in gone.routes(interface) {
+            let _ = self.delete_route(cpu, &route.dst, |r| {
+                r.protocol == PROTO_KERNEL && r.oif == route.oif && r.kind == route.kind
+            });
+        }
+        let addresses = self.addresses();
+        for other in addresses.iter().filter(|a| a.interface == gone.interface) {
+            self.add_address_routes(cpu, other, interface);
+        }
+    }
+
     /// Takes an address away, with the routes that nobody else needs. `EADDRNOTAVAIL`.
     pub fn delete_address(
         &self,
@@ -205,14 +220,7 @@ impl Inet {
         let gone = gone.ok_or(Errno::EADDRNOTAVAIL)?;
         self.join_solicited(cpu, &gone, SourceFilter::NOBODY);
         if let Some(ifnet) = self.interfaces.by_index(interface) {
-            for route in gone.routes(&ifnet) {
-                let _ = self.delete_route(cpu, &route.dst, |r| {
-                    r.protocol == PROTO_KERNEL && r.oif == route.oif && r.kind == route.kind
-                });
-            }
-            for other in self.addresses().iter().filter(|a| a.interface == interface) {
-                self.add_address_routes(cpu, other, &ifnet);
-            }
+            self.delete_address_routes(cpu, &gone, &ifnet);
         }
         self.flush_routes(cpu, |r| {
             r.prefsrc == Some(*addr) && r.protocol != PROTO_KERNEL
@@ -247,7 +255,10 @@ impl Inet {
             return false;
         };
         if let Some(ifnet) = self.interfaces.by_index(interface) {
-            self.add_address_routes(cpu, &changed, &ifnet);
+            match changed.duplicate {
+                true => self.delete_address_routes(cpu, &changed, &ifnet),
+                false => self.add_address_routes(cpu, &changed, &ifnet),
+            }
         }
         self.tell(cpu, &Event::AddressAdded(changed));
         true
@@ -292,7 +303,7 @@ fn rank(addr: &IfAddr, dst: &Ipv6Addr) -> (bool, bool, bool, u32) {
     (
         ip == *dst,
         link(&ip) == link(dst),
-        !addr.deprecated,
+        !addr.deprecated && !addr.tentative,
         common.min(addr.prefix_len.into()),
     )
 }

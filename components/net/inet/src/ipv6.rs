@@ -91,7 +91,7 @@ impl Inet {
         if crate::addr::is_link_local(dst) {
             return self.addresses().iter().any(|a| {
                 a.addr == *dst
-                    && !a.tentative
+                    && a.usable()
                     && (a.interface == interface.index() || interface.is_loopback())
             });
         }

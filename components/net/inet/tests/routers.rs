@@ -158,6 +158,8 @@ fn long_datagrams_are_cut_and_put_together_again() {
     });
 }
 
+const ERRQUEUE: i32 = 0x2000;
+
 #[test]
 fn the_mtu_of_a_path_is_found_out() {
     rows(1280, |a, b, _| {
@@ -174,6 +176,16 @@ fn the_mtu_of_a_path_is_found_out() {
         );
         assert_eq!(get(a, client, 0, 14), Ok(1280));
         assert_eq!(write(a, client, &[0; 1400]), Err(Errno::EMSGSIZE));
+        assert_eq!(recvmsg(a, client, ERRQUEUE), Err(Errno::EAGAIN));
+        set(a, client, 0, 11, 1).expect("IP_RECVERR");
+        assert_eq!(write(a, client, &[0; 1400]), Err(Errno::EMSGSIZE));
+        let (data, control, _, to) = recvmsg(a, client, ERRQUEUE).expect("an error");
+        assert_eq!((data, to.as_str()), (vec![], "10.0.2.2:7"));
+        let mut reported = Errno::EMSGSIZE.0.to_ne_bytes().to_vec();
+        reported.extend([1, 0, 0, 0]);
+        reported.extend(1280u32.to_ne_bytes());
+        reported.extend([0; 4 + 16]);
+        assert_eq!(control, [(0, 11, reported)], "ours, and from nobody else");
         write(a, client, &[0; 1252]).expect("sent");
         assert_eq!(recvfrom(b, server, 0).expect("received").0.len(), 1252);
     });

@@ -43,6 +43,15 @@ pub(super) struct Report {
     trouble: Trouble,
     to: Endpoint,
     v6: bool,
+    origin: Origin,
+}
+
+/// Who reports an error.
+enum Origin {
+    /// We: the message was not sent.
+    Local,
+    /// Somebody on the way.
+    Icmp,
 }
 
 #[derive(Default)]
@@ -169,10 +178,36 @@ impl Dgram {
                     trouble: trouble.clone(),
                     to,
                     v6: to.addr.is_ipv6(),
+                    origin: Origin::Icmp,
                 });
             }
         }
         self.readable.broadcast(&leaf);
+    }
+
+    /// The error of a message that is too long for its path and must not be cut; it waits too, for who wants that.
+    pub(super) fn too_long(&self, cpu: &Cpu<'_>, wants: bool, to: Endpoint, mtu: u32) -> Errno {
+        let errno = Errno::EMSGSIZE;
+        if wants {
+            let leaf = leaf(cpu);
+            let mut queue = self.queue.lock(&leaf);
+            if queue.errors.len() < MOST_ERRORS {
+                queue.errors.push_back(Report {
+                    trouble: Trouble {
+                        errno,
+                        hard: false,
+                        kind: (0, 0),
+                        info: mtu,
+                        offender: to.addr,
+                        returned: Bytes::new(),
+                    },
+                    to,
+                    v6: to.addr.is_ipv6(),
+                    origin: Origin::Local,
+                });
+            }
+        }
+        errno
     }
 
     /// recvmsg(2).
@@ -253,14 +288,19 @@ impl Dgram {
         // struct sock_extended_err and the address of who says so.
         let mut data = vec![0; 16];
         data[..4].copy_from_slice(&trouble.errno.0.to_ne_bytes());
-        data[4] = if report.v6 { 3 } else { 2 };
+        data[4] = match (&report.origin, report.v6) {
+            (Origin::Local, _) => 1,
+            (Origin::Icmp, false) => 2,
+            (Origin::Icmp, true) => 3,
+        };
         (data[5], data[6]) = trouble.kind;
         data[8..12].copy_from_slice(&trouble.info.to_ne_bytes());
-        data.extend_from_slice(
-            Endpoint::new(trouble.offender, 0)
-                .to_addr(report.v6)
-                .bytes(),
-        );
+        let offender = Endpoint::new(trouble.offender, 0).to_addr(report.v6);
+        match report.origin {
+            // Nobody else: an address of no family.
+            Origin::Local => data.resize(data.len() + offender.bytes().len(), 0),
+            Origin::Icmp => data.extend_from_slice(offender.bytes()),
+        }
         let (level, kind) = if report.v6 {
             (SOL_IPV6, IPV6_RECVERR)
         } else {

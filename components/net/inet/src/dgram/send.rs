@@ -338,7 +338,7 @@ impl Dgram {
         };
         // Datagrams of a train are not cut once more.
         if long && (forbidden || plan.segment != 0) {
-            return Err(Errno::EMSGSIZE);
+            return Err(self.too_long_for(cx, plan));
         }
         // A packet that fits now shall tell us when it does not.
         if !long && plan.options.pmtu != PMTUDISC_DONT {
@@ -355,6 +355,14 @@ impl Dgram {
         }
     }
 
+    fn too_long_for(&self, cx: &Curlwp<'_>, plan: &Plan) -> Errno {
+        let wants = match plan.to.addr {
+            IpAddr::V4(_) => plan.options.wants.errors,
+            IpAddr::V6(_) => plan.options.wants.errors6,
+        };
+        self.too_long(cx.cpu(), wants, plan.to, plan.hop.mtu)
+    }
+
     /// Sends an IPv4 packet whose header is the caller's, `IP_HDRINCL` of raw(7).
     fn send_with_header(
         &self,
@@ -368,7 +376,7 @@ impl Dgram {
             return Err(Errno::EINVAL);
         }
         if data.len() > plan.hop.mtu as usize {
-            return Err(Errno::EMSGSIZE);
+            return Err(self.too_long_for(cx, plan));
         }
         data[2..4].copy_from_slice(&total.to_be_bytes());
         if data[4..6] == [0, 0] {

@@ -113,14 +113,12 @@ impl Inet {
         let mine = addresses
             .iter()
             .find(|a| a.addr == IpAddr::V6(target) && a.interface == interface.index())?;
-        if mine.tentative {
-            if probe {
-                // Somebody else is about to take the address too.
-                self.address_is_taken(cpu, interface, target);
-            }
+        if mine.tentative && probe {
+            // Somebody else is about to take the address too.
+            self.address_is_taken(cpu, interface, target);
             return None;
         }
-        if mine.duplicate {
+        if !mine.usable() {
             return None;
         }
         if let Some(mac) = source {
@@ -138,7 +136,9 @@ impl Inet {
         } else {
             (from, SOLICITED)
         };
-        self.advertise(cpu, interface, target, to, flags | OVERRIDE);
+        // RFC 4429 3.3: who may have the address before us is not overridden.
+        let flags = flags | if mine.tentative { 0 } else { OVERRIDE };
+        self.advertise(cpu, interface, target, to, flags);
         Some(())
     }
 
@@ -191,6 +191,7 @@ impl Inet {
         };
         let mut message = vec![NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
         message.extend(target.octets());
+        // Of an optimistic source too (against RFC 4429 3.2, as Linux): many answer nobody whose address they do not learn.
         self.with_link_address(cpu, interface, SOURCE_LINK, &mut message);
         self.send_ndp(cpu, interface, src, to, message);
     }

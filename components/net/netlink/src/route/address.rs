@@ -23,6 +23,7 @@ const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 
 const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_OPTIMISTIC: u32 = 0x04;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
@@ -59,6 +60,7 @@ pub(crate) fn describe(
     let mut state = 0;
     for (is, flag) in [
         (a.tentative, IFA_F_TENTATIVE),
+        (a.tentative && a.optimistic, IFA_F_OPTIMISTIC),
         (a.duplicate, IFA_F_DADFAILED),
         (a.deprecated, IFA_F_DEPRECATED),
         (a.valid_until == 0, IFA_F_PERMANENT),
@@ -166,6 +168,7 @@ pub(super) fn add(cx: &Curlwp<'_>, inet: &Inet, request: &Request<'_>) -> Result
     }
     let flags = attributes.u32(IFA_FLAGS).unwrap_or(fixed[2].into());
     address.nodad = flags & IFA_F_NODAD != 0;
+    address.optimistic = flags & IFA_F_OPTIMISTIC != 0;
     if let Some(cache) = attributes.get(IFA_CACHEINFO) {
         let now = cx.now(Clock::Monotonic);
         address.preferred_until = until(u32_at(cache, 0).unwrap_or(FOREVER), now);
