@@ -113,6 +113,7 @@ impl Messages {
         if unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) } < 0 {
             return Err(last_errno());
         }
+        make_room(&fd);
         let mut wire = Messages::new(fd, device, vnet)?;
         // The host sends no UDP that is to be cut through such a socket.
         wire.info.udp = false;
@@ -126,19 +127,7 @@ impl Messages {
         super::bind(&fd, path)?;
         // Keeps others from sending to us, when the peer is there already; sending goes by address, so that it may come later.
         let _ = connect(&fd, peer);
-        let size: libc::c_int = 4 << 20;
-        for option in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
-            // SAFETY: the option is a number that lives for the call. The host gives as much as it likes.
-            unsafe {
-                libc::setsockopt(
-                    fd.as_raw_fd(),
-                    libc::SOL_SOCKET,
-                    option,
-                    (&raw const size).cast(),
-                    4,
-                )
-            };
-        }
+        make_room(&fd);
         let name = String::from_utf8_lossy(path).into_owned();
         let mut wire = Messages::new(fd, &name, false)?;
         wire.peer = Some(Peer {
@@ -203,6 +192,23 @@ impl Messages {
             Err(Errno::ECONNREFUSED | Errno::ECONNRESET) if self.peer.is_some() => Ok(0),
             got => got,
         }
+    }
+}
+
+/// Has the host keep more for us than a burst of full windows is: what finds no room is lost.
+fn make_room(fd: &OwnedFd) {
+    let size: libc::c_int = 16 << 20;
+    for (forced, asked) in [
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+    ] {
+        // SAFETY: the option is a number that lives for the call.
+        let set = |option| unsafe {
+            let size = (&raw const size).cast();
+            libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, size, 4) == 0
+        };
+        // Who may not force it gets as much as the host gives to anybody.
+        let _ = set(forced) || set(asked);
     }
 }
 
