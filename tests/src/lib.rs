@@ -4,6 +4,8 @@
 //! run alone builds it itself.
 
 mod image;
+pub mod judge;
+mod namespace;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,9 +13,13 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 pub use image::Image;
+pub use namespace::Namespace;
 
 /// Seconds after which a command is killed, so that a hang is a failure.
 const PATIENCE: &str = "240";
+
+/// Where programs are looked for, whoever tests.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The directory of the built binaries, the profile of this test's own.
 fn built() -> &'static Path {
@@ -77,9 +83,7 @@ fn patient_rump<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
 
 fn clean<S: AsRef<OsStr>>(mut command: Command, args: impl IntoIterator<Item = S>) -> Command {
     command.args(args).stdin(Stdio::null());
-    command
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C");
+    command.env("PATH", PATH).env("LC_ALL", "C");
     for name in [
         "RUMP_SERVER",
         "RUMPHIJACK",
@@ -199,15 +203,25 @@ impl Server {
 
     /// The same with variables in its environment.
     pub fn start_with(options: &[&str], environment: &[(&str, &str)]) -> Server {
+        Server::start_by(options, |mut command| {
+            command.envs(environment.iter().copied());
+            command
+        })
+    }
+
+    /// The same, in a network namespace.
+    pub fn start_in(namespace: &Namespace, options: &[&str]) -> Server {
+        Server::start_by(options, |command| namespace.enter(command))
+    }
+
+    fn start_by(options: &[&str], with: impl FnOnce(Command) -> Command) -> Server {
         let dir = scratch();
         let url = format!("unix://{}/sock", dir.path().display());
         let mut args = vec!["server", "-s"];
         args.extend(options);
         args.push(&url);
-        let mut command = rump(args);
-        command.envs(environment.iter().copied());
         // In the foreground it says on its output that it serves.
-        let mut child = command
+        let mut child = with(rump(args))
             .stdout(Stdio::piped())
             .spawn()
             .expect("rump server starts");

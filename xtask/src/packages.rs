@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// A program and the Debian package it comes in.
-const NEEDED: [(&str, &str); 24] = [
+const NEEDED: [(&str, &str); 29] = [
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/sqlite3", "sqlite3"),
     ("/usr/bin/pydoc3", "python3"),
@@ -32,6 +32,11 @@ const NEEDED: [(&str, &str); 24] = [
     ("/usr/bin/nc", "netcat-openbsd"),
     ("/usr/bin/dig", "bind9-dnsutils"),
     ("/usr/sbin/sshd", "openssh-server"),
+    ("/usr/bin/scp", "openssh-client"),
+    ("/usr/bin/openssl", "openssl"),
+    ("/usr/bin/tcpdump", "tcpdump"),
+    ("/usr/sbin/ethtool", "ethtool"),
+    ("/usr/sbin/dnsmasq", "dnsmasq-base"),
 ];
 
 /// The packages of [`NEEDED`] that are not installed.
