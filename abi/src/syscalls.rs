@@ -12,7 +12,7 @@ syscalls! {
     6 lstat (path: Path, statbuf: Out(Fixed(144))) -> Zero, Vfs, Full;
     7 poll (fds: InOut(Times(1, 8)), nfds: Uint, timeout: Int) -> Int, Kern, Full;
     8 lseek (fd: Fd, offset: Off, whence: Int) -> Off, Kern, Full;
-    9 mmap (addr: Addr, length: Size, prot: Flags, flags: Flags, fd: Fd, offset: Off) -> Addr, Host, Partial("a hijacked program maps a kernel file as a copy of what it was then: private, or shared and only read; shared and writable answers ENODEV");
+    9 mmap (addr: Addr, length: Size, prot: Flags, flags: Flags, fd: Fd, offset: Off) -> Addr, Host, Partial("of a kernel file a private mapping shows what it was then, a shared one is the file; it cannot be shared and writable with code in it, and addresses behind its end read as zeros");
     10 mprotect (addr: Addr, len: Size, prot: Flags) -> Zero, Host, Absent;
     11 munmap (addr: Addr, length: Size) -> Zero, Host, Absent;
     12 brk (addr: Addr) -> Addr, Host, Absent;
@@ -260,5 +260,7 @@ syscalls! {
     529 _ksem_destroy (id: Off) -> Zero, Kern, Full;
     560 ifcreate (name: Str, params: Str) -> Int, Net, Full;
     561 ifdestroy (name: Str) -> Zero, Net, Full;
-    562 getmapping (fd: Fd) -> Int, Kern, Full;
+    562 getmapping (fd: Fd, prot: Int, offset: Off, len: Size) -> Int, Kern, Full;
+    563 putmapping (hostfd: Int) -> Zero, Kern, Full;
+    564 syncmapping (hostfd: Int) -> Zero, Kern, Full;
 }

@@ -158,6 +158,23 @@ pub trait BackingFile: Send + Sync {
     fn map(&self) -> Result<Arc<dyn Mapping>, Errno> {
         Err(Errno::EOPNOTSUPP)
     }
+    /// The first byte from `offset` on that may be something else than zero: the file may have holes before it. `None` when there are only
+    /// holes.
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, Errno> {
+        Ok((offset < self.size()?).then_some(offset))
+    }
+    /// Makes a range zero, if possible by freeing what holds it. The size stays.
+    fn punch(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        const ZEROES: [u8; 4096] = [0; 4096];
+        let mut at = offset;
+        let end = offset.saturating_add(len).min(self.size()?);
+        while at < end {
+            let n = (end - at).min(ZEROES.len() as u64);
+            self.write_at(&ZEROES[..n as usize], at)?;
+            at += n;
+        }
+        Ok(())
+    }
     /// Starts requests, in any order; each completes on its own through its `done`. Does not block.
     fn submit(&self, batch: Vec<BlockRequest>);
     /// The host descriptor behind the file where there is one, for passing to clients.
@@ -242,7 +259,7 @@ pub trait Host: Send + Sync + Any {
     /// **May block.** The names in a host directory, sorted, without `.` and `..`.
     fn read_dir(&self, path: &[u8]) -> Result<Vec<DirEntry>, Errno>;
 
-    /// Anonymous memory that clients can map: a backing file without a name (a memfd on Linux), zero-filled.
+    /// Anonymous memory that clients can map: a backing file without a name (a memfd on Linux), zero-filled. Its methods do not block.
     fn shared_memory(&self, name: &str, size: u64) -> Result<Arc<dyn BackingFile>, Errno>;
 
     /// **May block.** Connects to a network of the host. `EOPNOTSUPP` for what this host does not have at all, `ENODEV` or `ENOENT` for

@@ -117,17 +117,56 @@ fn sqlite_with_concurrent_writers_keeps_its_integrity() {
 }
 
 #[test]
-fn sqlite_with_a_write_ahead_log_of_its_own_works() {
-    // Without exclusive locking the log's index is a shared mapping, which a kernel's files do not have yet.
+fn sqlite_processes_share_the_index_of_a_write_ahead_log() {
     let image = Image::ext4(64);
     let out = script(
         &["--mount", &image.at("/data")],
         image.dir(),
-        "sqlite3 /rump/data/t.db 'pragma locking_mode=exclusive' 'pragma journal_mode=wal' \\\n\
-           'create table t (i int)' 'insert into t values (1)' 'pragma integrity_check'",
+        "db=/rump/data/t.db; sqlite3 $db 'pragma journal_mode=wal' 'create table t (w int, i int)'\n\
+         pids=\n\
+         for w in 1 2 3; do\n\
+           { echo '.timeout 100000'; for i in $(seq 20); do echo \"insert into t values ($w, $i);\"; done; } > $DIR/$w.sql\n\
+           sqlite3 -bail $db < $DIR/$w.sql & pids=\"$pids $!\"\n\
+         done\n\
+         for p in $pids; do wait $p; done\n\
+         sqlite3 $db 'pragma integrity_check' 'select count(*), count(distinct w) from t' 'pragma journal_mode'",
     );
-    assert_eq!(out.ok(), "exclusive\nwal\nok\n");
+    assert_eq!(out.ok(), "wal\nok\n60|3\nwal\n");
     image.is_clean();
+}
+
+#[test]
+fn what_is_stored_in_a_shared_mapping_is_the_files_and_msync_keeps_it() {
+    let image = Image::ext4(32);
+    let mount = image.at("/data");
+    fs::write(
+        image.dir().join("store.py"),
+        "import mmap, os, signal\n\
+         fd = os.open('/rump/data/f', os.O_RDWR | os.O_CREAT)\n\
+         os.ftruncate(fd, 1 << 20)\n\
+         m = mmap.mmap(fd, 1 << 20); os.close(fd)\n\
+         m[5000:5005] = b'early'; m.flush()\n\
+         m[900000:900004] = b'late'\n\
+         print(open('/rump/data/f', 'rb').read()[900000:900004], flush=True)\n\
+         os.kill(os.getpid(), signal.SIGKILL)\n",
+    )
+    .unwrap();
+    let out = script(
+        &["--mount", &mount],
+        image.dir(),
+        "python3 $DIR/store.py || test $? = 137\n\
+         tail -c +5001 /rump/data/f | head -c 5; tail -c +900001 /rump/data/f | head -c 4",
+    );
+    assert_eq!(out.ok(), "b'late'\nearlylate");
+    image.is_clean();
+    let mut debugfs = std::process::Command::new("/usr/sbin/debugfs");
+    let cat = support::finish(debugfs.args(["-R", "cat /f"]).arg(image.path()));
+    let text = cat.ok();
+    assert_eq!(text.len(), 1 << 20);
+    assert_eq!(
+        (&text[5000..5005], &text[900_000..900_004]),
+        ("early", "late")
+    );
 }
 
 #[test]

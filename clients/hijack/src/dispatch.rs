@@ -54,6 +54,7 @@ fn decide(number: u32, args: &[u64; 6], stack: u64) -> Option<i64> {
         nr::munmap | nr::mremap | nr::mprotect | nr::brk => {
             memory::changed(process, number, args, stack)
         }
+        nr::msync => memory::msync(args),
         nr::dup2 => fds::dup2(args[0] as i32, args[1] as i32, None),
         nr::dup3 => fds::dup2(args[0] as i32, args[1] as i32, Some(args[2])),
         nr::close_range => fds::close_range(args),

@@ -110,7 +110,9 @@ fn class_of(call: &abi::SyscallDesc, config: &Config<'_>) -> u8 {
         nr::io_uring_setup | nr::close_range | nr::umask | nr::sync | nr::prctl | nr::seccomp => {
             return SEEN;
         }
-        nr::chdir | nr::fchdir | nr::munmap | nr::mremap | nr::mprotect | nr::brk => return SEEN,
+        nr::chdir | nr::fchdir | nr::munmap | nr::mremap | nr::mprotect | nr::brk | nr::msync => {
+            return SEEN;
+        }
         nr::setuid
         | nr::setgid
         | nr::setreuid

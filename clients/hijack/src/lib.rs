@@ -16,6 +16,7 @@
 pub mod config;
 pub mod entry;
 
+mod areas;
 mod cwd;
 mod dispatch;
 mod elf;

@@ -1,6 +1,7 @@
-//! Mappings. A kernel file is mapped as a copy: anonymous memory, filled by reading. So a private mapping, and a shared
-//! one that is only read, shows the file as it was then; a shared writable one is refused with `ENODEV`. What the kernel
-//! itself keeps in memory to be shared, as the ring of a packet socket, is mapped from its host process.
+//! Mappings. A kernel file that is mapped shared is mapped from the kernel's host process, which keeps that part of the file in
+//! memory of its own as long as somebody has it mapped: everybody sees what anybody writes. A private mapping is a copy: anonymous
+//! memory, filled by reading. So it shows the file as it was then; and so does a shared one that is only read, of a file of
+//! which the kernel has no such memory.
 //!
 //! Host mappings with code in them are rewritten before the program sees them.
 
@@ -8,6 +9,7 @@ use std::io::Write;
 
 use abi::{Errno, nr};
 
+use crate::areas;
 use crate::fds::{err, kernel_call};
 use crate::mapvec::MapVec;
 use crate::state::Process;
@@ -15,6 +17,8 @@ use crate::sys::{self, MAP_ANONYMOUS, PROT_EXEC, PROT_READ, PROT_WRITE, failed, 
 
 const MAP_SHARED: u64 = 1;
 const MAP_TYPE: u64 = 0xf;
+const MAP_FIXED: u64 = 0x10;
+const MS_SYNC: u64 = 4;
 const PAGE: u64 = 4096;
 const O_RDWR_CLOEXEC: u64 = 0o2000002;
 
@@ -30,6 +34,9 @@ pub(crate) fn mmap(process: &Process, args: &[u64; 6]) -> Option<i64> {
     // SAFETY: the program's call.
     let at = unsafe { sys::syscall(nr::mmap, *args) };
     process.client.memory_changed();
+    if flags & MAP_FIXED != 0 && !failed(at) {
+        areas::remove(at as u64, len);
+    }
     if !failed(at) && prot & PROT_EXEC != 0 && flags & MAP_ANONYMOUS == 0 {
         crate::objects::mapped(at as usize, len as usize, offset, fd as i32);
     }
@@ -39,16 +46,19 @@ pub(crate) fn mmap(process: &Process, args: &[u64; 6]) -> Option<i64> {
 /// A copy of a part of a kernel file. Behind its end there are zeros.
 fn map_kernel_file(process: &Process, args: &[u64; 6]) -> i64 {
     let [addr, len, prot, flags, fd, offset] = *args;
-    if flags & MAP_TYPE & MAP_SHARED != 0 {
-        if let Some(at) = map_shared_memory(process, args) {
-            return at;
-        }
-        if prot & PROT_WRITE != 0 {
-            return err(Errno::ENODEV);
-        }
-    }
     if offset % PAGE != 0 || len == 0 {
         return err(Errno::EINVAL);
+    }
+    // Code is rewritten, which nobody else is to see.
+    if flags & MAP_TYPE & MAP_SHARED != 0 && prot & PROT_EXEC == 0 {
+        match map_shared_memory(process, args) {
+            Some(at) if at == err(Errno::ENODEV) && prot & PROT_WRITE == 0 => {}
+            Some(at) => return at,
+            None if prot & PROT_WRITE == 0 => {}
+            None => return err(Errno::ENODEV),
+        }
+    } else if flags & MAP_TYPE & MAP_SHARED != 0 && prot & PROT_WRITE != 0 {
+        return err(Errno::ENODEV);
     }
     let flags = flags & !MAP_TYPE | 2 | MAP_ANONYMOUS;
     // SAFETY: the program's call, with its own address if it gave one.
@@ -91,27 +101,44 @@ fn map_kernel_file(process: &Process, args: &[u64; 6]) -> i64 {
     at
 }
 
-/// Maps memory that the kernel keeps for this, as `/proc` shows it; `None` when there is none.
+/// Maps memory that the kernel keeps for this, as `/proc` shows it; `None` when this process cannot reach it.
 fn map_shared_memory(process: &Process, args: &[u64; 6]) -> Option<i64> {
     let [addr, len, prot, flags, fd, offset] = *args;
-    let theirs = kernel_call(nr::getmapping, &[fd, 0, 0, 0, 0, 0]);
-    let pid = process.client.server_pid().filter(|_| theirs >= 0)?;
+    let theirs = kernel_call(nr::getmapping, &[fd, prot, offset, len, 0, 0]);
+    if failed(theirs) {
+        return Some(theirs);
+    }
+    let at = map_of_server(process, theirs, [addr, len, prot, flags, offset]);
+    let Some(at) = at.filter(|&at| !failed(at)) else {
+        kernel_call(nr::putmapping, &[theirs as u64, 0, 0, 0, 0, 0]);
+        return at;
+    };
+    process.client.memory_changed();
+    if flags & MAP_FIXED != 0 {
+        areas::remove(at as u64, len);
+    }
+    areas::add(at as u64, len, theirs as i32);
+    Some(at)
+}
+
+/// Maps a descriptor of the kernel's host process.
+fn map_of_server(process: &Process, theirs: i64, how: [u64; 5]) -> Option<i64> {
+    let [addr, len, prot, flags, offset] = how;
+    let pid = process.client.server_pid()?;
     let mut path = [0u8; 64];
     // The last byte stays NUL.
     let [rest @ .., _] = &mut path;
     write!(&mut rest[..], "/proc/{pid}/fd/{theirs}").ok()?;
     // SAFETY: a path that ends in NUL; the descriptor is ours and is closed again.
-    let at = unsafe {
+    unsafe {
         let ours = host!(open, path.as_ptr(), O_RDWR_CLOEXEC, 0);
         if failed(ours) {
             return None;
         }
         let at = host!(mmap, addr, len, prot, flags, ours, offset);
         host!(close, ours);
-        at
-    };
-    process.client.memory_changed();
-    Some(at)
+        Some(at)
+    }
 }
 
 /// Code of a kernel file: rewritten in its copy, by the whole file's bytes.
@@ -150,8 +177,23 @@ pub(crate) fn changed(process: &Process, number: u32, args: &[u64; 6], stack: u6
     // SAFETY: the program's call.
     let ret = unsafe { sys::syscall(number, *args) };
     process.client.memory_changed();
+    match number {
+        nr::munmap if !failed(ret) => areas::remove(args[0], args[1]),
+        nr::mremap if !failed(ret) => areas::moved(args[0], ret as u64, args[2]),
+        _ => {}
+    }
     if number == nr::mprotect && args[2] & PROT_EXEC != 0 && !failed(ret) {
         crate::objects::made_executable(args[0] as usize, args[1] as usize);
     }
     Some(ret)
+}
+
+/// msync(2): what was written through a mapping of a kernel file is made durable by the kernel.
+pub(crate) fn msync(args: &[u64; 6]) -> Option<i64> {
+    // SAFETY: the program's call; it checks the arguments.
+    let ret = unsafe { sys::syscall(nr::msync, *args) };
+    if failed(ret) || args[2] & MS_SYNC == 0 {
+        return Some(ret);
+    }
+    Some(areas::sync(args[0], args[1]))
 }

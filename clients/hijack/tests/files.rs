@@ -163,8 +163,13 @@ with open("m", "wb") as f: f.write(b"x" * 5000 + b"end")
 with open("m", "rb") as f:
     m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ); print(m[-3:], len(m)); m.close()
 with open("m", "r+b") as f:
-    try: mmap.mmap(f.fileno(), 0)
+    m = mmap.mmap(f.fileno(), 0); m[1:2] = b"z"; print(os.pread(f.fileno(), 3, 0)); os.pwrite(f.fileno(), b"x", 1); print(m[:3])
+    if not os.fork(): m[4:5] = b"c"; os._exit(0)
+    os.wait(); print(m[3:6], os.pread(f.fileno(), 3, 3)); m[4:5] = b"x"; m.flush(); m.close()
+with open("m", "rb") as f:
+    try: mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_WRITE)
     except OSError as e: print(e.errno)
+with open("m", "r+b") as f:
     m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY); m[0:1] = b"y"; m.close(); print(f.read(2))
 fd = os.open("m", os.O_RDONLY); d = os.open("/rump/tmp", os.O_RDONLY)
 print(os.stat("m", dir_fd=d).st_size, os.path.realpath("/rump/tmp/../tmp/m"))
@@ -175,7 +180,7 @@ except OSError as e: print(e.errno)
     );
     assert_eq!(
         got,
-        "20 20\nto a file\nno such /rump/nosuch\n/rump/tmp /rump/tmp\nb'end' 5003\n19\nb'xx'\n5003 /rump/tmp/m\nFalse True\n18\n"
+        "20 20\nto a file\nno such /rump/nosuch\n/rump/tmp /rump/tmp\nb'end' 5003\nb'xzx'\nb'xxx'\nb'xcx' b'xcx'\n13\nb'xx'\n5003 /rump/tmp/m\nFalse True\n18\n"
     );
 }
 

@@ -159,8 +159,14 @@ impl File for Socket {
         }
     }
 
-    fn memory(&self, cx: &Curlwp<'_>) -> Option<Arc<dyn BackingFile>> {
-        self.protocol.memory(cx)
+    fn map(
+        &self,
+        cx: &Curlwp<'_>,
+        _: &OpenFile,
+        _offset: u64,
+        _len: u64,
+    ) -> Result<Arc<dyn BackingFile>, Errno> {
+        self.protocol.memory(cx).ok_or(Errno::ENODEV)
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {

@@ -8,6 +8,7 @@ use abi::{
     Errno, O_ACCMODE, O_DIRECT, O_DSYNC, O_NOATIME, O_PATH, O_RDONLY, O_SYNC, Stat, SysResult,
     UserAddr,
 };
+use hypercall::BackingFile;
 use kern::poll::{Events, Watcher};
 use kern::watch::{Change, ChangeHead};
 use kern::{Curlwp, File, OpenFile, RecordLock, Uio};
@@ -232,6 +233,34 @@ impl File for VnodeFile {
         }
         let (size, offset) = (self.vp.attr(cx).size, *of.lock_offset(cx));
         (size as i64).saturating_sub(offset as i64)
+    }
+
+    fn map(
+        &self,
+        cx: &Curlwp<'_>,
+        of: &OpenFile,
+        offset: u64,
+        len: u64,
+    ) -> Result<Arc<dyn BackingFile>, Errno> {
+        if self.device.is_some() || self.vp.kind != VnodeKind::Regular {
+            return Err(Errno::ENODEV);
+        }
+        if len == 0 || !offset.is_multiple_of(pages::PAGE_SIZE as u64) {
+            return Err(Errno::EINVAL);
+        }
+        pages::map(cx, &self.vp, offset, len, of.writable())
+    }
+
+    fn map_again(&self, cx: &Curlwp<'_>, of: &OpenFile) {
+        pages::map_again(cx, &self.vp, of.writable());
+    }
+
+    fn unmap(&self, cx: &Curlwp<'_>, of: &OpenFile) {
+        pages::unmap(cx, &self.vp, of.writable());
+    }
+
+    fn sync(&self, cx: &Curlwp<'_>) -> Result<(), Errno> {
+        self.fsync(cx, true)
     }
 
     fn changes(&self) -> Option<&ChangeHead> {

@@ -316,7 +316,7 @@ fn frames_go_to_the_ring_that_a_program_maps() {
     );
     ring(4096, 1, 2048, 2).expect("a ring");
     assert_eq!(ring(4096, 1, 2048, 2), Err(Errno::EBUSY));
-    let host_fd = p.getmapping(fd).expect("memory to map");
+    let host_fd = p.getmapping(fd, 3, 0, 4096).expect("memory to map");
     let memory = std::fs::File::options()
         .read(true)
         .write(true)

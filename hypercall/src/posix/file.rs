@@ -252,6 +252,27 @@ impl BackingFile for PosixFile {
         Ok(Arc::new(super::map::map(&self.file)?))
     }
 
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, Errno> {
+        // SAFETY: moves the descriptor's own offset, which nobody uses.
+        let at = unsafe { libc::lseek(self.file.as_raw_fd(), off(offset)?, libc::SEEK_DATA) };
+        match u64::try_from(at) {
+            Ok(at) => Ok(Some(at)),
+            Err(_) => match errno_of(&std::io::Error::last_os_error()) {
+                Errno::ENXIO => Ok(None),
+                errno => Err(errno),
+            },
+        }
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: changes the file only.
+        match unsafe { libc::fallocate(self.file.as_raw_fd(), how, off(offset)?, off(len)?) } {
+            0 => Ok(()),
+            _ => Err(errno_of(&std::io::Error::last_os_error())),
+        }
+    }
+
     fn submit(&self, batch: Vec<BlockRequest>) {
         self.engine.submit(&self.file, batch, || {
             Arc::new(PosixFile {

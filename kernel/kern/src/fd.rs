@@ -284,6 +284,11 @@ pub fn hold(of: &OpenFile) {
 /// Drops one descriptor's hold on an open file; with the last one the file is closed.
 pub fn release(cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
     of.file().descriptor_closed(cx);
+    let_go(cx, of);
+}
+
+/// Drops a hold that was no descriptor's.
+pub(crate) fn let_go(cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
     if of.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
         of.leave_epolls(cx);
         of.file().close(cx, of);

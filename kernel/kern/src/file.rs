@@ -60,9 +60,28 @@ pub trait File: Send + Sync + Any {
         Err(Errno::ENOTTY)
     }
 
-    /// Memory that a program may map to share it with the file, mmap(2).
-    fn memory(&self, _cx: &Curlwp<'_>) -> Option<Arc<dyn BackingFile>> {
-        None
+    /// Memory of the host that a program may map to share `len` bytes of the file from `offset` on, which are in it at the
+    /// file's offsets, mmap(2) with `MAP_SHARED`. `ENODEV` when there is none. Each one is given back by
+    /// [`unmap`](Self::unmap).
+    fn map(
+        &self,
+        _cx: &Curlwp<'_>,
+        _of: &OpenFile,
+        _offset: u64,
+        _len: u64,
+    ) -> Result<Arc<dyn BackingFile>, Errno> {
+        Err(Errno::ENODEV)
+    }
+
+    /// A child of fork has mapped what its parent has.
+    fn map_again(&self, _cx: &Curlwp<'_>, _of: &OpenFile) {}
+
+    /// A program has unmapped what it had by [`map`](Self::map).
+    fn unmap(&self, _cx: &Curlwp<'_>, _of: &OpenFile) {}
+
+    /// Makes durable what was written to it and through mappings of it, msync(2).
+    fn sync(&self, _cx: &Curlwp<'_>) -> Result<(), Errno> {
+        Ok(())
     }
 
     /// fstat(2).

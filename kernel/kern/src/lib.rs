@@ -31,6 +31,7 @@ pub mod kqueue;
 pub mod ksem;
 pub mod kthread;
 pub mod lwproc;
+mod mapping;
 pub mod module;
 pub mod msgbuf;
 pub mod pipe;

@@ -228,6 +228,7 @@ pub fn exec_alone(cx: &Curlwp<'_>, comm: &str) {
     if let Some(timers) = proc.timers_if_any() {
         timers.clear(cx);
     }
+    proc.mappings().clear(cx);
     proc.set_comm(cx, comm);
     proc.notes().tell(cx.cpu(), ProcEvent::Exec);
 }
@@ -255,7 +256,7 @@ fn be_alone(cx: &Curlwp<'_>) -> Result<(), Errno> {
 pub fn rfork(cx: &Curlwp<'_>, fds: RforkFds) -> Result<LwpHandle, Errno> {
     cx.kernel().check_maxproc(cx)?;
     let parent = cx.proc();
-    let fds = match fds {
+    let fds_table = match fds {
         RforkFds::Share => parent.fds().clone(),
         RforkFds::Copy => Arc::new(parent.fds().copy(cx)),
         RforkFds::Clear => Arc::new(FdTable::default()),
@@ -265,7 +266,10 @@ pub fn rfork(cx: &Curlwp<'_>, fds: RforkFds) -> Result<LwpHandle, Errno> {
     let comm = parent.comm(cx);
     let child = cx
         .kernel()
-        .new_proc(cx, Some(parent), &comm, cred, fds, limits);
+        .new_proc(cx, Some(parent), &comm, cred, fds_table, limits);
+    if fds != RforkFds::Clear {
+        child.mappings().inherit(cx, parent.mappings());
+    }
     let lwp = cx.kernel().new_lwp(cx, &child)?;
     Ok(LwpHandle::new(cx.kernel(), lwp))
 }
@@ -300,6 +304,7 @@ fn end_process(cx: &Curlwp<'_>, proc: &Arc<Proc>) {
     if let Some(timers) = proc.timers_if_any() {
         timers.end(cx);
     }
+    proc.mappings().clear(cx);
     if proc.fds().users.fetch_sub(1, Ordering::AcqRel) == 1 {
         for number in proc.fds().numbers(cx, 0, fd::FD_MAX) {
             if let Ok(file) = proc.fds().remove(cx, number) {

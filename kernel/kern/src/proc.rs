@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use hypercall::Host;
 use sync::{Condvar, Mutex, Sleeper};
 
+use crate::mapping::Mappings;
 use crate::procnote::ProcNotes;
 use crate::ptimer::PosixTimers;
 use crate::session::Session;
@@ -50,6 +51,7 @@ pub struct Proc {
     session: ArcSwap<Session>,
     notes: ProcNotes,
     timers: OnceLock<Box<PosixTimers>>,
+    mappings: Mappings,
     state: [OnceLock<ProcState>; FactionId::COUNT],
     /// Delivers its signals; the kernel's where there is none.
     pub(crate) signal_sink: OnceLock<Arc<dyn SignalSink>>,
@@ -117,10 +119,16 @@ impl Proc {
             session: ArcSwap::new(parent.map_or_else(|| Session::new(pid), |p| p.session())),
             notes: ProcNotes::default(),
             timers: OnceLock::new(),
+            mappings: Mappings::default(),
             state: [const { OnceLock::new() }; FactionId::COUNT],
             signal_sink: OnceLock::new(),
             pending: AtomicU64::new(0),
         }
+    }
+
+    /// What it has mapped of files.
+    pub(crate) fn mappings(&self) -> &Mappings {
+        &self.mappings
     }
 
     /// The number of its process group.

@@ -36,6 +36,9 @@ pub fn truncate(cx: &Curlwp<'_>, vp: &Arc<Vnode>, size: u64) -> Result<(), Errno
     if let Some((page, _)) = data.page_mut(page_of(size)) {
         page[(size % PAGE) as usize..].fill(0);
     }
+    if let Some(window) = &data.window {
+        window.zero(page_of(size), size % PAGE..PAGE);
+    }
     let grows = size > vp.attr(cx).size;
     vp.update(cx, |attr| set.apply(attr));
     vp.changed(
@@ -75,6 +78,8 @@ pub fn punch(cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) -> Result<
         let to = end.min((page + 1) * PAGE) - page * PAGE;
         if let Some((memory, _)) = data.page_mut(page) {
             memory[from as usize..to as usize].fill(0);
+        } else if let Some(window) = data.window_of(page) {
+            window.zero(page, from..to);
         }
     }
     let now = Vnode::timestamp(cx);
@@ -181,8 +186,12 @@ fn drop_pages(cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
     let mut data = vp.pages.io.write(cx.cpu());
     forfeit(cx, vp, 0..u64::MAX);
     remove(cx, vp, &mut data, 0..u64::MAX);
+    data.window = None;
     vp.pages.attr_dirty.store(false, Ordering::SeqCst);
     memory::unlist_dirty(cx, vp);
+    if let Some(cache) = vp.pages.cache.get() {
+        cache.unlist_mapped(cx, vp);
+    }
 }
 
 /// Drops the whole pages of a range that could be read again: those that are clean.
@@ -200,6 +209,13 @@ pub fn evict(cx: &Curlwp<'_>, vp: &Arc<Vnode>, offset: u64, len: u64) {
 
 /// Takes pages out of the index and the accounts.
 fn remove(cx: &Curlwp<'_>, vp: &Arc<Vnode>, data: &mut FileData, range: Range<u64>) {
+    if let Some(window) = &mut data.window {
+        let gone = window.cut(range.clone());
+        if let Some(cache) = vp.pages.cache.get() {
+            cache.uncharge(gone.pages, true);
+        }
+        backing::unreserve(cx, vp, gone.reserved);
+    }
     let removed = data.remove(range);
     if let Some(cache) = vp.pages.cache.get() {
         cache.gone(removed.pages, removed.dirty, vp.pages.resident);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::page::Page;
 use super::radix::Radix;
+use super::window::Window;
 
 /// Pages of a leaf.
 const LEAF: u64 = 64;
@@ -19,6 +20,9 @@ pub(super) struct FileData {
     pages: u64,
     /// How many of them are dirty.
     dirty: u64,
+    /// The part of the file that programs have mapped. Its pages are there, and not in the tree, but for those who ask
+    /// what is missing.
+    pub(super) window: Option<Box<Window>>,
 }
 
 /// 64 pages that lie one behind the other, from a multiple of 64 on.
@@ -130,9 +134,20 @@ impl FileData {
     #[inline]
     pub(super) fn contains(&self, page: u64) -> bool {
         let (key, bit) = place(page);
-        self.tree
-            .get(key)
-            .is_some_and(|leaf| leaf.present & (1 << bit) != 0)
+        let leaf = self.tree.get(key);
+        leaf.is_some_and(|leaf| leaf.present & (1 << bit) != 0) || self.window_of(page).is_some()
+    }
+
+    /// The window, if it has this page.
+    #[inline]
+    pub(super) fn window_of(&self, page: u64) -> Option<&Window> {
+        self.window.as_deref().filter(|w| w.contains(page))
+    }
+
+    /// The same, to be written.
+    #[inline]
+    pub(super) fn window_of_mut(&mut self, page: u64) -> Option<&mut Window> {
+        self.window.as_deref_mut().filter(|w| w.contains(page))
     }
 
     #[inline]
@@ -237,7 +252,9 @@ impl FileData {
 
     /// The first page that is there from `from` on.
     pub(super) fn next_present(&self, from: u64) -> Option<u64> {
-        self.next_where(from, |leaf| leaf.present)
+        let here = self.next_where(from, |leaf| leaf.present);
+        let mapped = self.window.as_ref().and_then(|w| w.next_present(from));
+        [here, mapped].into_iter().flatten().min()
     }
 
     fn next_where(&self, from: u64, set: impl Fn(&Leaf) -> u64) -> Option<u64> {
@@ -254,6 +271,14 @@ impl FileData {
 
     /// The first page that is not there from `from` on.
     pub(super) fn next_absent(&self, from: u64) -> u64 {
+        let mut at = self.next_absent_here(from);
+        while let Some(window) = self.window_of(at) {
+            at = self.next_absent_here(window.next_absent(at));
+        }
+        at
+    }
+
+    fn next_absent_here(&self, from: u64) -> u64 {
         let mut at = from;
         while let Some(leaf) = self.tree.get(at / LEAF) {
             let absent = !leaf.present & mask(at / LEAF, &(at..u64::MAX));

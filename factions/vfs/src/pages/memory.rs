@@ -34,6 +34,8 @@ pub struct PageCache {
     dirty: AtomicU64,
     ring: Mutex<Ring>,
     dirty_files: Mutex<DirtyFiles>,
+    /// The files that programs have mapped to write to, which they do without telling.
+    mapped: Mutex<Vec<Arc<Vnode>>>,
     /// Who has pages on their way from or to a driver.
     busy: AtomicU32,
     /// Who waits for pages that come free; then `freed` counts the times that some did.
@@ -79,6 +81,7 @@ impl Default for PageCache {
             dirty: AtomicU64::new(0),
             ring: Mutex::default(),
             dirty_files: Mutex::default(),
+            mapped: Mutex::default(),
             busy: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             freed: Mutex::default(),
@@ -92,7 +95,8 @@ impl PageCache {
     pub(crate) fn let_go(&self, parker: &dyn Parker) {
         let ring = std::mem::take(&mut *self.ring.lock(parker));
         let dirty = std::mem::take(&mut *self.dirty_files.lock(parker));
-        drop((ring, dirty));
+        let mapped = std::mem::take(&mut *self.mapped.lock(parker));
+        drop((ring, dirty, mapped));
     }
 
     /// Bytes of memory that pages take now.
@@ -131,6 +135,17 @@ impl PageCache {
             self.uncharge(pages, vp.pages.resident);
         }
         enough
+    }
+
+    /// Takes pages of a window that are there already, however many are left.
+    pub(super) fn charge_always(&self, pages: u64) {
+        self.used.fetch_add(pages, Ordering::Relaxed);
+        self.pin(pages);
+    }
+
+    /// Pages that could go stay from now on: a program has them mapped.
+    pub(super) fn pin(&self, pages: u64) {
+        self.resident.fetch_add(pages, Ordering::Relaxed);
     }
 
     fn charge_resident(&self, cx: &Curlwp<'_>, pages: u64) -> bool {
@@ -344,7 +359,35 @@ impl PageCache {
     ) -> Vec<Arc<Vnode>> {
         let dirty = self.dirty_files.lock(cx.cpu());
         let files = dirty.files.values().map(|entry| &entry.file);
-        files.filter(|f| of(f)).cloned().collect()
+        let mut files: Vec<_> = files.filter(|f| of(f)).cloned().collect();
+        drop(dirty);
+        files.extend(self.mapped_files(cx).into_iter().filter(|f| of(f)));
+        files
+    }
+
+    /// The files that programs have mapped to write to.
+    pub(super) fn mapped_files(&self, cx: &Curlwp<'_>) -> Vec<Arc<Vnode>> {
+        self.mapped.lock(cx.cpu()).clone()
+    }
+
+    /// Has the syncer look after a file that a program has mapped to write to.
+    pub(super) fn list_mapped(&self, cx: &Curlwp<'_>, file: &Arc<Vnode>) {
+        let mut mapped = self.mapped.lock(cx.cpu());
+        if !mapped.iter().any(|other| Arc::ptr_eq(other, file)) {
+            mapped.push(file.clone());
+        }
+        drop(mapped);
+        self.syncer.wake_at(cx, cx.now(Clock::Monotonic) + MAX_AGE);
+    }
+
+    /// Ends that.
+    pub(super) fn unlist_mapped(&self, cx: &Curlwp<'_>, file: &Arc<Vnode>) {
+        let mut mapped = self.mapped.lock(cx.cpu());
+        if let Some(at) = mapped.iter().position(|other| Arc::ptr_eq(other, file)) {
+            let file = mapped.swap_remove(at);
+            drop(mapped);
+            drop(file);
+        }
     }
 
     /// Since when the file has been dirty that has been so for longest.

@@ -28,6 +28,9 @@
 //! dirty files. Vnodes whose driver says [`resident`](crate::VnodeOps::resident) are in neither: their pages live and
 //! die with them.
 //!
+//! # Windows
+//! A part of a file that programs have mapped shared is in a `window` as long as they have, and not in the index.
+//!
 //! Start reading at `read`, `write`, then `writeback` and `memory`.
 
 mod ahead;
@@ -40,6 +43,7 @@ mod page;
 mod radix;
 mod read;
 mod syncer;
+mod window;
 mod write;
 mod writeback;
 
@@ -64,6 +68,7 @@ pub use error::ErrorMark;
 pub use memory::PageCache;
 pub use page::PAGE_SIZE;
 pub use read::{next_data, next_hole, read};
+pub use window::{map, map_again, unmap};
 pub use write::write;
 pub use writeback::{drop_mount, error_mark, flush, flush_mount, fsync};
 
@@ -119,6 +124,9 @@ impl Drop for Pages {
     fn drop(&mut self) {
         if let Some(cache) = self.cache.get() {
             let data = self.io.get_mut();
+            if let Some(window) = &data.window {
+                cache.uncharge(window.known(), true);
+            }
             cache.gone(data.pages(), data.dirty(), self.resident);
         }
     }

@@ -23,6 +23,13 @@ impl Page {
         )
     }
 
+    /// A page of these bytes, which are so many.
+    pub(super) fn of(bytes: &[u8; PAGE_SIZE]) -> Page {
+        let mut page = Page::zeroed();
+        page.bytes_mut().copy_from_slice(bytes);
+        page
+    }
+
     /// The bytes, to be changed: of a copy if the page is shared.
     #[inline]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {

@@ -85,11 +85,34 @@ fn copy_out(
         let len = (PAGE_SIZE - at).min((size - uio.offset()).try_into().unwrap_or(PAGE_SIZE));
         match data.page(page) {
             Some(memory) => uio.put(cx, &memory[at..at + len])?,
-            None if vp.pages.resident => uio.put(cx, &ZEROES[at..at + len])?,
-            None => return Ok(Some(page)),
+            None => match missing(cx, vp, data, uio, len)? {
+                true => return Ok(Some(page)),
+                false => 0,
+            },
         };
     }
     Ok(None)
+}
+
+/// Copies up to `len` bytes of a page that the index has not, if it is no page that has to be read first.
+fn missing(
+    cx: &Curlwp<'_>,
+    vp: &Vnode,
+    data: &FileData,
+    uio: &mut Uio<'_>,
+    len: usize,
+) -> Result<bool, Errno> {
+    if let Some(window) = data.window_of(page_of(uio.offset())) {
+        let mut bytes = [0; PAGE_SIZE];
+        let len = len.min(uio.resid());
+        window.read(&mut bytes[..len], uio.offset());
+        uio.put(cx, &bytes[..len])?;
+    } else if vp.pages.resident {
+        uio.put(cx, &ZEROES[..len])?;
+    } else {
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 /// Reads the missing pages at the beginning of `want` into the cache, or waits until somebody else has. Look again

@@ -1,7 +1,7 @@
 //! When dirty pages are written without anybody asking: by age, and when there are many.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hypercall::{Clock, Nanos};
 use kern::Curlwp;
@@ -26,6 +26,8 @@ const BACKGROUND: u64 = (32 << 20) / PAGE;
 pub(super) struct Syncer {
     parts: Once<(Workqueue, Callout)>,
     called: AtomicBool,
+    /// When files that are mapped are looked through again; only the syncer's thread looks.
+    mapped_due: AtomicU64,
 }
 
 impl Syncer {
@@ -87,6 +89,28 @@ impl PageCache {
         }
     }
 
+    /// Writes what programs have written to files that they have mapped; answers when it is to be done again.
+    fn write_mapped(&self, cx: &Curlwp<'_>) -> Option<Nanos> {
+        let files = self.mapped_files(cx);
+        if files.is_empty() {
+            return None;
+        }
+        let (now, due) = (
+            cx.now(Clock::Monotonic),
+            self.syncer.mapped_due.load(Ordering::Relaxed),
+        );
+        if now < due {
+            return Some(due);
+        }
+        self.syncer
+            .mapped_due
+            .store(now + MAX_AGE, Ordering::Relaxed);
+        for file in files {
+            write(cx, &file);
+        }
+        Some(now + MAX_AGE)
+    }
+
     /// What the syncer does: writes what is old, and the oldest when there is much.
     fn sync_work(&self, cx: &Curlwp<'_>) {
         let (background, _) = self.dirty_limits(cx);
@@ -95,7 +119,8 @@ impl PageCache {
             && let Some(file) = self.oldest_dirty(cx)
             && write(cx, &file)
         {}
-        if let Some(next) = next {
+        let mapped = self.write_mapped(cx);
+        if let Some(next) = [next, mapped].into_iter().flatten().min() {
             self.syncer.wake_at(cx, next);
         }
     }

@@ -10,7 +10,7 @@ use super::data::FileData;
 use super::memory::{cache, list_dirty};
 use super::page::{PAGE, PAGE_SIZE, Page, page_of, pages_of};
 use super::read::{STAGED, fill, forfeit};
-use super::{PageCache, backing, size};
+use super::{PageCache, backing, size, window};
 use crate::{Vnode, VnodeKind};
 
 /// The largest size of a file.
@@ -197,6 +197,24 @@ fn copy_in(
                 result?;
             }
             None => {
+                if let Some(window) = data.window_of_mut(page) {
+                    let new = !window.is_known(page);
+                    if new && !vp.pages.resident && !cache.has_room_for_resident(cx) {
+                        return Err(Stop::Error(Errno::ENOMEM));
+                    }
+                    if new && !cache.charge(cx, vp, 1) {
+                        return Err(Stop::NoMemory);
+                    }
+                    if new && !vp.pages.resident {
+                        cache.pin(1);
+                    }
+                    let result = window::write(cx, vp, window, uio, len);
+                    if new && !window.is_known(page) {
+                        cache.uncharge(1, true);
+                    }
+                    result?;
+                    continue;
+                }
                 let end = uio.offset() + len as u64;
                 if !vp.pages.resident && leaves_some(page, uio.offset(), end, size) {
                     return Err(Stop::Missing(page));
@@ -244,7 +262,8 @@ impl Reserved<'_, '_> {
             return Ok(());
         }
         let most = pages_of(self.end).min(page + MAX_RESERVE);
-        let run = (page + 1..most).find(|&p| data.is_dirty(p)).unwrap_or(most);
+        let other = |p: &u64| data.is_dirty(*p) || data.window_of(*p).is_some();
+        let run = (page + 1..most).find(other).unwrap_or(most);
         let wanted = self.ask(page, run);
         let pages = match wanted {
             Ok(()) => page..run,

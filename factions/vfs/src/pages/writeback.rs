@@ -9,7 +9,7 @@ use kern::Curlwp;
 
 use super::memory::{cache, list_dirty, unlist_dirty};
 use super::page::{PAGE, Page, pages_of};
-use super::{ErrorMark, backing, cut, size};
+use super::{ErrorMark, backing, cut, size, window};
 use crate::{Mount, Vnode};
 
 /// The most pages that one call of the driver writes.
@@ -46,7 +46,9 @@ pub fn flush(cx: &Curlwp<'_>, vp: &Arc<Vnode>) -> Result<(), Errno> {
     unlist_dirty(cx, vp);
     let result = {
         let _busy = cache(cx)?.hold_busy(cx);
-        write_dirty(cx, vp).and_then(|()| write_attr(cx, vp))
+        write_dirty(cx, vp)
+            .and_then(|()| window::write_back(cx, vp))
+            .and_then(|()| write_attr(cx, vp))
     };
     if let Err(error) = result {
         vp.pages.error.set(error);

@@ -272,9 +272,21 @@ pub(super) fn getfdinfo(cx: &Curlwp<'_>, a: args::getfdinfo) -> SysResult {
     Ok(numbers.len() as i64)
 }
 
-/// getmapping: the host descriptor, in the kernel's host process, of the memory that a shared mapping of this descriptor is a mapping
-/// of. `ENODEV` when it has no such memory. A client on the same host maps it by way of /proc.
+/// getmapping: maps a part of a file to share it. Answers the host descriptor, in the kernel's host process, of the memory to map, at
+/// the same offset; a client on the same host maps it by way of /proc. `ENODEV` when the file has no such memory.
 pub(super) fn getmapping(cx: &Curlwp<'_>, a: args::getmapping) -> SysResult {
-    let memory = cx.file(a.fd)?.file().memory(cx).ok_or(Errno::ENODEV)?;
-    memory.host_fd().map(i64::from).ok_or(Errno::ENODEV)
+    let offset = u64::try_from(a.offset).map_err(|_| Errno::EINVAL)?;
+    let file = cx.file(a.fd)?;
+    let mappings = cx.proc().mappings();
+    mappings.map(cx, file.clone(), a.prot, offset, a.len as u64)
+}
+
+/// putmapping: the client has unmapped what it had by getmapping.
+pub(super) fn putmapping(cx: &Curlwp<'_>, a: args::putmapping) -> SysResult {
+    cx.proc().mappings().unmap(cx, a.hostfd)
+}
+
+/// syncmapping: makes durable what was written to a file that the process has mapped, msync(2) with `MS_SYNC`.
+pub(super) fn syncmapping(cx: &Curlwp<'_>, a: args::syncmapping) -> SysResult {
+    cx.proc().mappings().sync(cx, a.hostfd)
 }

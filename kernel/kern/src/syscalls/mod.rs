@@ -47,6 +47,8 @@ pub(crate) fn establish(cx: &Curlwp<'_>) -> Result<(), Errno> {
         close_range => desc::close_range,
         getfdinfo => desc::getfdinfo,
         getmapping => desc::getmapping,
+        putmapping => desc::putmapping,
+        syncmapping => desc::syncmapping,
         pipe => ipc::pipe,
         pipe2 => ipc::pipe2,
         eventfd => ipc::eventfd,

@@ -17,6 +17,12 @@ enum Op {
     FailReads(u64),
     Ahead(u64, u64),
     Evict(u64, u64),
+    /// Maps pages from one on.
+    Map(u64, u64),
+    /// Writes through a mapping, without a call.
+    Store(u64, usize, u8),
+    /// Ends the oldest mapping.
+    Unmap,
 }
 
 const MOST: u64 = 200_000;
@@ -36,6 +42,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..4u64).prop_map(Op::FailReads),
         1 => (at(), len()).prop_map(|(at, len)| Op::Ahead(at, len as u64)),
         1 => (at(), len()).prop_map(|(at, len)| Op::Evict(at, len as u64)),
+        1 => (0..48u64, 1..20u64).prop_map(|(page, pages)| Op::Map(page, pages)),
+        3 => (at(), len(), 1..=255u8).prop_map(|(at, len, fill)| Op::Store(at, len, fill)),
+        1 => Just(Op::Unmap),
     ]
 }
 
@@ -55,6 +64,7 @@ fn against_model(resident: bool, memlimit: Option<u64>, ops: Vec<Op>) {
         let mount = fake_mount(cx);
         let (vp, disk) = file(&Arc::downgrade(&mount), resident);
         let mut model: Vec<u8> = Vec::new();
+        let mut mapped = Vec::new();
         for op in ops {
             match op {
                 Op::Read(at, len) => {
@@ -129,20 +139,56 @@ fn against_model(resident: bool, memlimit: Option<u64>, ops: Vec<Op>) {
                 Op::FailReads(n) => disk.failing_reads.store(n, Ordering::SeqCst),
                 Op::Evict(at, len) => evict(cx, &vp, at, len),
                 Op::Ahead(at, len) => readahead(cx, &vp, at, len),
+                Op::Map(page, pages) => {
+                    let range = page * 4096..(page + pages) * 4096;
+                    let len = range.end - range.start;
+                    if let Ok(memory) = map(cx, &vp, range.start, len, true) {
+                        mapped.push((memory, range));
+                    }
+                }
+                Op::Store(at, len, fill) => {
+                    let has = |(_, range): &&(_, std::ops::Range<u64>)| range.contains(&at);
+                    if let Some((memory, range)) = mapped.iter().find(has) {
+                        let end = range.end.min(model.len() as u64).min(at + len as u64);
+                        let data = vec![fill; end.saturating_sub(at) as usize];
+                        memory.write_at(&data, at).expect("stored");
+                        if !data.is_empty() {
+                            model_write(&mut model, at as usize, &data);
+                        }
+                    }
+                }
+                Op::Unmap => {
+                    if !mapped.is_empty() {
+                        drop(mapped.remove(0));
+                        unmap(cx, &vp, true);
+                    }
+                }
             }
             assert_eq!(vp.attr(cx).size, model.len() as u64);
             let cache = memory::cache(cx).expect("a cache");
-            if let Some(limit) = memlimit {
+            let windowed = vp.pages.io.read(cx.cpu()).window.is_some();
+            // What a program stores in holes nobody refuses.
+            if let Some(limit) = memlimit.filter(|_| !windowed) {
                 assert!(cache.memory() <= limit, "over the limit");
             }
         }
         disk.failing_reads.store(0, Ordering::SeqCst);
         disk.failing_writes.store(0, Ordering::SeqCst);
+        for _ in mapped {
+            unmap(cx, &vp, true);
+        }
         assert!(read_at(cx, &vp, 0, model.len()).expect("readable") == model);
+        if flush(cx, &vp).is_ok() && !resident {
+            assert!(vp.pages.io.read(cx.cpu()).window.is_none());
+            assert!(disk.stored(model.len()) == model);
+        }
         let cache = memory::cache(cx).expect("a cache").clone();
         drop_mount(cx, &mount);
-        let data_pages = vp.pages.io.read(cx.cpu()).pages();
-        assert_eq!(cache.memory(), data_pages * 4096);
+        let pages = {
+            let data = vp.pages.io.read(cx.cpu());
+            data.pages() + data.window.as_ref().map_or(0, |window| window.known())
+        };
+        assert_eq!(cache.memory(), pages * 4096);
         discard(cx, &vp);
         assert_eq!((cache.memory(), cache.dirty()), (0, 0));
         assert_eq!(disk.reserved.load(Ordering::SeqCst), 0);
