@@ -16,10 +16,10 @@ const LEAF: u64 = 64;
 #[derive(Default)]
 pub(super) struct FileData {
     tree: Radix<Leaf>,
-    /// How many pages there are.
-    pages: u64,
+    /// How many pages there are, in memory: 32 bits are 16 TiB of it.
+    pages: u32,
     /// How many of them are dirty.
-    dirty: u64,
+    dirty: u32,
     /// The part of the file that programs have mapped. Its pages are there, and not in the tree, but for those who ask
     /// what is missing.
     pub(super) window: Option<Box<Window>>,
@@ -111,11 +111,11 @@ fn bits(mut set: u64) -> impl Iterator<Item = u32> {
 
 impl FileData {
     pub(super) fn pages(&self) -> u64 {
-        self.pages
+        u64::from(self.pages)
     }
 
     pub(super) fn dirty(&self) -> u64 {
-        self.dirty
+        u64::from(self.dirty)
     }
 
     /// A page, which counts as used.
@@ -218,8 +218,9 @@ impl FileData {
         if leaf.present == 0 {
             self.tree.remove(key);
         }
-        self.pages -= removed.pages;
-        self.dirty -= removed.dirty;
+        // A leaf has 64 of them.
+        self.pages -= removed.pages as u32;
+        self.dirty -= removed.dirty as u32;
         removed
     }
 
