@@ -9,6 +9,23 @@
 //! A request may be answered in parts: before [`DONE`], the server may ask for memory or empty the window of written
 //! memory, and the client answers by counting `REQUEST` up again.
 //!
+//! # Posted calls
+//!
+//! A call whose answer the client knows beforehand is not waited for. With the answer of an epoll_wait(2) the server *leases*
+//! stream sockets to the client's thread ([`LeaseHead`]): those of what was found ready that have one descriptor in one
+//! process, so that nobody else changes them. A lease says what a read would give and how much a write would take. While it
+//! stands, the client answers such reads and writes itself and *posts* what the server has to do for them: it puts a request
+//! into the queue at [`QUEUE`] and moves [`POSTED`] on. What is posted and complete runs in its order before the next call of
+//! any thread of the process, when the process forks, execs or ends, however that comes, and at the latest some hundred
+//! microseconds after it was posted. An error of it is the socket's, for the next call to tell, as TCP tells errors.
+//!
+//! The server *recalls* a ring's leases, all of them at once, by setting [`RECALLED`] in [`POSTED`]: before a call of another
+//! thread of the process. The client moves the word by compare-and-swap, so what it posts is
+//! either before the recall or fails, and the call is then made as any other. Leases end too when the thread waits again, and
+//! a socket's when the thread makes another call on it, which the client sees to by itself.
+//!
+//! # Memory
+//!
 //! Memory travels in the segments of [`crate::sysproxy`], in two windows: one that the client fills, one that the server
 //! fills. The server copies every head out before it looks at it, because a client may change it at any time; so does
 //! the client, because a server may be another's.
@@ -18,7 +35,7 @@ use crate::sysproxy::{Malformed, SegmentHead, padded};
 /// Bytes of a window: 256 KiB of data and room for heads.
 pub const WINDOW: usize = 0x41000;
 /// Bytes of a ring.
-pub const SIZE: usize = OUT + WINDOW;
+pub const SIZE: usize = QUEUE + QUEUED + MAX_POST;
 
 /// `u32`: [`MAGIC`], written by the client before it hands the ring over.
 pub const AT_MAGIC: usize = 0;
@@ -31,7 +48,7 @@ pub const MAIL: usize = 8;
 
 /// `u32` futex: counted up by the client.
 pub const REQUEST: usize = 64;
-/// `u32`: raised while the server sleeps or is about to.
+/// `u32`: raised while the server sleeps or is about to: 1, or [`SHORTLY`].
 pub const SERVER_ASLEEP: usize = 68;
 /// The request's head, [`RequestHead`]. Its end reaches into the next line, where a call with few arguments does not go.
 pub const REQUEST_HEAD: usize = 72;
@@ -55,6 +72,38 @@ pub const OUT: usize = IN + 2 * WINDOW;
 /// Where in the client's window the bytes go that are asked for during a call; the request's segments stay in place.
 pub const ASKED: usize = WINDOW;
 
+/// `u32`: where the queue of posted calls ends, in bytes since the ring began, modulo [`RECALLED`]; moved on by the client. With
+/// [`RECALLED`] set by the server, who puts it back when it gives out new leases.
+pub const POSTED: usize = 256;
+/// In [`SERVER_ASLEEP`]: the server sleeps for a call, and looks at the queue of posted ones before long in any case. Else who
+/// posts wakes it.
+pub const SHORTLY: u32 = 2;
+/// Set in [`POSTED`]: the client has no leases.
+pub const RECALLED: u32 = 1 << 31;
+/// `u32`: how far the server has run what is posted, counted like [`POSTED`].
+pub const RAN: usize = 320;
+/// `u32`: the number of the readiness connection that the server sends a byte to, plus one, when [`CLIENT_ASLEEP`] is [`ELSEWHERE`].
+pub const BELL: usize = 384;
+/// In [`CLIENT_ASLEEP`]: the client waits for host descriptors too, in poll(2), and not at the futex.
+pub const ELSEWHERE: u32 = 2;
+/// The heads of leases, [`LeaseHead`]: as many as [`ReplyHead::want`] says in a reply that is [`DONE`].
+pub const LEASES: usize = 512;
+/// The most leases at a time.
+pub const MAX_LEASES: usize = 64;
+/// What reads of leased sockets would give; [`LeaseHead::at`] counts from here.
+pub const AHEAD: usize = OUT + WINDOW;
+/// Bytes of that.
+pub const AHEAD_LEN: usize = 64 << 10;
+/// The queue of posted calls: each is a [`RequestHead`] and [`RequestHead::len`] bytes, in whole words. It begins somewhere in
+/// the [`QUEUED`] bytes, after which there is room for it to end.
+pub const QUEUE: usize = AHEAD + AHEAD_LEN;
+/// Bytes of the queue, a power of two: so much is posted at most and has not run.
+pub const QUEUED: usize = 64 << 10;
+/// The longest posted call, with its head.
+pub const MAX_POST: usize = 16 << 10;
+/// The address by which a posted call names the bytes that go with it.
+pub const POST_ADDR: u64 = 4096;
+
 /// What a ring begins with.
 pub const MAGIC: u32 = 0x676e_6972;
 
@@ -74,6 +123,9 @@ const _: () = assert!(
     REQUEST_HEAD + RequestHead::SHORT == 128
         && REQUEST_HEAD + RequestHead::SIZE <= REPLY
         && REPLY_HEAD + ReplyHead::SIZE <= 256
+        && REPLY_HEAD + ReplyHead::SIZE <= POSTED
+        && LEASES + MAX_LEASES * LeaseHead::SIZE <= IN
+        && QUEUED.is_power_of_two()
         && SIZE.is_multiple_of(4096)
 );
 
@@ -170,9 +222,40 @@ head! {
         retval: i64,
         /// Where the server wants memory from.
         addr: u64,
-        /// How much.
+        /// How much; of [`DONE`], how many leases there are.
         want: u64,
     }
+}
+
+head! {
+    /// A stream socket that the client's thread may use ahead of the server.
+    LeaseHead = 24 {
+        /// Its descriptor.
+        fd: i32,
+        /// The epoll instance that it is in, under that number.
+        epfd: i32,
+        /// Bytes that a write takes at once; each costs [`LeaseHead::CHARGE`] besides.
+        room: u32,
+        /// Where what a read gives begins, from [`AHEAD`] on.
+        at: u32,
+        /// Bytes of it: all that had arrived, or 0 when that is nothing or too much.
+        len: u32,
+        /// Zero.
+        pad: u32,
+    }
+}
+
+impl LeaseHead {
+    /// What a write takes of the room beside its bytes.
+    pub const CHARGE: u32 = 1024;
+}
+
+/// Bytes of the queue that a posted call with so many bytes of data takes; `None` when it is too long to be posted.
+pub const fn post_size(data: usize) -> Option<usize> {
+    if data > MAX_POST - RequestHead::SIZE {
+        return None;
+    }
+    Some((RequestHead::SIZE + data).next_multiple_of(8))
 }
 
 /// Where the data of a segment lies in a window.

@@ -213,6 +213,20 @@ fn sockets_behave_under_python_as_they_do_on_the_host() {
 }
 
 #[test]
+fn streams_used_in_every_order_are_as_on_the_host() {
+    if !have(&[PYTHON]) {
+        return;
+    }
+    let dir = support::scratch();
+    let program = dir.path().join("ahead.py");
+    fs::write(&program, include_str!("network/ahead.py")).unwrap();
+    let host = finish(std::process::Command::new("/usr/bin/python3").arg(&program)).ok();
+    assert!(host.ends_with("told True\n"), "{host}");
+    let out = on_loop(dir.path(), "/usr/bin/python3 $DIR/ahead.py");
+    assert_eq!(out.ok(), host);
+}
+
+#[test]
 fn netcat_carries_bytes_and_datagrams() {
     if !have(&[("/usr/bin/nc", "netcat-openbsd")]) {
         return;

@@ -1,8 +1,10 @@
 //! epoll(7) over host and kernel descriptors.
 //!
 //! An epoll descriptor is the host's. When a kernel descriptor is added to it, it gets a *shadow*: an epoll instance of the
-//! kernel, under the same number there, which knows the kernel's part. A wait looks at both and sleeps in one host
-//! ppoll(2); what the kernel is to watch for it stays in place from wait to wait, until it has rung. A fork copies both, as it copies any descriptor. A duplicate of the epoll descriptor has no shadow.
+//! kernel, under the same number there, which knows the kernel's part. A wait is one of the kernel's, and the thread sleeps
+//! for its end in a host ppoll(2) beside the host's part; when that comes first, the kernel's wait is interrupted. A thread
+//! without a ring looks at both and has the kernel watch its part: what it is to watch stays in place from wait to wait, until
+//! it has rung. A fork copies both, as it copies any descriptor. A duplicate of the epoll descriptor has no shadow.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,7 +12,7 @@ use abi::{EPOLL_CTL_ADD, Errno, Pollfd, nr};
 use rumpclient::raw::Watch;
 
 use crate::fds::{err, kernel_call};
-use crate::poll::{Deadline, Mask, POLLIN, host_ppoll, timespec};
+use crate::poll::{Deadline, Mask, POLLIN, host_ppoll, millis, split, timespec};
 use crate::state::{Process, raw_thread};
 use crate::sys::{self, failed};
 
@@ -29,20 +31,20 @@ pub(crate) fn call(process: &Process, number: u32, args: &[u64; 6]) -> Option<i6
     if !process.is_shadowed(epfd) {
         return None;
     }
-    let deadline = if number == nr::epoll_pwait2 {
+    let span = if number == nr::epoll_pwait2 {
         match timespec(args[3]) {
-            Ok(nanos) => Deadline::after(nanos),
+            Ok(nanos) => nanos,
             Err(errno) => return Some(err(errno)),
         }
     } else {
-        Deadline::after_ms(args[3] as i32)
+        millis(args[3] as i32)
     };
     let mask = if number == nr::epoll_wait {
         Mask(0, 0)
     } else {
         Mask(args[4], args[5])
     };
-    Some(wait(process, epfd, args[1], args[2] as i32, deadline, mask))
+    Some(wait(process, epfd, args[1], args[2] as i32, span, mask))
 }
 
 fn control(process: &Process, epfd: i32, args: &[u64; 6]) -> Option<i64> {
@@ -77,7 +79,91 @@ pub(crate) fn unshadow(process: &Process, epfd: i32) {
     }
 }
 
-fn wait(
+fn wait(process: &Process, epfd: i32, events: u64, max: i32, span: Option<u64>, mask: Mask) -> i64 {
+    if max <= 0 {
+        return err(Errno::EINVAL);
+    }
+    let deadline = Deadline::after(span.filter(|&span| span != 0));
+    let mut left = span;
+    loop {
+        if left == Some(0) || is_readable(epfd) {
+            let ready = look(epfd, events, max as u64);
+            if ready != 0 || left == Some(0) {
+                return ready;
+            }
+        }
+        match wait_in_kernel(process, epfd, events, max, left, mask) {
+            Waited::Over(answer) => return answer,
+            Waited::Host => left = deadline.left(),
+            Waited::NoRing => return watch_both(process, epfd, events, max, deadline, mask),
+        }
+    }
+}
+
+/// Whether the host has something ready now.
+fn is_readable(epfd: i32) -> bool {
+    host_ppoll(&mut [input(epfd)], Some(0), Mask(0, 0)) > 0
+}
+
+/// What becomes of a wait in the kernel.
+enum Waited {
+    Over(i64),
+    /// The host has something ready.
+    Host,
+    /// The thread cannot wait there and for the host.
+    NoRing,
+}
+
+/// One wait in the kernel, beside the host's descriptors.
+fn wait_in_kernel(
+    process: &Process,
+    epfd: i32,
+    events: u64,
+    max: i32,
+    left: Option<u64>,
+    mask: Mask,
+) -> Waited {
+    let ts = raw_thread();
+    let time = left.map(split);
+    let time = time.as_ref().map_or(0, |time| time.as_ptr() as u64);
+    let args = [epfd as u64, events, max as u64, time, 0, 0];
+    let (mut host, mut signal) = (false, false);
+    let mut sleep = |bell| {
+        // Having interrupted the wait, it only waits for its end.
+        let beside = if host || signal { -1 } else { epfd };
+        let mut items = [input(beside), input(bell)];
+        signal |= failed(host_ppoll(&mut items, None, mask));
+        let [beside, rang] = items.map(|item| Pollfd::from_bytes(&item).revents != 0);
+        if rang && !signal {
+            process.client.pollwatch_clear(ts);
+        }
+        host |= beside && !signal;
+        !(host || signal)
+    };
+    let answer = process
+        .client
+        .call_beside(ts, nr::epoll_pwait2, &args, &mut sleep);
+    match answer {
+        None => Waited::NoRing,
+        Some(answer) if answer == err(Errno::EINTR) && host => Waited::Host,
+        // Goes there by the way that knows what to do.
+        Some(answer) if answer == err(Errno::ENOTCONN) => Waited::NoRing,
+        Some(answer) => Waited::Over(answer),
+    }
+}
+
+/// A descriptor to wait for until it is readable.
+fn input(fd: i32) -> [u8; Pollfd::SIZE] {
+    Pollfd {
+        fd,
+        events: POLLIN,
+        revents: 0,
+    }
+    .to_bytes()
+}
+
+/// The wait of a thread without a ring.
+fn watch_both(
     process: &Process,
     epfd: i32,
     events: u64,
@@ -85,9 +171,6 @@ fn wait(
     deadline: Deadline,
     mask: Mask,
 ) -> i64 {
-    if max <= 0 {
-        return err(Errno::EINVAL);
-    }
     let ts = raw_thread();
     let name = u64::from(SHADOWS.load(Ordering::Acquire)) << 32 | epfd as u64;
     loop {
@@ -101,15 +184,7 @@ fn wait(
             Ok(None) => continue,
             Err(errno) => break err(errno),
         };
-        let item = |fd| {
-            Pollfd {
-                fd,
-                events: POLLIN,
-                revents: 0,
-            }
-            .to_bytes()
-        };
-        let mut items = [item(epfd), item(bell)];
+        let mut items = [input(epfd), input(bell)];
         let ret = host_ppoll(&mut items, deadline.left(), mask);
         if failed(ret) || ret == 0 {
             break ret;

@@ -34,7 +34,7 @@ impl Deadline {
 
     /// After milliseconds, for ever when negative.
     pub(crate) fn after_ms(ms: i32) -> Deadline {
-        Deadline::after(u64::try_from(ms).ok().map(|ms| ms * 1_000_000))
+        Deadline::after(millis(ms))
     }
 
     /// How long it still is.
@@ -50,13 +50,23 @@ fn now() -> u64 {
     time[0].saturating_mul(NANOS).saturating_add(time[1])
 }
 
+/// A timeout in milliseconds as nanoseconds; a negative one is none.
+pub(crate) fn millis(ms: i32) -> Option<u64> {
+    u64::try_from(ms).ok().map(|ms| ms * 1_000_000)
+}
+
+/// The `struct timespec` of so many nanoseconds.
+pub(crate) fn split(nanos: u64) -> [u64; 2] {
+    [nanos / NANOS, nanos % NANOS]
+}
+
 /// A signal mask to wait with: its address and size, 0 for none.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask(pub(crate) u64, pub(crate) u64);
 
 /// Waits once on the host for host descriptors, by ppoll(2).
 pub(crate) fn host_ppoll(fds: &mut [[u8; Pollfd::SIZE]], left: Option<u64>, mask: Mask) -> i64 {
-    let mut time = left.map(|n| [n / NANOS, n % NANOS]);
+    let mut time = left.map(split);
     let at = time
         .as_mut()
         .map_or(core::ptr::null_mut(), |t| t.as_mut_ptr());

@@ -4,7 +4,7 @@ use abi::{Errno, UserAddr};
 use kern::{Curlwp, OpenFile, Uio};
 
 use crate::consts::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_TRUNC};
-use crate::{Addr, Control, Incoming, Outgoing, Received, Socket};
+use crate::{Addr, Control, Incoming, Outgoing, Received, Socket, Wait};
 
 /// Bytes of a `struct msghdr`.
 pub(crate) const MSGHDR: usize = 56;
@@ -65,6 +65,12 @@ pub(crate) fn send(
     flags: i32,
 ) -> Result<usize, Errno> {
     let before = uio.resid();
+    let gone_on = cx.memory().has_gone_on();
+    let nonblock = of.nonblocking() || flags & MSG_DONTWAIT != 0;
+    let wait = match gone_on {
+        true => Wait::new(false, 0),
+        false => so.common().send_wait(nonblock),
+    };
     let result = so.protocol().send(
         cx,
         &mut Outgoing {
@@ -72,12 +78,13 @@ pub(crate) fn send(
             to,
             control: &mut control,
             flags,
-            wait: so
-                .common()
-                .send_wait(of.nonblocking() || flags & MSG_DONTWAIT != 0),
+            wait,
         },
     );
     control.into_iter().for_each(|c| c.release(cx));
+    if gone_on {
+        leave_error(cx, so, result.err());
+    }
     match result {
         Err(error) if uio.resid() == before => Err(error),
         _ => Ok(before - uio.resid()),
@@ -103,13 +110,26 @@ pub(crate) fn receive(
         wants_control,
     };
     let received = match flags & MSG_ERRQUEUE {
-        0 => so.protocol().receive(cx, &mut message)?,
-        _ => so.protocol().receive_error(cx, &mut message)?,
+        0 => so.protocol().receive(cx, &mut message),
+        _ => so.protocol().receive_error(cx, &mut message),
     };
+    if cx.memory().has_gone_on() {
+        leave_error(cx, so, received.as_ref().err().copied());
+    }
+    let received = received?;
     let moved = before - uio.resid();
     let answer = match received.len {
         Some(len) if flags & MSG_TRUNC != 0 => len,
         _ => moved,
     };
     Ok((received, answer))
+}
+
+/// The caller has gone on: the error that the call has taken from the socket is for the next one.
+fn leave_error(cx: &Curlwp<'_>, so: &Socket, error: Option<Errno>) {
+    // These were not taken from it: the next call finds out for itself.
+    const FOUND: [Errno; 4] = [Errno::EPIPE, Errno::EAGAIN, Errno::ENOTCONN, Errno::EINTR];
+    if let Some(error) = error.filter(|error| !FOUND.contains(error)) {
+        so.common().set_error(cx.cpu(), error);
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use abi::{Errno, SysResult, UserAddr};
 use hypercall::BackingFile;
 use kern::poll::Events;
-use kern::{Curlwp, Uio};
+use kern::{Ahead, Curlwp, Uio};
 
 use crate::consts::{SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM};
 use crate::{Addr, Common, Control, OptValue, Wait};
@@ -219,6 +219,11 @@ pub trait Protocol: Send + Sync + Any {
     /// How much there is to receive, in bytes, or of connections to accept: what kevent(2) says.
     fn available(&self, cx: &Curlwp<'_>) -> i64 {
         0
+    }
+
+    /// What sending and receiving would give now, [`kern::File::ahead`].
+    fn ahead(&self, cx: &Curlwp<'_>, most: usize) -> Option<Ahead> {
+        None
     }
 
     /// Whether it listens, `SO_ACCEPTCONN`.

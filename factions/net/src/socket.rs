@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use abi::{Errno, Stat, SysResult, UserAddr};
 use hypercall::BackingFile;
 use kern::poll::{Events, Watcher};
-use kern::{Curlwp, File, OpenFile, Uio, anon};
+use kern::{Ahead, Curlwp, File, OpenFile, Uio, anon};
 
 use crate::consts::SOL_SOCKET;
 use crate::{Common, Incoming, Kind, OptValue, Outgoing, Protocol, ifioctl, sockopt};
@@ -150,6 +151,11 @@ impl File for Socket {
             true => 0,
             false => self.protocol.available(cx),
         }
+    }
+
+    fn ahead(&self, cx: &Curlwp<'_>, most: usize) -> Option<Ahead> {
+        let plain = self.common.rcvlowat.load(Ordering::Relaxed) == 1 && !self.common.has_error();
+        plain.then(|| self.protocol.ahead(cx, most))?
     }
 
     fn ioctl(&self, cx: &Curlwp<'_>, _: &OpenFile, cmd: u32, arg: UserAddr) -> SysResult {

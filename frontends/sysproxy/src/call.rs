@@ -62,6 +62,7 @@ impl Core {
         let out = &mut worker.output;
         out.clear();
         out.resize(HEADER + REPLY_FIXED, 0);
+        let in_flight = client.leases.enter(None, &runner.handle);
         let memory =
             RemoteMemory::new(conn, &runner.slot, header.reqno, header.word, &request, out);
         let result = self.run(
@@ -76,6 +77,7 @@ impl Core {
             },
         );
         let segments = memory.segments();
+        drop(in_flight);
         client.put_back(runner);
         finish_reply(out, header, result, segments);
         let sent = conn.send(out);

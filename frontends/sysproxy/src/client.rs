@@ -10,6 +10,7 @@ use abi::sysproxy::{Class, Cookie, CopyData, ErrorWord, Kind};
 use kern::{Kernel, KernelMemory, Lwp, LwpHandle, Proc};
 
 use crate::conn::lock;
+use crate::lease::Leases;
 use crate::ring::RingControl;
 
 /// Calls that one client may have in flight, with its rings.
@@ -38,6 +39,7 @@ pub(crate) struct Client {
     /// Connections that keep it alive.
     pub(crate) connections: AtomicUsize,
     pub(crate) rings: Mutex<HashMap<u32, Arc<RingControl>>>,
+    pub(crate) leases: Leases,
     state: Mutex<State>,
     quiet: Condvar,
 }
@@ -117,6 +119,7 @@ impl Client {
             trusted: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             rings: Mutex::default(),
+            leases: Leases::default(),
             state: Mutex::new(State {
                 life: Life::Alive,
                 main: Some(main),
@@ -221,6 +224,10 @@ impl Client {
     /// The end: interrupts every lwp, and gives up those that are not in a call. The last one takes the process along.
     pub(crate) fn end(&self) {
         let kernel = &self.kernel;
+        // What it has posted it has done: that goes out before its descriptors close.
+        if let Ok(handle) = kernel.newlwp(self.proc.pid) {
+            self.leases.recall(&handle);
+        }
         for ring in std::mem::take(&mut *lock(&self.rings)).into_values() {
             ring.close();
         }

@@ -181,6 +181,15 @@ impl Core {
         conns.get(&id).cloned()
     }
 
+    /// A readiness connection of a client.
+    pub(crate) fn ready_conn(&self, client: &Arc<Client>, id: u32) -> Option<Arc<Conn>> {
+        let own = |c: &Arc<Conn>| {
+            c.ready.load(Ordering::SeqCst)
+                && c.client.get().is_some_and(|own| Arc::ptr_eq(own, client))
+        };
+        self.conn(id).filter(own)
+    }
+
     fn all_conns(&self) -> Vec<Arc<Conn>> {
         let conns = self.conns.read().unwrap_or_else(PoisonError::into_inner);
         conns.values().cloned().collect()

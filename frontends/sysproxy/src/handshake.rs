@@ -167,6 +167,7 @@ impl Core {
                 other.close();
             }
         }
+        let _ = client.with_main(|handle| client.leases.recall(handle));
         for ring in std::mem::take(&mut *lock(&client.rings)).into_values() {
             ring.close();
         }
@@ -191,7 +192,9 @@ impl Core {
             Ok(runner) => runner,
             Err(why) => return conn.refuse(header, why),
         };
+        let in_flight = client.leases.enter(None, &runner.handle);
         let child = runner.handle.rfork(RforkFds::Copy);
+        drop(in_flight);
         client.put_back(runner);
         let Ok(handle) = child else {
             return conn.refuse(header, ErrorWord::RforkFailed);

@@ -23,6 +23,7 @@ mod core;
 mod error;
 mod fuzz;
 mod handshake;
+mod lease;
 mod listen;
 mod memory;
 mod ring;

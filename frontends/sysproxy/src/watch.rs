@@ -40,11 +40,9 @@ impl Core {
         cx: &Curlwp<'_>,
         args: &[u64; 6],
     ) -> SysResult {
-        let own = |c: &Arc<Conn>| {
-            c.ready.load(Ordering::SeqCst)
-                && c.client.get().is_some_and(|own| Arc::ptr_eq(own, client))
-        };
-        let conn = self.conn(args[0] as u32).filter(own).ok_or(Errno::EBADF)?;
+        let conn = self
+            .ready_conn(client, args[0] as u32)
+            .ok_or(Errno::EBADF)?;
         if args[2] > MAX_WATCHES {
             return Err(Errno::EINVAL);
         }

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use abi::ring::{
-    ANSWER, ASKED, AT_MAGIC, DONE, IN, MAGIC, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead,
-    RequestHead, SIZE, WANT, WINDOW,
+    ANSWER, ASKED, AT_MAGIC, DONE, IN, MAGIC, MAX_POST, POST_ADDR, POSTED, QUEUE, QUEUED, RAN,
+    RECALLED, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SIZE, WANT, WINDOW,
+    post_size,
 };
 use abi::sysproxy::{Class, HEADER, Header, Kind, MAX_SEGMENTS, RingReply, SegmentHead};
-use abi::{Errno, O_CREAT, O_RDWR, Syscalls, nr};
+use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, Errno, O_CREAT, O_RDWR, Pollfd, Syscalls, nr};
 use rumpclient::Client;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -238,7 +239,7 @@ fn memory_that_changes_all_the_time_harms_nobody() {
                 seed ^= seed << 13;
                 seed ^= seed >> 7;
                 seed ^= seed << 17;
-                let at = [REQUEST_HEAD, IN, REPLY_HEAD, REQUEST][seed as usize % 4];
+                let at = [REQUEST_HEAD, IN, REPLY_HEAD, REQUEST, POSTED, QUEUE][seed as usize % 6];
                 ring.write(at + (seed >> 8) as usize % 72, &[(seed >> 32) as u8]);
                 let futex = rustix::thread::futex::Flags::empty();
                 let _ = rustix::thread::futex::wake(ring.word(REQUEST), futex, 1);
@@ -251,6 +252,131 @@ fn memory_that_changes_all_the_time_harms_nobody() {
     });
     drop(client);
     eventually("the bad one is gone", || procs(&kernel) == 2);
+}
+
+/// Posts a call as a client does that has leases; answers where the queue ends then.
+fn post(ring: &Ring, head: &RequestHead, data: &[u8]) -> u32 {
+    let end = ring.word(POSTED).load(Ordering::SeqCst) & !RECALLED;
+    let place = QUEUE + end as usize % QUEUED;
+    ring.write(place, &head.to_bytes());
+    ring.write(place + RequestHead::SIZE, data);
+    let size = post_size(data.len()).unwrap() as u32;
+    ring.word(POSTED).fetch_add(size, Ordering::SeqCst) + size
+}
+
+#[test]
+fn what_is_posted_runs_before_the_next_call_of_any_thread() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, _) = RawClient::guest(&server);
+    let (_, epfd, _) = client.syscall(nr::epoll_create1, &[0; 6], &[]);
+    let (_, event, _) = client.syscall(nr::eventfd2, &[1, 0, 0, 0, 0, 0], &[]);
+    let (ring, _) = attached(&mut client);
+    let data = EpollEvent { events: 1, data: 7 }.to_bytes();
+    let (epfd, event) = (epfd as u64, event as u64);
+    let change = |op: i32| {
+        let args = [epfd, op as u64, event, POST_ADDR, 0, 0];
+        post(
+            &ring,
+            &call(nr::epoll_ctl, args, 0, data.len() as u32),
+            &data,
+        )
+    };
+    let look = call(nr::epoll_wait, [epfd, 0x9000, 8, 0, 0, 0], 0, 0);
+    // Round the queue and over its end.
+    for _ in 0..2 * QUEUED / post_size(data.len()).unwrap() {
+        change(EPOLL_CTL_ADD);
+        assert_eq!(ring.submit(&look).retval, 1);
+        let end = change(EPOLL_CTL_DEL);
+        assert_eq!(ring.submit(&look).retval, 0);
+        assert_eq!(ring.word(RAN).load(Ordering::SeqCst), end);
+    }
+}
+
+#[test]
+fn only_what_may_be_posted_runs() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, _) = RawClient::guest(&server);
+    let (_, fd, _) = client.syscall(nr::eventfd2, &[0; 6], &[]);
+    let (ring, _) = attached(&mut client);
+    let one = 1u64.to_ne_bytes();
+    let fd = fd as u64;
+    post(
+        &ring,
+        &call(nr::write, [fd, POST_ADDR, 8, 0, 0, 0], 0, 8),
+        &one,
+    );
+    post(&ring, &call(nr::close, [fd, 0, 0, 0, 0, 0], 0, 0), &[]);
+    // A number that is none, and addresses that are not the call's own.
+    post(&ring, &call(u32::MAX, [0; 6], 0, 0), &[]);
+    for addr in [0, POST_ADDR - 1, POST_ADDR + 1, u64::MAX] {
+        post(&ring, &call(nr::sendto, [fd, addr, 8, 0, 0, 0], 0, 8), &one);
+    }
+    let poll = Pollfd {
+        fd: fd as i32,
+        events: 1 | 4,
+        revents: 0,
+    };
+    ring.write(
+        IN,
+        &SegmentHead {
+            addr: 0x5000,
+            len: 8,
+        }
+        .encode(),
+    );
+    ring.write(IN + SegmentHead::SIZE, &poll.to_bytes());
+    // It is there, and nothing to read: only room to write.
+    let reply = ring.submit(&call(nr::poll, [0x5000, 1, 0, 0, 0, 0], 1, 24));
+    assert_eq!((reply.kind, reply.retval), (DONE, 1));
+    let reply = ring.submit(&call(
+        nr::fcntl,
+        [fd, 4, abi::O_NONBLOCK as u64, 0, 0, 0],
+        0,
+        0,
+    ));
+    assert_eq!(reply.error, 0);
+    let reply = ring.submit(&call(nr::read, [fd, 0x5000, 8, 0, 0, 0], 0, 0));
+    assert_eq!((reply.kind, reply.error), (DONE, Errno::EAGAIN.0));
+}
+
+#[test]
+fn a_queue_that_makes_no_sense_ends_the_ring() {
+    let (kernel, server) = served(Options::default());
+    let (mut client, shake) = RawClient::guest(&server);
+    let sizes = [
+        1u32,
+        8,
+        RequestHead::SIZE as u32 - 8,
+        QUEUED as u32 + 8,
+        RECALLED / 2 - 8,
+    ];
+    for size in sizes {
+        let (ring, _) = attached(&mut client);
+        ring.word(POSTED).store(size, Ordering::SeqCst);
+        let word = ring.word(REQUEST);
+        word.fetch_add(1, Ordering::SeqCst);
+        let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), 1);
+        eventually("the end of the ring", || {
+            ring.word(AT_MAGIC).load(Ordering::SeqCst) == 0
+        });
+    }
+    // A call whose data reach out of what was posted.
+    for len in [1, MAX_POST as u32, u32::MAX] {
+        let (ring, _) = attached(&mut client);
+        post(&ring, &call(nr::sendto, [0; 6], 0, len), &[]);
+        let word = ring.word(REQUEST);
+        word.fetch_add(1, Ordering::SeqCst);
+        let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), 1);
+        eventually("the end of the ring", || {
+            ring.word(AT_MAGIC).load(Ordering::SeqCst) == 0
+        });
+    }
+    assert_eq!(
+        client.syscall(nr::getpid, &[0; 6], &[]).1,
+        i64::from(shake.pid)
+    );
+    drop(client);
+    eventually("all gone", || procs(&kernel) == 1);
 }
 
 #[test]

@@ -161,20 +161,20 @@ impl Epoll {
         Ok(())
     }
 
-    /// epoll_wait(2): at most `max` events, waiting until the deadline (0: not at all) for the first.
+    /// epoll_wait(2): at most `max` events, waiting until the deadline (0: not at all) for the first; with what each is of.
     pub fn wait(
         &self,
         cx: &Curlwp<'_>,
         max: usize,
         deadline: Option<Nanos>,
-    ) -> Result<Vec<EpollEvent>, Errno> {
+    ) -> Result<Vec<(EpollEvent, Arc<Item>)>, Errno> {
         poll::wait_for(cx, &self.ready, &self.changed, deadline, || {
             self.collect(cx, max)
         })
     }
 
     /// Goes once through the queue. Level-triggered items that are ready stay in it.
-    fn collect(&self, cx: &Curlwp<'_>, max: usize) -> Vec<EpollEvent> {
+    fn collect(&self, cx: &Curlwp<'_>, max: usize) -> Vec<(EpollEvent, Arc<Item>)> {
         let _taking = self.taking.lock(cx.cpu());
         let mut events = Vec::new();
         let mut again = Vec::new();
@@ -187,10 +187,10 @@ impl Epoll {
             // From here on a change puts it into the queue again: look at the file only afterwards.
             item.queued.store(false, Ordering::SeqCst);
             if let Some((event, level)) = item.take(cx) {
-                events.push(event);
                 if level {
-                    again.push(item);
+                    again.push(item.clone());
                 }
+                events.push((event, item));
             }
         }
         if !again.is_empty() {
@@ -250,6 +250,16 @@ impl Item {
         {
             epoll.enqueue(cx.cpu(), self);
         }
+    }
+
+    /// The descriptor that it was added by and the open file, if that is still what the descriptor stands for and nobody else has it:
+    /// no other descriptor and no other process.
+    pub fn of_one_holder(&self, cx: &Curlwp<'_>) -> Option<(i32, Arc<OpenFile>)> {
+        let of = self.file.upgrade()?;
+        let fds = cx.proc().fds();
+        let here = fds.with(self.key.0, |own| Ok(Arc::ptr_eq(own, &of)));
+        let alone = here == Ok(true) && !of.is_shared() && !fds.is_shared();
+        alone.then_some((self.key.0, of))
     }
 
     fn wanted(&self) -> Events {

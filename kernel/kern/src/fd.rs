@@ -74,6 +74,11 @@ impl FdTable {
         f(guard.as_ref().ok_or(Errno::EBADF)?)
     }
 
+    /// Whether several processes have it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.users.load(Ordering::SeqCst) > 1
+    }
+
     /// Gives the open file a descriptor: the lowest free one from `min` on and below `limit`, or `EMFILE`.
     pub fn install(
         &self,

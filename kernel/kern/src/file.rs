@@ -45,6 +45,13 @@ pub trait File: Send + Sync + Any {
         0
     }
 
+    /// What calls on a stream would give now: all that is unread, if that is at most `most` bytes, and the room to write. It
+    /// holds until somebody else uses the file. `None` for files of which that cannot be said, and in states where a call may
+    /// answer something else.
+    fn ahead(&self, _cx: &Curlwp<'_>, _most: usize) -> Option<Ahead> {
+        None
+    }
+
     /// Those who watch what happens to it; `None` for files to which nothing happens but what is read and written.
     fn changes(&self) -> Option<&ChangeHead> {
         None
@@ -119,6 +126,15 @@ pub trait File: Send + Sync + Any {
     fn as_any(&self) -> &dyn Any;
 }
 
+/// What calls on a stream would give, [`File::ahead`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// Bytes that a write takes at once.
+    pub room: usize,
+    /// Bytes that have arrived: all of them, or none when they are too many.
+    pub unread: Vec<u8>,
+}
+
 /// What a record lock does to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
@@ -189,6 +205,11 @@ impl OpenFile {
     #[inline]
     pub fn downcast<T: 'static>(&self) -> Option<&T> {
         self.file.as_any().downcast_ref()
+    }
+
+    /// Whether it has other descriptors than one, in this process or another.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.refs.load(Ordering::SeqCst) != 1
     }
 
     /// Access mode and status flags as F_GETFL gives them.

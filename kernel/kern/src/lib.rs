@@ -60,7 +60,7 @@ pub use component::{Component, Stage};
 pub use config::Config;
 pub use curlwp::Curlwp;
 pub use fd::FdTable;
-pub use file::{File, LockKind, LockOwner, OpenFile, RecordLock};
+pub use file::{Ahead, File, LockKind, LockOwner, OpenFile, RecordLock};
 pub use hooks::ProcHooks;
 pub use kauth::Cred;
 pub use kernel::{FactionId, Kernel};

@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use abi::{Arg, Errno, UserAddr};
 use sync::Cpu;
 
+use crate::Ahead;
+
 /// The memory of whoever makes a system call: in this process, at the other end of a connection, or in a window
 /// shared with a client. Addresses come from the caller and mean nothing before they are checked here.
 ///
@@ -30,6 +32,21 @@ pub trait UserMemory {
     /// kept locked meanwhile: such data is staged in memory of the kernel.
     fn may_wait(&self) -> bool {
         true
+    }
+
+    /// Whether the caller wants to know ahead what calls on the files would give that a wait has found ready, and how much of
+    /// it: bytes that are unread. To be asked once, before [`tell_ahead`](Self::tell_ahead).
+    fn takes_ahead(&self) -> Option<usize> {
+        None
+    }
+
+    /// Tells that of the stream which is `fd` to the caller, alone and nowhere else, and which the epoll instance `epfd` watches.
+    fn tell_ahead(&self, _fd: i32, _epfd: i32, _ahead: &Ahead) {}
+
+    /// Whether the caller has gone on, knowing what the call would answer. Then it takes all that is sent, however long it has
+    /// to wait, and an error stays with the file for the next call.
+    fn has_gone_on(&self) -> bool {
+        false
     }
 }
 

@@ -13,6 +13,7 @@ use super::handshake::{self, connect, shake};
 use super::link::Link;
 use super::mem::{Lent, Memory};
 use super::request::Call;
+use super::ring::Beside;
 use super::sys;
 use super::thread::{Block, ThreadState};
 
@@ -178,7 +179,45 @@ impl Client {
         self.call_with(ts, &call, Some(lent))
     }
 
+    /// A call that may sleep, by a thread that sleeps for something of the host's too: in `sleep`, which is given the descriptor
+    /// that becomes readable when there is an answer, and ends when it does (true), or when the call is to end with `-EINTR`
+    /// (false) if it sleeps in the kernel still. `None` when the thread has no ring and so cannot.
+    pub fn call_beside(
+        &self,
+        ts: &ThreadState,
+        nr: u32,
+        args: &[u64; 6],
+        sleep: &mut dyn FnMut(i32) -> bool,
+    ) -> Option<i64> {
+        if !ts.existing().is_some_and(|block| block.ring.is_open()) {
+            return None;
+        }
+        let (bell, number) = self.ready(ts).ok()?;
+        let call = Call {
+            nr,
+            args: *args,
+            hints: [-1, -1],
+        };
+        let mut sleep = || sleep(bell);
+        let beside = Beside {
+            number,
+            sleep: &mut sleep,
+        };
+        Some(self.call_waiting(ts, &call, None, Some(beside)))
+    }
+
     fn call_with(&self, ts: &ThreadState, call: &Call, lent: Option<&[Lent]>) -> i64 {
+        self.call_waiting(ts, call, lent, None)
+    }
+
+    #[inline]
+    fn call_waiting(
+        &self,
+        ts: &ThreadState,
+        call: &Call,
+        lent: Option<&[Lent]>,
+        beside: Option<Beside<'_>>,
+    ) -> i64 {
         let entry = ts.enter();
         if entry.is_nested() {
             return self.nested(call, lent);
@@ -195,10 +234,15 @@ impl Client {
             block.ring.attach(self.link(), block, memory);
         }
         if block.ring.is_open() {
+            if !block.ring.leases.is_empty()
+                && let Some(answer) = block.ring.ahead(memory, call)
+            {
+                return answer;
+            }
             // Without an answer: the server is gone, or has done with this process. What became of the call nobody knows.
             return block
                 .ring
-                .call(self.link(), block, memory, call)
+                .call(self.link(), block, memory, call, beside)
                 .unwrap_or_else(|_| {
                     // The socket tells which of the two.
                     self.link().drain(block);

@@ -6,12 +6,13 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use abi::Errno;
 use abi::ring::{
-    ANSWER, ASKED, AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, IN, MAGIC, MAIL, MAY_SPIN, OUT,
-    OWNER_DIED, PART, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SERVER,
-    SERVER_ASLEEP, SIZE, Spin, WANT, WANT_STR, WINDOW, step,
+    ANSWER, ASKED, AT_MAGIC, AT_TID, BELL, CLIENT_ASLEEP, DONE, ELSEWHERE, IN, MAGIC, MAIL,
+    MAY_SPIN, OUT, OWNER_DIED, PART, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead,
+    RequestHead, SERVER, SERVER_ASLEEP, SIZE, Spin, WANT, WANT_STR, WINDOW, step,
 };
 use abi::sysproxy::{Kind, RingReply, SegmentHead, Use, padded};
 
+use super::ahead::Leases;
 use super::link::Link;
 use super::mem::{self, Memory};
 use super::request::Call;
@@ -28,8 +29,17 @@ pub(super) struct Ring {
     mail: Cell<u32>,
     calls: Cell<u32>,
     spin: Cell<Spin>,
+    pub(super) leases: Leases,
     /// The server did not want one.
     refused: Cell<bool>,
+}
+
+/// Where a call is waited for that sleeps for something else too.
+pub(super) struct Beside<'a> {
+    /// The number of the readiness connection that the server makes readable when the answer is there.
+    pub(super) number: u32,
+    /// Sleeps until that is so (true), or the call is to be interrupted.
+    pub(super) sleep: &'a mut dyn FnMut() -> bool,
 }
 
 /// The server does not serve the ring any more.
@@ -92,6 +102,7 @@ impl Ring {
     /// In a child of fork, where the ring was not inherited.
     pub(super) fn forget(&self) {
         self.base.set(ptr::null_mut());
+        self.leases.clear();
         self.refused.set(false);
     }
 
@@ -101,6 +112,7 @@ impl Ring {
     }
 
     fn unmap(&self) {
+        self.leases.clear();
         let base = self.base.replace(ptr::null_mut());
         if !base.is_null() {
             // SAFETY: our own mapping, and the thread that uses it is here.
@@ -109,33 +121,42 @@ impl Ring {
     }
 
     #[inline]
-    fn word(&self, at: usize) -> &AtomicU32 {
+    pub(super) fn word(&self, at: usize) -> &AtomicU32 {
         debug_assert!(self.is_open() && at < SIZE);
         // SAFETY: an aligned place of the layout in the mapping, which lives while the ring is open.
         unsafe { AtomicU32::from_ptr(self.base.get().add(at).cast()) }
     }
 
+    /// A place of the layout.
     #[inline]
-    fn write(&self, at: usize, from: &[u8]) {
+    pub(super) fn at(&self, at: usize) -> *mut u8 {
+        debug_assert!(self.is_open() && at < SIZE);
+        self.base.get().wrapping_add(at)
+    }
+
+    #[inline]
+    pub(super) fn write(&self, at: usize, from: &[u8]) {
         debug_assert!(self.is_open() && at + from.len() <= SIZE);
         // SAFETY: inside the mapping; apart from the slice.
         unsafe { mem::copy(from.as_ptr(), self.base.get().add(at), from.len()) };
     }
 
     #[inline]
-    fn read(&self, at: usize, to: &mut [u8]) {
+    pub(super) fn read(&self, at: usize, to: &mut [u8]) {
         debug_assert!(self.is_open() && at + to.len() <= SIZE);
         // SAFETY: inside the mapping; apart from the slice.
         unsafe { mem::copy(self.base.get().add(at), to.as_mut_ptr(), to.len()) };
     }
 
-    /// Makes a call. `Closed` when the server has given the ring up before it was answered.
+    /// Makes a call. `Closed` when the server has given the ring up before it was answered. With `beside`, it is waited for in
+    /// there.
     pub(super) fn call(
         &self,
         link: &Link,
         block: &Block,
         memory: Memory<'_>,
         call: &Call,
+        mut beside: Option<Beside<'_>>,
     ) -> Result<i64, Closed> {
         let (count, len) = self.put_request(block, memory, call);
         let head = RequestHead::call(call.nr, &call.args, call.hints, count, len);
@@ -144,13 +165,20 @@ impl Ring {
         let mut faults = false;
         let mut interrupted = false;
         loop {
-            self.wait(link, block, call.never_restarts(), &mut interrupted)?;
+            let never_restarts = call.never_restarts();
+            match &mut beside {
+                None => self.wait(link, block, never_restarts, &mut interrupted)?,
+                Some(beside) => self.wait_beside(link, block, beside, &mut interrupted)?,
+            }
             let mut raw = [0; ReplyHead::SIZE];
             self.read(REPLY_HEAD, &mut raw);
             let head = ReplyHead::from_bytes(&raw);
             match head.kind {
                 DONE => {
                     faults |= !self.take_written(memory, call, &head);
+                    if head.want != 0 {
+                        self.take_leases(head.want);
+                    }
                     self.look_for_mail(link, block, true);
                     return Ok(match head.error {
                         _ if faults => -i64::from(Errno::EFAULT.0),
@@ -272,18 +300,8 @@ impl Ring {
         interrupted: &mut bool,
     ) -> Result<(), Closed> {
         let word = self.word(REPLY);
-        if self.word(MAY_SPIN).load(Ordering::Relaxed) != 0 {
-            let mut spin = self.spin.get();
-            for _ in 0..spin.turns() {
-                if self.look(word.load(Ordering::Acquire))? {
-                    spin.won();
-                    self.spin.set(spin);
-                    return Ok(());
-                }
-                core::hint::spin_loop();
-            }
-            spin.lost();
-            self.spin.set(spin);
+        if self.spin()? {
+            return Ok(());
         }
         let asleep = self.word(CLIENT_ASLEEP);
         asleep.store(1, Ordering::SeqCst);
@@ -295,9 +313,7 @@ impl Ring {
                 return Err(Closed);
             }
             if self.look_for_mail(link, block, never_restarts) && !*interrupted {
-                *interrupted = true;
-                let call = u64::from(self.calls.get());
-                link.post(block, Kind::RingInterrupt, self.number.get(), call);
+                self.interrupt(link, block, interrupted);
                 continue;
             }
             let seen = self.seen.get();
@@ -311,14 +327,71 @@ impl Ring {
                     end => end,
                 }
             };
-            if end == Err(Errno::EINTR) && !*interrupted {
-                *interrupted = true;
-                let call = u64::from(self.calls.get());
-                link.post(block, Kind::RingInterrupt, self.number.get(), call);
+            if end == Err(Errno::EINTR) {
+                self.interrupt(link, block, interrupted);
             }
         }
         asleep.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The same, sleeping in `beside` for something else too.
+    fn wait_beside(
+        &self,
+        link: &Link,
+        block: &Block,
+        beside: &mut Beside<'_>,
+        interrupted: &mut bool,
+    ) -> Result<(), Closed> {
+        if self.spin()? {
+            return Ok(());
+        }
+        let asleep = self.word(CLIENT_ASLEEP);
+        self.word(BELL).store(beside.number + 1, Ordering::Relaxed);
+        asleep.store(ELSEWHERE, Ordering::SeqCst);
+        while !self.look(self.word(REPLY).load(Ordering::SeqCst))? {
+            if self.word(SERVER).load(Ordering::SeqCst) & OWNER_DIED != 0 {
+                self.unmap();
+                return Err(Closed);
+            }
+            if self.look_for_mail(link, block, true) && !*interrupted {
+                self.interrupt(link, block, interrupted);
+                continue;
+            }
+            if !(beside.sleep)() {
+                self.interrupt(link, block, interrupted);
+            }
+        }
+        asleep.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Looks for the answer for a while, if that makes sense. True when it is there.
+    fn spin(&self) -> Result<bool, Closed> {
+        if self.word(MAY_SPIN).load(Ordering::Relaxed) == 0 {
+            return Ok(false);
+        }
+        let word = self.word(REPLY);
+        let mut spin = self.spin.get();
+        for _ in 0..spin.turns() {
+            if self.look(word.load(Ordering::Acquire))? {
+                spin.won();
+                self.spin.set(spin);
+                return Ok(true);
+            }
+            core::hint::spin_loop();
+        }
+        spin.lost();
+        self.spin.set(spin);
+        Ok(false)
+    }
+
+    /// Has the server end the call, once.
+    fn interrupt(&self, link: &Link, block: &Block, interrupted: &mut bool) {
+        if !core::mem::replace(interrupted, true) {
+            let call = u64::from(self.calls.get());
+            link.post(block, Kind::RingInterrupt, self.number.get(), call);
+        }
     }
 
     /// Takes what the server has sent to the socket, which is signals. True when one interrupts the call.

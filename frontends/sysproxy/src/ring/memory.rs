@@ -1,15 +1,15 @@
 //! The memory of a client behind a ring.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use abi::ring::{
-    ANSWER, ASKED, IN, OUT, PART, Place, REQUEST_HEAD, ReplyHead, RequestHead, WANT, WANT_STR,
-    WINDOW, step,
+    AHEAD, AHEAD_LEN, ANSWER, ASKED, IN, LEASES, LeaseHead, MAX_LEASES, OUT, PART, Place,
+    REQUEST_HEAD, ReplyHead, RequestHead, WANT, WANT_STR, WINDOW, step,
 };
 use abi::sysproxy::{MAX_SEGMENTS, SegmentHead, padded};
 use abi::{Errno, UserAddr};
-use kern::{PathBytes, UserMemory};
+use kern::{Ahead, PathBytes, UserMemory};
 use smallvec::SmallVec;
 use sync::Cpu;
 
@@ -24,7 +24,12 @@ pub(crate) struct RingMemory<'a> {
     /// How many of those came with the request.
     given: usize,
     written: RefCell<Written>,
+    /// Leases that the call may give out: how many there are, and how much they say of what is unread.
+    told: Cell<(usize, usize)>,
 }
+
+/// The most unread bytes that a lease carries.
+const MOST_AHEAD: usize = 2048;
 
 /// Segments in the server's window.
 #[derive(Default)]
@@ -54,6 +59,7 @@ impl<'a> RingMemory<'a> {
             given: known.len(),
             known: RefCell::new(known),
             written: RefCell::default(),
+            told: Cell::default(),
         })
     }
 
@@ -61,6 +67,11 @@ impl<'a> RingMemory<'a> {
     pub(crate) fn written(&self) -> (u32, u32) {
         let written = self.written.borrow();
         (written.count, written.len as u32)
+    }
+
+    /// How many leases are in the ring.
+    pub(crate) fn leases(&self) -> u32 {
+        self.told.get().0 as u32
     }
 
     /// Copies what is known of the memory from `addr` on; how much.
@@ -198,6 +209,34 @@ impl UserMemory for RingMemory<'_> {
             len += n;
         }
         Err(Errno::ENAMETOOLONG)
+    }
+
+    fn takes_ahead(&self) -> Option<usize> {
+        let ring = self.ring.borrow();
+        ring.may_lease().then_some(MOST_AHEAD)
+    }
+
+    fn tell_ahead(&self, fd: i32, epfd: i32, ahead: &Ahead) {
+        let (count, used) = self.told.get();
+        let unread = match ahead.unread.as_slice() {
+            unread if used + unread.len() <= AHEAD_LEN => unread,
+            _ => &[],
+        };
+        if count == MAX_LEASES || ahead.room == 0 && unread.is_empty() {
+            return;
+        }
+        let head = LeaseHead {
+            fd,
+            epfd,
+            room: u32::try_from(ahead.room).unwrap_or(u32::MAX),
+            at: used as u32,
+            len: unread.len() as u32,
+            pad: 0,
+        };
+        let ring = self.ring.borrow();
+        ring.write(AHEAD + used, unread);
+        ring.write(LEASES + count * LeaseHead::SIZE, &head.to_bytes());
+        self.told.set((count + 1, used + padded(unread.len())));
     }
 }
 

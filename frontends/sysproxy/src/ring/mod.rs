@@ -3,18 +3,20 @@
 mod map;
 mod memory;
 mod pace;
+mod posted;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use abi::ring::{
-    AT_MAGIC, AT_TID, CLIENT_ASLEEP, DONE, MAIL, MAY_SPIN, REPLY, REPLY_HEAD, REQUEST,
-    REQUEST_HEAD, ReplyHead, RequestHead, SERVER_ASLEEP, Spin,
+    AT_MAGIC, AT_TID, BELL, CLIENT_ASLEEP, DONE, ELSEWHERE, MAIL, MAY_SPIN, POSTED, RECALLED,
+    REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SERVER_ASLEEP, SHORTLY, Spin,
 };
 use abi::sysproxy::{ErrorWord, Header, RingReply};
 use abi::{Errno, SysResult};
+use kern::LwpHandle;
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
@@ -26,6 +28,7 @@ use crate::worker::Next;
 use map::{Map, Testament};
 use memory::RingMemory;
 use pace::Pace;
+use posted::Posted;
 
 /// How often an idle ring's thread looks whether its client's thread still lives.
 const LOOK: Timespec = Timespec {
@@ -33,9 +36,18 @@ const LOOK: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// A ring as others reach it.
+/// How long what is posted may wait for a call that comes after it.
+const SOON: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 250_000,
+};
+
+/// A ring as others reach it. Locks: `now` is a leaf; `posted` has its place in [`crate::lease`].
 pub(crate) struct RingControl {
+    core: Weak<Core>,
+    client: Weak<Client>,
     map: Map,
+    posted: Posted,
     closing: AtomicBool,
     slot: Arc<Slot>,
     now: Mutex<Now>,
@@ -67,14 +79,58 @@ impl RingControl {
             word.fetch_xor(1 << 31, Ordering::SeqCst);
             let _ = futex::wake(word, futex::Flags::empty(), u32::MAX >> 1);
         }
+        self.ring_bell();
         self.slot.interrupt();
+    }
+
+    /// Runs what the client has posted; answers whether there was anything.
+    pub(crate) fn run_posted(&self, handle: &LwpHandle) -> bool {
+        self.posted.run(&self.map, handle).unwrap_or_else(|_| {
+            self.close();
+            false
+        })
+    }
+
+    /// The client has leases from now on.
+    pub(crate) fn lend(&self) {
+        self.map.word(POSTED).fetch_and(!RECALLED, Ordering::SeqCst);
+    }
+
+    /// The client has none any more.
+    pub(crate) fn recall(&self) {
+        self.map.word(POSTED).fetch_or(RECALLED, Ordering::SeqCst);
+    }
+
+    /// Wakes the client's thread, if it sleeps.
+    fn wake(&self) {
+        match self.map.word(CLIENT_ASLEEP).load(Ordering::SeqCst) {
+            0 => {}
+            ELSEWHERE => self.ring_bell(),
+            _ => drop(futex::wake(self.map.word(REPLY), futex::Flags::empty(), 1)),
+        }
+    }
+
+    /// Makes the readiness connection readable that the client has named, if it is its own.
+    fn ring_bell(&self) {
+        let number = self.map.word(BELL).load(Ordering::Relaxed);
+        let (Some(core), Some(client)) = (self.core.upgrade(), self.client.upgrade()) else {
+            return;
+        };
+        if number != 0
+            && let Some(conn) = core.ready_conn(&client, number - 1)
+        {
+            conn.send_ready();
+        }
     }
 
     /// Tells the client's thread that there is something for it in the socket.
     pub(crate) fn tell_of_mail(&self) {
         let word = self.map.word(MAIL);
         word.fetch_add(1, Ordering::SeqCst);
-        let _ = futex::wake(word, futex::Flags::empty(), 1);
+        match self.map.word(CLIENT_ASLEEP).load(Ordering::SeqCst) {
+            ELSEWHERE => self.ring_bell(),
+            _ => drop(futex::wake(word, futex::Flags::empty(), 1)),
+        }
     }
 
     fn begin(&self, call: u32) {
@@ -127,7 +183,10 @@ impl Core {
         let map = Map::new(&memfd).map_err(|_| Errno::EINVAL)?;
         let runner = client.runner(None).map_err(ErrorWord::errno)?;
         let control = Arc::new(RingControl {
+            core: Arc::downgrade(self),
+            client: Arc::downgrade(client),
             map,
+            posted: Posted::default(),
             closing: AtomicBool::new(false),
             slot: runner.slot.clone(),
             now: Mutex::default(),
@@ -147,6 +206,7 @@ impl Core {
             spin: Spin::new(),
             pace: Pace::default(),
             seen: 0,
+            looks_soon: false,
             runner: Some(runner),
             _count: count,
         };
@@ -182,12 +242,33 @@ pub(crate) struct Ring {
     pace: Pace,
     /// The client's word as it was when we last looked.
     seen: u32,
+    /// The client's thread may post something any time: it has just been given leases or has used them.
+    looks_soon: bool,
     runner: Option<Runner>,
     _count: RingCount,
 }
 
 /// Why waiting for the client ended without a request.
 pub(crate) struct Closed;
+
+/// Why it ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// There is a request.
+    Called,
+    /// There is something in the queue.
+    Posted,
+}
+
+/// The reply of a call that has written no memory.
+fn done(result: SysResult) -> ReplyHead {
+    ReplyHead {
+        kind: DONE,
+        error: result.err().map_or(0, |e| e.0),
+        retval: result.unwrap_or(0),
+        ..ReplyHead::default()
+    }
+}
 
 impl Ring {
     fn serve(&mut self) {
@@ -198,20 +279,19 @@ impl Ring {
         let _testament = Testament::new(&control.map);
         self.core.rings_awake.fetch_add(1, Ordering::SeqCst);
         let mut calls = 0u32;
-        while self.wait(None).is_ok() {
+        while let Ok(woken) = self.wait(None) {
+            if woken == Woken::Posted {
+                self.control.run_posted(&runner.handle);
+                self.looks_soon = true;
+                continue;
+            }
             calls = calls.wrapping_add(1);
             let head = self.request();
-            let (result, count, len) = self.call(&runner, calls, &head);
-            self.reply(&ReplyHead {
-                kind: DONE,
-                count,
-                len,
-                error: result.err().map_or(0, |e| e.0),
-                retval: result.unwrap_or(0),
-                ..ReplyHead::default()
-            });
+            let reply = self.call(&runner, calls, &head);
+            self.reply(&reply);
             self.core.after(head.nr);
         }
+        self.client.leases.recall_from(&control, &runner.handle);
         self.core.rings_awake.fetch_sub(1, Ordering::SeqCst);
         lock(&self.client.rings).remove(&self.number);
         self.client.put_back(runner);
@@ -230,11 +310,12 @@ impl Ring {
         RequestHead::from_bytes(&raw)
     }
 
-    fn call(&mut self, runner: &Runner, call: u32, head: &RequestHead) -> (SysResult, u32, u32) {
+    fn call(&mut self, runner: &Runner, call: u32, head: &RequestHead) -> ReplyHead {
         let (core, client, control) =
             (self.core.clone(), self.client.clone(), self.control.clone());
+        let _call = client.leases.enter(Some(&control), &runner.handle);
         let Some(memory) = RingMemory::new(self, head) else {
-            return (Err(Errno::EINVAL), 0, 0);
+            return done(Err(Errno::EINVAL));
         };
         control.begin(call);
         let what = Call {
@@ -246,7 +327,17 @@ impl Ring {
         control.end();
         runner.settle();
         let (count, len) = memory.written();
-        (result, count, len)
+        let mut leases = memory.leases();
+        if leases != 0 && !client.leases.give(&control) {
+            leases = 0;
+        }
+        self.looks_soon |= leases != 0;
+        ReplyHead {
+            count,
+            len,
+            want: leases.into(),
+            ..done(result)
+        }
     }
 
     /// Publishes a reply and wakes the client if it sleeps.
@@ -260,9 +351,7 @@ impl Ring {
         map.word(MAY_SPIN).store(may_spin, Ordering::Relaxed);
         map.word(REPLY).store(count, Ordering::Release);
         fence(Ordering::SeqCst);
-        if map.word(CLIENT_ASLEEP).load(Ordering::SeqCst) != 0 {
-            let _ = futex::wake(map.word(REPLY), futex::Flags::empty(), 1);
-        }
+        self.control.wake();
     }
 
     /// Spinning helps while each ring that is awake can have two processors.
@@ -270,15 +359,16 @@ impl Ring {
         self.core.rings_awake.load(Ordering::Relaxed) * 2 <= self.core.cpus
     }
 
-    /// Waits until the client has counted its word up; until the deadline, if there is one.
-    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<(), Closed> {
+    /// Waits until the client has counted its word up; until the deadline, if there is one, and then that is the end. Without
+    /// one, what is posted ends it too.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Result<Woken, Closed> {
         let control = self.control.clone();
         let word = control.map.word(REQUEST);
         if self.may_spin() {
             for _ in 0..self.spin.turns() {
                 if self.look(word.load(Ordering::Acquire))? {
                     self.spin.won();
-                    return Ok(());
+                    return Ok(Woken::Called);
                 }
                 std::hint::spin_loop();
             }
@@ -303,18 +393,26 @@ impl Ring {
         Ok(true)
     }
 
-    fn sleep(&mut self, deadline: Option<Instant>) -> Result<(), Closed> {
+    fn sleep(&mut self, deadline: Option<Instant>) -> Result<Woken, Closed> {
         let control = self.control.clone();
         let word = control.map.word(REQUEST);
-        control.map.word(SERVER_ASLEEP).store(1, Ordering::SeqCst);
         loop {
+            let asleep = if self.looks_soon { SHORTLY } else { 1 };
+            control
+                .map
+                .word(SERVER_ASLEEP)
+                .store(asleep, Ordering::SeqCst);
             if control.closing.load(Ordering::SeqCst) {
                 return Err(Closed);
             }
             if self.look(word.load(Ordering::SeqCst))? {
-                return Ok(());
+                return Ok(Woken::Called);
+            }
+            if deadline.is_none() && control.posted.waits(&control.map) {
+                return Ok(Woken::Posted);
             }
             let time = match deadline {
+                None if self.looks_soon => SOON,
                 None => LOOK,
                 Some(at) => {
                     let left = at.checked_duration_since(Instant::now()).ok_or(Closed)?;
@@ -326,6 +424,9 @@ impl Ring {
             };
             let end = futex::wait(word, futex::Flags::empty(), self.seen, Some(&time));
             let timed_out = end == Err(rustix::io::Errno::TIMEDOUT);
+            if timed_out && std::mem::take(&mut self.looks_soon) {
+                continue;
+            }
             if timed_out && deadline.is_none() && !self.client_lives() {
                 return Err(Closed);
             }
@@ -344,6 +445,11 @@ impl Ring {
             std::fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
         };
         gone(&tasks) || !gone(&format!("{tasks}/{}", u32::from_le_bytes(tid)))
+    }
+
+    /// Whether the call that runs may give the client's thread leases.
+    pub(crate) fn may_lease(&self) -> bool {
+        self.client.leases.offer(&self.control)
     }
 
     pub(crate) fn map(&self) -> &Map {

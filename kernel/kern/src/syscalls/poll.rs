@@ -6,7 +6,7 @@ use hypercall::{Clock, Nanos};
 use sync::Wake;
 
 use super::time::{copyin_timespec, copyout_timespec};
-use crate::epoll::Epoll;
+use crate::epoll::{Epoll, Item};
 use crate::poll::{Events, LwpWaiter, Watcher};
 use crate::{Curlwp, OpenFile};
 use std::sync::Arc;
@@ -329,8 +329,30 @@ fn epoll_until(cx: &Curlwp<'_>, epfd: i32, to: UserAddr, max: i32, until: Until)
         .ok_or(Errno::EINVAL)?;
     let instance = cx.file(epfd)?;
     let epoll: &Epoll = instance.downcast().ok_or(Errno::EINVAL)?;
-    let events = epoll.wait(cx, max.min(MAX_EVENTS), until.deadline())?;
-    let raw: Vec<u8> = events.iter().flat_map(EpollEvent::to_bytes).collect();
+    let found = epoll.wait(cx, max.min(MAX_EVENTS), until.deadline())?;
+    let raw: Vec<u8> = found
+        .iter()
+        .flat_map(|(event, _)| event.to_bytes())
+        .collect();
     cx.copyout(&raw, to)?;
-    Ok(events.len() as i64)
+    if !found.is_empty() {
+        tell_ahead(cx, epfd, &found);
+    }
+    Ok(found.len() as i64)
+}
+
+/// Tells a caller that wants to know it what calls on the files would give that were found ready.
+fn tell_ahead(cx: &Curlwp<'_>, epfd: i32, found: &[(EpollEvent, Arc<Item>)]) {
+    let Some(most) = cx.memory().takes_ahead() else {
+        return;
+    };
+    let plain = Events::IN | Events::RDNORM | Events::OUT | Events::WRNORM;
+    for (event, item) in found {
+        if Events(event.events) & plain == Events(event.events)
+            && let Some((fd, of)) = item.of_one_holder(cx)
+            && let Some(ahead) = of.file().ahead(cx, most)
+        {
+            cx.memory().tell_ahead(fd, epfd, &ahead);
+        }
+    }
 }

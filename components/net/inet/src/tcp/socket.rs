@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 use abi::{Errno, SysResult, UserAddr};
 use arc_swap::ArcSwapOption;
 use hypercall::Clock;
-use kern::Curlwp;
 use kern::poll::Events;
+use kern::{Ahead, Curlwp};
 use net::consts::{AF_UNSPEC, MSG_FASTOPEN, SIOCINQ, SIOCOUTQ};
 use net::{
     Accepted, Addr, Common, Incoming, OptValue, Outgoing, Protocol, Received, Shutdown, Wait,
@@ -628,6 +628,10 @@ impl Protocol for Tcp {
         };
         cx.copyout(&(bytes as i32).to_ne_bytes(), arg)?;
         Ok(0)
+    }
+
+    fn ahead(&self, cx: &Curlwp<'_>, most: usize) -> Option<Ahead> {
+        Tcp::ahead_of(cx, &self.conn()?, most)
     }
 
     fn listening(&self, _: &Curlwp<'_>) -> bool {

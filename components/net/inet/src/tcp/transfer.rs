@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use abi::Errno;
 use bytes::Bytes;
-use kern::Curlwp;
 use kern::poll::Events;
+use kern::{Ahead, Curlwp};
 use net::consts::{MSG_MORE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
 use net::{Incoming, Outgoing, Received};
 use smallvec::SmallVec;
@@ -186,6 +186,28 @@ impl Tcp {
             message.uio.put(cx, &piece)?;
         }
         Ok(Received::default())
+    }
+
+    /// What calls would give, [`kern::File::ahead`].
+    pub(super) fn ahead_of(cx: &Curlwp<'_>, conn: &Arc<Conn>, most: usize) -> Option<Ahead> {
+        let own = conn.own(cx);
+        let ready = own.tcp.readiness();
+        let plain = ready.connected && !ready.closed && !ready.error && !ready.urgent;
+        let whole = ready.readable == own.tcp.unread();
+        if !plain || !whole || conn.receives_no_more.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut unread = Vec::new();
+        if ready.readable <= most {
+            unread.reserve_exact(ready.readable);
+            own.tcp
+                .peek()
+                .for_each(|piece| unread.extend_from_slice(&piece));
+        }
+        // What is written beyond TCP_NOTSENT_LOWAT may have to wait.
+        let unsent = (own.tcp.settings().notsent_lowat as usize).saturating_sub(own.tcp.unsent());
+        let room = ready.writable.min(unsent);
+        Some(Ahead { room, unread })
     }
 
     fn receive_urgent(

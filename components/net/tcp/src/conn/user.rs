@@ -93,6 +93,11 @@ impl Connection {
         }
     }
 
+    /// Bytes that have arrived and have not been read, those behind an urgent mark too.
+    pub fn unread(&self) -> usize {
+        self.rx.queue.len()
+    }
+
     /// Bytes that have not been acknowledged (SIOCOUTQ).
     pub fn unacknowledged(&self) -> usize {
         self.tx.queue.len()

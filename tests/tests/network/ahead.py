@@ -1,0 +1,295 @@
+"""Streams under epoll, used in every way and order: the same on a host and on a kernel that has calls answered ahead."""
+import array
+import fcntl
+import os
+import random
+import select
+import socket
+import struct
+import termios
+import threading
+
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
+TCP_CORK = 3
+
+
+class Stream:
+    """One direction: what is to come, and how far it has been read."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.bytes = b''
+        self.sent = self.read = 0
+
+    def more(self, n):
+        data = self.random.randbytes(n)
+        self.bytes += data
+        return data
+
+    def took_all_but(self, n):
+        # What a short write has left is written another time.
+        self.sent = len(self.bytes) - n
+
+    def pending(self):
+        return self.bytes[self.sent:]
+
+    def came(self, data, peeked=False):
+        at = self.read
+        assert data == self.bytes[at:at + len(data)], 'bytes came twice, out of order or not at all'
+        if not peeked:
+            self.read += len(data)
+
+    def under_way(self):
+        return self.sent - self.read
+
+
+class End:
+    def __init__(self, s, out, back):
+        s.setblocking(False)
+        self.s, self.out, self.back = s, out, back
+
+
+class World:
+    def __init__(self, seed, ops):
+        self.random, self.ops = random.Random(seed), ops
+        self.epoll = select.epoll()
+        self.flags = self.random.choice([0, select.EPOLLET])
+        self.ends, self.by_fd = [], {}
+        server = socket.create_server(('127.0.0.1', 0))
+        for i in range(4):
+            a = socket.create_connection(server.getsockname())
+            b, _ = server.accept()
+            there, back = Stream(seed * 100 + i), Stream(seed * 100 + i + 50)
+            for end in End(a, there, back), End(b, back, there):
+                self.ends.append(end)
+                self.by_fd[end.s.fileno()] = end
+                self.epoll.register(end.s, IN | OUT | self.flags)
+        server.close()
+
+    def step(self):
+        for fd, events in self.epoll.poll(0, self.random.choice([1, 4, 16])):
+            end = self.by_fd[fd]
+            for _ in range(self.random.choice([1, 1, 2, 5])):
+                self.random.choice(self.ops)(self, end)
+
+    # What is done to a socket.
+
+    def send(self, end):
+        n = self.random.choice([1, 40, 240, 240, 1500, 5000])
+        data = end.out.pending() + end.out.more(n)
+        how = self.random.randrange(5)
+        half = len(data) // 2
+        try:
+            if how == 0:
+                n = end.s.send(data)
+            elif how == 1:
+                n = os.write(end.s.fileno(), data)
+            elif how == 2:
+                n = os.writev(end.s.fileno(), [data[:half], b'', data[half:]])
+            elif how == 3:
+                n = end.s.sendmsg([data[:half], data[half:]])
+            else:
+                n = end.s.send(data, socket.MSG_MORE)
+        except BlockingIOError:
+            n = 0
+        end.out.took_all_but(len(data) - n)
+
+    def receive(self, end):
+        n = self.random.choice([1, 100, 8192, 65536])
+        how = self.random.randrange(3)
+        try:
+            if how == 0:
+                data = end.s.recv(n)
+            elif how == 1:
+                data = os.read(end.s.fileno(), n)
+            else:
+                there, back = bytearray(n // 2), bytearray(n - n // 2)
+                got = os.readv(end.s.fileno(), [there, back])
+                data = (bytes(there) + bytes(back))[:got]
+        except BlockingIOError:
+            return
+        assert data, 'the end came too early'
+        end.back.came(data)
+
+    def peek(self, end):
+        try:
+            end.back.came(end.s.recv(3000, socket.MSG_PEEK), peeked=True)
+        except BlockingIOError:
+            pass
+
+    def count(self, end):
+        word = array.array('i', [0])
+        fcntl.ioctl(end.s, termios.FIONREAD, word)
+        assert word[0] <= end.back.under_way(), 'more to read than was sent'
+
+    def cork(self, end):
+        end.s.setsockopt(socket.IPPROTO_TCP, TCP_CORK, self.random.randrange(2))
+        assert end.s.getsockopt(socket.IPPROTO_TCP, TCP_CORK) in (0, 1)
+        end.s.setsockopt(socket.IPPROTO_TCP, TCP_CORK, 0)
+
+    def modify(self, end):
+        self.epoll.modify(end.s, self.random.choice([IN, OUT, IN | OUT]) | self.flags)
+        self.epoll.modify(end.s, IN | OUT | self.flags)
+
+    def duplicate(self, end):
+        # The number goes on with a duplicate, and the old one is another number of the same socket for a while.
+        other = os.dup(end.s.fileno())
+        self.receive(end)
+        try:
+            data = os.read(other, 50)
+            end.back.came(data)
+        except BlockingIOError:
+            pass
+        self.send(end)
+        os.close(other)
+
+    def fork(self, end):
+        data = end.out.pending() + end.out.more(100)
+        child = os.fork()
+        if child == 0:
+            # Says how much it has read and written, and leaves at once.
+            try:
+                read = len(os.read(end.s.fileno(), 77))
+            except BlockingIOError:
+                read = 0
+            try:
+                wrote = os.write(end.s.fileno(), data)
+            except BlockingIOError:
+                wrote = 0
+            os.write(pipe[1], struct.pack('ii', read, wrote))
+            os._exit(0)
+        read, wrote = struct.unpack('ii', os.read(pipe[0], 8))
+        os.waitpid(child, 0)
+        end.back.read += read
+        end.out.took_all_but(len(data) - wrote)
+
+    def thread(self, end):
+        def run():
+            self.receive(end)
+            self.send(end)
+        t = threading.Thread(target=run)
+        t.start()
+        t.join()
+
+    def finish(self):
+        # All that was begun goes out, and everything that went out comes, in order and once.
+        while any(end.out.pending() or end.back.under_way() for end in self.ends):
+            for end in self.ends:
+                if end.out.pending():
+                    data = end.out.pending()
+                    try:
+                        end.out.sent += end.s.send(data)
+                    except BlockingIOError:
+                        pass
+                try:
+                    end.back.came(end.s.recv(1 << 20))
+                except BlockingIOError:
+                    pass
+        for end in self.ends:
+            assert self.epoll.poll(0) is not None
+            end.s.shutdown(socket.SHUT_WR)
+        for end in self.ends:
+            end.s.setblocking(True)
+            assert end.s.recv(10) == b''
+            end.s.close()
+        self.epoll.close()
+
+
+pipe = os.pipe()
+
+
+def exchange(name, ops, seeds, steps):
+    for seed in seeds:
+        world = World(seed, ops)
+        for _ in range(steps):
+            world.step()
+        world.finish()
+    print(name)
+
+
+W = World
+exchange('alone', [W.send] * 4 + [W.receive] * 5 + [W.cork, W.modify, W.peek, W.count], range(8), 60)
+exchange('shared', [W.send] * 8 + [W.receive] * 10 + [W.duplicate, W.fork], range(100, 103), 40)
+exchange('threads', [W.send] * 8 + [W.receive] * 10 + [W.thread], range(200, 203), 40)
+
+
+def ready():
+    """A connected pair, and what epoll says of its first end when the second has written."""
+    server = socket.create_server(('127.0.0.1', 0))
+    a = socket.create_connection(server.getsockname())
+    b, _ = server.accept()
+    server.close()
+    b.sendall(b'request')
+    epoll = select.epoll()
+    epoll.register(a, IN)
+    epoll.poll()
+    return a, b, epoll
+
+
+# What is written before the end of a process arrives, whether it closes, exits, execs or is killed.
+for end in 'close', 'exit', 'exec', 'kill':
+    a, b, epoll = ready()
+    child = os.fork()
+    if child == 0:
+        b.close()
+        epoll = select.epoll()
+        epoll.register(a, IN | OUT)
+        epoll.poll()
+        got = a.recv(100)
+        a.send(b'answer to ' + got)
+        os.write(a.fileno(), b'!')
+        if end == 'close':
+            a.close()
+        elif end == 'exec':
+            a.set_inheritable(True)
+            os.execv('/bin/true', ['true'])
+        elif end == 'kill':
+            os.kill(os.getpid(), 9)
+        os._exit(0)
+    a.close()
+    got = b''
+    while piece := b.recv(100):
+        got += piece
+    os.waitpid(child, 0)
+    print(end, got)
+
+# In one process, with nobody else: written and gone.
+a, b, epoll = ready()
+print(a.recv(3), a.send(b'one'), a.send(b'two'), a.recv(100))
+a.close()
+print(b.recv(100, socket.MSG_WAITALL))
+a, b, epoll = ready()
+a.send(b'half')
+a.shutdown(socket.SHUT_WR)
+print(b.recv(100, socket.MSG_WAITALL), a.recv(100))
+b.send(b'more')
+print(a.recv(100, socket.MSG_WAITALL | socket.MSG_DONTWAIT))
+
+# Level-triggered readiness is over when everything was read, for whoever looks.
+a, b, epoll = ready()
+other = select.epoll()
+other.register(a, IN)
+other.poll()
+print(a.recv(7), [len(e.poll(0)) for e in (epoll, other)], select.select([a], [], [], 0)[0])
+b.send(b'next')
+print([len(e.poll()) for e in (epoll, other)], a.recv(100))
+
+# Another descriptor's events after the number was given to something else.
+a, b, epoll = ready()
+number = a.fileno()
+r, w = os.pipe()
+os.dup2(r, number)
+os.write(w, b'pipe')
+print(os.read(number, 100))
+
+# A reset that comes after what epoll has told: one of the next calls tells.
+a, b, epoll = ready()
+b.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+b.close()
+for call in a.send, a.send, a.send:
+    try:
+        call(b'lost')
+    except OSError as e:
+        print('told', type(e).__name__ in ('ConnectionResetError', 'BrokenPipeError'))
+        break
+    select.select([a], [], [])
