@@ -1,5 +1,6 @@
 //! Network namespaces of the host: a stack of the host's own kernel that nobody else uses and that ends with its test.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +9,7 @@ use crate::{Ended, finish};
 /// Says that the tests which need a namespace shall be left out.
 const LEFT_OUT: &str = "RUMPKIT_NO_NAMESPACES";
 
-/// A network namespace. It ends when this and every process in it are gone.
+/// A network namespace. It ends with this, and so does every process in it.
 pub struct Namespace {
     /// Waits in it until its input ends.
     holder: Child,
@@ -89,8 +90,30 @@ impl Namespace {
     }
 }
 
+/// The processes of the network namespace that one is in.
+fn neighbours(pid: u32) -> Vec<u32> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let Some(mine) = namespace(&pid.to_string()) else {
+        return Vec::new();
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| namespace(name).as_ref() == Some(&mine))
+        .filter_map(|name| name.parse().ok())
+        .filter(|other| *other != pid)
+        .collect()
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
+        // What a script has left in the background.
+        for pid in neighbours(self.holder.id()) {
+            // It may have ended by itself.
+            let _ = Command::new("kill")
+                .args(["-s", "KILL", &pid.to_string()])
+                .output();
+        }
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
     }

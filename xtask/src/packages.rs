@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// A program and the Debian package it comes in.
-const NEEDED: [(&str, &str); 29] = [
+const NEEDED: [(&str, &str); 30] = [
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/sqlite3", "sqlite3"),
     ("/usr/bin/pydoc3", "python3"),
@@ -37,6 +37,7 @@ const NEEDED: [(&str, &str); 29] = [
     ("/usr/bin/tcpdump", "tcpdump"),
     ("/usr/sbin/ethtool", "ethtool"),
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+    ("/usr/sbin/nft", "nftables"),
 ];
 
 /// The packages of [`NEEDED`] that are not installed.

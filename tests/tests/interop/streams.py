@@ -1,6 +1,6 @@
 """Streams and datagrams over asyncio: half closes both ways, many connections at once, transfers of random sizes, known by their hashes.
 
-serve ADDRESS, or ask ADDRESS.
+serve ADDRESS, ask ADDRESS; send ADDRESS, which is a large transfer each way and no more; or put ADDRESS, one there.
 """
 
 import asyncio
@@ -114,4 +114,15 @@ async def ask(address):
     print("datagrams")
 
 
-asyncio.run({"serve": serve, "ask": ask}[sys.argv[1]](sys.argv[2]))
+async def send(address):
+    for word in b"sink", b"source":
+        await ask_stream(address, word, 1, 1_000_003)
+    print("sent")
+
+
+async def put(address):
+    await ask_stream(address, b"sink", 1, 1_000_003)
+    print("put")
+
+
+asyncio.run({"serve": serve, "ask": ask, "send": send, "put": put}[sys.argv[1]](sys.argv[2]))
