@@ -226,6 +226,11 @@ pub trait Protocol: Send + Sync + Any {
         None
     }
 
+    /// How much may be sent without waiting, in bytes.
+    fn room(&self, cx: &Curlwp<'_>) -> i64 {
+        0
+    }
+
     /// Whether it listens, `SO_ACCEPTCONN`.
     fn listening(&self, cx: &Curlwp<'_>) -> bool {
         false

@@ -148,7 +148,7 @@ impl File for Socket {
 
     fn available(&self, cx: &Curlwp<'_>, _: &OpenFile, events: Events) -> i64 {
         match events.intersects(Events::OUT) {
-            true => 0,
+            true => self.protocol.room(cx),
             false => self.protocol.available(cx),
         }
     }

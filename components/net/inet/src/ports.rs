@@ -41,6 +41,11 @@ impl Binding {
         }
     }
 
+    /// Whether it hears an address.
+    pub(crate) fn hears(&self, addr: &IpAddr) -> bool {
+        self.local == *addr || self.hears_all(addr.is_ipv6())
+    }
+
     /// Whether two hear the same address.
     fn overlaps(&self, other: &Binding) -> bool {
         if self.device != 0 && other.device != 0 && self.device != other.device {

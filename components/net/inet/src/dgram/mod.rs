@@ -250,6 +250,16 @@ impl Protocol for Dgram {
         self.set_option(cx, level, name, value)
     }
 
+    fn available(&self, cx: &Curlwp<'_>) -> i64 {
+        let leaf = leaf(cx.cpu());
+        let queue = self.queue.lock(&leaf);
+        queue.messages.iter().map(|m| m.len as i64).sum()
+    }
+
+    fn room(&self, _: &Curlwp<'_>) -> i64 {
+        self.common.sndbuf.load(Relaxed).into()
+    }
+
     fn ioctl(&self, cx: &Curlwp<'_>, cmd: u32, arg: UserAddr) -> SysResult {
         let bytes = match cmd {
             SIOCINQ => {

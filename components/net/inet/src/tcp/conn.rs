@@ -98,6 +98,8 @@ pub(crate) struct Conn {
     entered: AtomicU64,
     /// shutdown(2) has ended receiving.
     pub(super) receives_no_more: AtomicBool,
+    /// `SO_REUSEADDR` when it was made: others may be bound to its port.
+    pub(super) shares_port: bool,
 }
 
 /// What the owner has.
@@ -126,7 +128,9 @@ impl Conn {
         tcp: Connection,
         common: Arc<Common>,
     ) -> Arc<Conn> {
+        let shares_port = common.reuseaddr.load(Ordering::Relaxed);
         Arc::new(Conn {
+            shares_port,
             inet: inet.me.clone(),
             tuple,
             common,

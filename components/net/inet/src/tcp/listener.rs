@@ -59,7 +59,7 @@ impl Listener {
         common: &Arc<Common>,
         settings: Arc<Settings>,
         backlog: usize,
-        fast_open: bool,
+        early: Early,
         (ttl, tos): (u8, u8),
     ) -> Arc<Listener> {
         Arc::new_cyclic(|me| Listener {
@@ -67,7 +67,7 @@ impl Listener {
             inet: inet.me.clone(),
             common: common.clone(),
             state: Mutex::new(State {
-                cache: SynCache::new(inet.tcp.key, limits(backlog, fast_open)),
+                cache: SynCache::new(inet.tcp.key, limits(backlog, early)),
                 settings,
                 ttl,
                 tos,
@@ -80,11 +80,13 @@ impl Listener {
         })
     }
 
-    pub(super) fn set_backlog(&self, cpu: &Cpu<'_>, backlog: usize, fast_open: bool) {
+    /// Changes what it takes on; the backlog stays if none is given.
+    pub(super) fn set_limits(&self, cpu: &Cpu<'_>, backlog: Option<usize>, early: Early) {
         let leaf = leaf(cpu);
         let mut state = self.state.lock(&leaf);
-        state.backlog = backlog;
-        state.cache.set_limits(limits(backlog, fast_open));
+        state.backlog = backlog.unwrap_or(state.backlog);
+        let limits = limits(state.backlog, early);
+        state.cache.set_limits(limits);
     }
 
     /// Changes what connections begin with.
@@ -262,10 +264,20 @@ impl Listener {
     }
 }
 
-fn limits(backlog: usize, fast_open: bool) -> SynLimits {
+/// What is done with data that come before a handshake is done.
+#[derive(Clone, Copy)]
+pub(super) struct Early {
+    /// They are taken with the SYN, `TCP_FASTOPEN`.
+    pub(super) fast_open: bool,
+    /// They are waited for, for so many times that a SYN-ACK would be sent again, `TCP_DEFER_ACCEPT`.
+    pub(super) defer_accept: u8,
+}
+
+fn limits(backlog: usize, early: Early) -> SynLimits {
     SynLimits {
         entries: backlog.clamp(16, 4096) * 2,
-        fast_open,
+        fast_open: early.fast_open,
+        defer_accept: early.defer_accept,
         ..SynLimits::default()
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! A [`conn::Conn`] is a connection with what stands around the engine: who owns it at the moment, where its packets go, who
 //! waits for it. Input that finds it owned waits in its backlog. `table` finds connections, `listener` makes them,
-//! `socket` and `transfer` are what system calls do.
+//! `socket`, `connect` and `transfer` are what system calls do.
 
 mod conn;
+mod connect;
 mod list;
 mod listener;
 mod options;

@@ -3,7 +3,7 @@
 use abi::Errno;
 use kern::Curlwp;
 use net::consts::{SO_BINDTODEVICE, SOL_SOCKET};
-use net::{OptValue, int_option};
+use net::{Addr, OptValue, int_option};
 use tcp::{Info, Settings, congestion};
 
 use super::Tcp;
@@ -38,9 +38,25 @@ pub(super) struct TcpOptions {
     pub(super) ip: IpOptions,
     /// The length of `TCP_FASTOPEN`'s queue; 0 is off.
     pub(super) fast_open: i32,
-    /// `TCP_DEFER_ACCEPT` in seconds: a hint, which is kept and not used.
-    pub(super) defer: i32,
+    /// `TCP_DEFER_ACCEPT`, in times that a SYN-ACK would be sent again.
+    pub(super) defer: u8,
     pub(super) fast_open_connect: bool,
+    /// Where a connect that has been put off will go to.
+    pub(super) put_off: Option<Addr>,
+}
+
+/// How often a SYN-ACK is sent again within so many seconds: after one, two more, four more, ...
+fn turns_of(seconds: i32) -> u8 {
+    (0..u8::MAX)
+        .find(|&turns| seconds_of(turns) >= seconds)
+        .unwrap_or(u8::MAX)
+}
+
+/// The seconds after which it has been sent so often.
+fn seconds_of(turns: u8) -> i32 {
+    const MOST: i32 = 120;
+    let wait = |turn: u8| (1 << turn.min(7)).min(MOST);
+    (0..turns).map(wait).sum()
 }
 
 /// Changes a setting; `None` for what is none.
@@ -192,9 +208,14 @@ impl Tcp {
         let options = state.options.get_or_insert_default();
         match name {
             TCP_FASTOPEN => options.fast_open = int_option(value)?.max(0),
-            TCP_DEFER_ACCEPT => options.defer = int_option(value)?.max(0),
+            TCP_DEFER_ACCEPT => options.defer = turns_of(int_option(value)?),
             TCP_FASTOPEN_CONNECT => options.fast_open_connect = int_option(value)? != 0,
             _ => return Err(Errno::ENOPROTOOPT),
+        }
+        let early = state.early();
+        drop(state);
+        if let Some(listener) = self.listener() {
+            listener.set_limits(cx.cpu(), None, early);
         }
         Ok(())
     }
@@ -298,7 +319,7 @@ impl Tcp {
             (_, TCP_MAXSEG) if settings.max_segment == 0 => Ok(int(536)),
             (Some(value), _) => Ok(value),
             (_, TCP_FASTOPEN) => Ok(int(options.fast_open)),
-            (_, TCP_DEFER_ACCEPT) => Ok(int(options.defer)),
+            (_, TCP_DEFER_ACCEPT) => Ok(int(seconds_of(options.defer))),
             (_, TCP_FASTOPEN_CONNECT) => Ok(int(options.fast_open_connect.into())),
             _ => Err(Errno::ENOPROTOOPT),
         }

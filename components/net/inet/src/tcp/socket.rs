@@ -1,6 +1,6 @@
-//! The socket: bind, connect, listen, accept, shut down, close.
+//! The socket: bind, listen, accept, shut down, close.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 use std::any::Any;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Arc, Weak};
@@ -10,28 +10,24 @@ use arc_swap::ArcSwapOption;
 use hypercall::Clock;
 use kern::poll::Events;
 use kern::{Ahead, Curlwp};
-use net::consts::{AF_UNSPEC, MSG_FASTOPEN, SIOCINQ, SIOCOUTQ};
+use net::consts::{MSG_FASTOPEN, SIOCINQ, SIOCOUTQ};
 use net::{
     Accepted, Addr, Common, Incoming, OptValue, Outgoing, Protocol, Received, Shutdown, Wait,
 };
 use sync::{Cpu, Mutex};
-use tcp::{Buffer, Connection, Cookie, Open, Settings, Tuple};
+use tcp::{Buffer, Settings};
 
 use super::conn::Conn;
-use super::listener::Listener;
+use super::listener::{Early, Listener};
 use super::options::TcpOptions;
-use super::output::mss;
 use crate::addr::{Endpoint, any, is_link_local};
 use crate::dgram::parse_bind;
 use crate::options::IpOptions;
 use crate::ports::Binding;
-use crate::route::RouteKind;
 use crate::{Inet, leaf};
 
 const SIOCATMARK: u32 = 0x8905;
 const SIOCOUTQNSD: u32 = 0x894b;
-/// How often a port is chosen before there seems to be none.
-const TRIES: usize = 64;
 
 /// A TCP socket: without a connection, with one, or listening.
 ///
@@ -42,28 +38,37 @@ pub(crate) struct Tcp {
     pub(crate) v6: bool,
     pub(crate) common: Arc<Common>,
     pub(super) state: Mutex<State>,
-    conn: ArcSwapOption<Conn>,
-    listener: ArcSwapOption<Listener>,
+    pub(super) conn: ArcSwapOption<Conn>,
+    pub(super) listener: ArcSwapOption<Listener>,
 }
 
 /// Names and options.
 pub(super) struct State {
-    local: IpAddr,
-    port: u16,
+    pub(super) local: IpAddr,
+    pub(super) port: u16,
     /// By bind(2).
-    bound: bool,
+    pub(super) bound: bool,
     /// The port is entered under this socket.
-    holds: bool,
+    pub(super) holds: bool,
     closed: bool,
     pub(super) device: u32,
     /// Settings other than the defaults.
     pub(super) settings: Option<Arc<Settings>>,
     pub(super) options: Option<Box<TcpOptions>>,
     /// A connect that did not wait has not been told of its success.
-    connecting: bool,
+    pub(super) connecting: bool,
 }
 
 impl State {
+    /// What a listening socket does with data that come before a handshake is done.
+    pub(super) fn early(&self) -> Early {
+        let options = self.options.as_deref();
+        Early {
+            fast_open: options.is_some_and(|o| o.fast_open > 0),
+            defer_accept: options.map_or(0, |o| o.defer),
+        }
+    }
+
     /// The options of IP.
     pub(super) fn ip(&self) -> IpOptions {
         self.options
@@ -130,7 +135,7 @@ impl Tcp {
         self.listener.load_full()
     }
 
-    fn binding(&self, cx: &Curlwp<'_>, state: &State) -> Binding {
+    pub(super) fn binding(&self, cx: &Curlwp<'_>, state: &State) -> Binding {
         Binding {
             local: state.local,
             port: state.port,
@@ -185,156 +190,6 @@ impl Tcp {
             (ip.ttl, ip.tos)
         }
     }
-
-    /// Where a call wants to connect to.
-    fn target(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(Endpoint, u32), Errno> {
-        let mut to = Endpoint::parse(addr, self.v6)?;
-        if to.addr.is_unspecified() {
-            to.addr = match to.addr {
-                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            };
-        }
-        let leaf = leaf(cx.cpu());
-        let state = self.state.lock(&leaf);
-        let elsewhere = !state.local.is_unspecified() && state.local.is_ipv4() != to.addr.is_ipv4();
-        if elsewhere || self.v6 && to.addr.is_ipv4() && state.ip().v6only || to.addr.is_multicast()
-        {
-            return Err(Errno::ENETUNREACH);
-        }
-        let scope = if is_link_local(&to.addr) { to.scope } else { 0 };
-        let interface = [state.device, scope, state.ip().interface];
-        let interface = interface.into_iter().find(|i| *i != 0).unwrap_or(0);
-        if is_link_local(&to.addr) && interface == 0 {
-            return Err(Errno::EINVAL);
-        }
-        Ok((to, interface))
-    }
-
-    /// Begins a connection; the SYN leaves when the caller lets go of it.
-    fn start(
-        &self,
-        cx: &Curlwp<'_>,
-        inet: &Inet,
-        addr: &Addr,
-        cookie: Option<Cookie>,
-    ) -> Result<Arc<Conn>, Errno> {
-        let (to, interface) = self.target(cx, addr)?;
-        let hop = inet.route(&to.addr, interface)?;
-        if hop.kind == RouteKind::Broadcast {
-            return Err(Errno::ENETUNREACH);
-        }
-        let settings = Settings {
-            mss: mss(&hop),
-            ..self.settings(cx.cpu())
-        };
-        let settings = inet.tcp.profiles.share(cx.cpu(), settings);
-        let leaf = leaf(cx.cpu());
-        for turn in 0..TRIES {
-            let (mut binding, bound) = {
-                let state = self.state.lock(&leaf);
-                (self.binding(cx, &state), state.port != 0)
-            };
-            let src = if binding.local.is_unspecified() {
-                hop.src
-            } else {
-                binding.local
-            };
-            binding.local = src;
-            if !bound {
-                binding.remote = Some(to);
-                binding.port = inet
-                    .tcp
-                    .ports
-                    .bind(cx.cpu(), inet, binding, self.id(), &self.me)
-                    .map_err(|_| Errno::EADDRNOTAVAIL)?;
-                let mut state = self.state.lock(&leaf);
-                state.port = binding.port;
-                state.holds = true;
-            }
-            let tuple = Tuple {
-                local: (src, binding.port).into(),
-                remote: (to.addr, to.port).into(),
-            };
-            let now = inet.now();
-            let open = Open {
-                local_port: binding.port,
-                remote_port: to.port,
-                iss: inet.tcp.isn.generate(now, &tuple),
-                ts_offset: inet.tcp.isn.ts_offset(&tuple),
-                fast_open: cookie,
-            };
-            let tcp = Connection::connect(now, open, settings.clone());
-            let conn = Conn::new(inet, tuple, tcp, self.common.clone());
-            // One in TIME-WAIT makes place when there is no other way: time stamps keep the two apart (RFC 6191).
-            if inet.tcp.table.enter(cx.cpu(), &conn, bound || turn >= 8) {
-                inet.tcp.open.fetch_add(1, Relaxed);
-                let mut own = conn.adopt(cx.cpu());
-                own.hop = Some(Box::new((inet.fib.generation(), hop)));
-                own.interface = interface;
-                own.holder = self.me.upgrade();
-                let mut state = self.state.lock(&leaf);
-                (own.ttl, own.tos) = Tcp::ttl_and_tos(&state.ip(), to.addr.is_ipv6());
-                if state.local.is_unspecified() {
-                    state.local = src;
-                }
-                drop(state);
-                own.forget();
-                return Ok(conn);
-            }
-            if bound {
-                return Err(Errno::EADDRNOTAVAIL);
-            }
-            {
-                let mut state = self.state.lock(&leaf);
-                state.port = 0;
-                state.holds = false;
-            }
-            inet.tcp.ports.release(cx.cpu(), binding.port, self.id());
-        }
-        Err(Errno::EADDRNOTAVAIL)
-    }
-
-    /// Waits for the end of the handshake.
-    fn await_connection(
-        &self,
-        cx: &Curlwp<'_>,
-        conn: &Arc<Conn>,
-        mut wait: Wait,
-    ) -> Result<(), Errno> {
-        loop {
-            let own = conn.own(cx);
-            let ready = own.tcp.readiness();
-            if ready.connected && !ready.closed {
-                drop(own);
-                self.state.lock(&leaf(cx.cpu())).connecting = false;
-                return Ok(());
-            }
-            if ready.closed {
-                drop(own);
-                self.forget_failed(cx);
-                self.common.take_error()?;
-                return Err(Errno::ECONNREFUSED);
-            }
-            let slept = conn.sleep(cx, own, Events::OUT | Events::HUP | Events::ERR, &mut wait);
-            match slept {
-                Ok(()) => {}
-                Err(Errno::EAGAIN) => return Err(Errno::EINPROGRESS),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// The socket may connect again after a failure.
-    fn forget_failed(&self, cx: &Curlwp<'_>) {
-        self.conn.store(None);
-        let leaf = leaf(cx.cpu());
-        let mut state = self.state.lock(&leaf);
-        state.connecting = false;
-        if !state.bound {
-            state.local = any(self.v6);
-        }
-    }
 }
 
 impl Protocol for Tcp {
@@ -368,6 +223,9 @@ impl Protocol for Tcp {
                 ..self.binding(cx, &state)
             }
         };
+        if binding.port != 0 && inet.tcp.table.holds(cx.cpu(), &binding) {
+            return Err(Errno::EADDRINUSE);
+        }
         let port = inet
             .tcp
             .ports
@@ -391,13 +249,12 @@ impl Protocol for Tcp {
             return Err(Errno::EINVAL);
         }
         let leaf = leaf(cx.cpu());
-        let (binding, fast_open, ip) = {
+        let (binding, early, ip) = {
             let state = self.state.lock(&leaf);
-            let fast_open = state.options.as_ref().is_some_and(|o| o.fast_open > 0);
-            (self.binding(cx, &state), fast_open, state.ip())
+            (self.binding(cx, &state), state.early(), state.ip())
         };
         if let Some(listener) = &*self.listener.load() {
-            listener.set_backlog(cx.cpu(), backlog, fast_open);
+            listener.set_limits(cx.cpu(), Some(backlog), early);
             return Ok(());
         }
         let settings = self.settings(cx.cpu()).into();
@@ -407,7 +264,7 @@ impl Protocol for Tcp {
             &self.common,
             settings,
             backlog,
-            fast_open,
+            early,
             Tcp::ttl_and_tos(&ip, v6),
         );
         let mut binding = Binding {
@@ -455,64 +312,22 @@ impl Protocol for Tcp {
     }
 
     fn connect(&self, cx: &Curlwp<'_>, addr: &Addr, wait: Wait) -> Result<(), Errno> {
-        let inet = self.inet()?;
-        let leaf = leaf(cx.cpu());
-        if addr.family() == AF_UNSPEC {
-            if let Some(conn) = self.conn.swap(None) {
-                conn.own(cx).tcp.abort();
-            }
-            self.forget_failed(cx);
-            return Ok(());
-        }
-        if self.listener.load().is_some() {
-            return Err(Errno::EISCONN);
-        }
-        if let Some(conn) = self.conn() {
-            let ready = conn.own(cx).tcp.readiness();
-            if ready.connected && !ready.closed {
-                return match std::mem::take(&mut self.state.lock(&leaf).connecting) {
-                    true => Ok(()),
-                    false => Err(Errno::EISCONN),
-                };
-            }
-            if !ready.closed {
-                return match wait.nonblock() {
-                    true => Err(Errno::EALREADY),
-                    false => self.await_connection(cx, &conn, wait),
-                };
-            }
-            let connecting = self.state.lock(&leaf).connecting;
-            self.forget_failed(cx);
-            if connecting {
-                self.common.take_error()?;
-                return Err(Errno::ECONNABORTED);
-            }
-        }
-        let _ = self.common.take_error();
-        let conn = self.start(cx, &inet, addr, None)?;
-        self.conn.store(Some(conn.clone()));
-        self.state.lock(&leaf).connecting = true;
-        drop(conn.adopt(cx.cpu()));
-        if wait.nonblock() {
-            return Err(Errno::EINPROGRESS);
-        }
-        cx.cpu().run_pending();
-        self.await_connection(cx, &conn, wait)
+        self.connect_to(cx, addr, wait)
     }
 
     fn send(&self, cx: &Curlwp<'_>, message: &mut Outgoing<'_, '_>) -> Result<(), Errno> {
         let inet = self.inet()?;
-        let conn = match (self.conn(), message.to) {
-            (Some(conn), _) => conn,
-            (None, Some(to)) if message.flags & MSG_FASTOPEN != 0 => {
-                return self.send_with_syn(cx, &inet, to, message);
-            }
-            (None, _) => {
-                self.common.take_error()?;
-                return Err(Errno::EPIPE);
-            }
-        };
-        self.send_stream(cx, &inet, &conn, message)
+        if let Some(conn) = self.conn() {
+            return self.send_stream(cx, &inet, &conn, message);
+        }
+        if let Some(to) = message.to.filter(|_| message.flags & MSG_FASTOPEN != 0) {
+            return self.send_with_syn(cx, &inet, to, message);
+        }
+        if let Some(to) = self.take_put_off(cx) {
+            return self.send_with_syn(cx, &inet, &to, message);
+        }
+        self.common.take_error()?;
+        Err(Errno::EPIPE)
     }
 
     fn receive(&self, cx: &Curlwp<'_>, message: &mut Incoming<'_, '_>) -> Result<Received, Errno> {
@@ -579,6 +394,7 @@ impl Protocol for Tcp {
         match &*self.listener.load() {
             Some(listener) if listener.has_ready(cx.cpu()) => Events::IN | Events::RDNORM,
             Some(_) => Events::NONE,
+            None if self.has_put_off(cx) => Events::OUT | Events::WRNORM,
             None => Events::OUT | Events::WRNORM | Events::HUP,
         }
     }
@@ -632,6 +448,19 @@ impl Protocol for Tcp {
 
     fn ahead(&self, cx: &Curlwp<'_>, most: usize) -> Option<Ahead> {
         Tcp::ahead_of(cx, &self.conn()?, most)
+    }
+
+    fn available(&self, cx: &Curlwp<'_>) -> i64 {
+        if let Some(listener) = self.listener() {
+            return listener.queue(cx.cpu()).0 as i64;
+        }
+        let conn = self.conn();
+        conn.map_or(0, |conn| conn.own(cx).tcp.readiness().readable as i64)
+    }
+
+    fn room(&self, cx: &Curlwp<'_>) -> i64 {
+        let conn = self.conn();
+        conn.map_or(0, |conn| conn.own(cx).tcp.readiness().writable as i64)
     }
 
     fn listening(&self, _: &Curlwp<'_>) -> bool {
@@ -696,50 +525,5 @@ impl Tcp {
                 return;
             }
         }
-    }
-
-    /// Sends data with the SYN when the peer has given us a cookie before; else asks for one.
-    fn send_with_syn(
-        &self,
-        cx: &Curlwp<'_>,
-        inet: &Arc<Inet>,
-        to: &Addr,
-        message: &mut Outgoing<'_, '_>,
-    ) -> Result<(), Errno> {
-        let (target, _) = self.target(cx, to)?;
-        let known = inet.tcp.cookies.get(cx.cpu(), &target.addr);
-        let cookie = known.or(Cookie::new(&[]));
-        let mut data = vec![0; message.uio.resid().min(1200)];
-        if known.is_some() {
-            message.uio.get(cx, &mut data)?;
-        }
-        let conn = match self.start(cx, inet, to, cookie) {
-            Ok(conn) => conn,
-            Err(error) => {
-                if known.is_some() {
-                    message.uio.give_back(data.len());
-                }
-                return Err(error);
-            }
-        };
-        self.conn.store(Some(conn.clone()));
-        self.state.lock(&leaf(cx.cpu())).connecting = true;
-        let mut own = conn.adopt(cx.cpu());
-        if known.is_some() {
-            let _ = own.tcp.send(&mut data.into());
-        }
-        drop(own);
-        if message.wait.nonblock() {
-            return match known {
-                Some(_) => Ok(()),
-                None => Err(Errno::EINPROGRESS),
-            };
-        }
-        self.await_connection(cx, &conn, self.common.send_wait(false))?;
-        let given = conn.own(cx).tcp.fast_open_cookie();
-        if let Some(cookie) = given {
-            inet.tcp.cookies.put(cx.cpu(), target.addr, cookie);
-        }
-        self.send_stream(cx, inet, &conn, message)
     }
 }

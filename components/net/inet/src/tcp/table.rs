@@ -4,7 +4,8 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table;
@@ -14,8 +15,11 @@ use tcp::{TimeWait, Tuple};
 
 use super::conn::Conn;
 use crate::leaf;
+use crate::ports::Binding;
 
 const SHARDS: usize = 64;
+/// Counters of local ports: several ports share one.
+const COUNTERS: usize = 4096;
 /// The most connections in TIME-WAIT; beyond, one is forgotten at once.
 const MOST_WAITING: usize = 65_536;
 
@@ -27,14 +31,28 @@ pub(super) enum Found {
 
 enum Entry {
     Conn(Arc<Conn>),
-    TimeWait(Box<(Tuple, TimeWait)>),
+    TimeWait(Box<Waiting>),
+}
+
+/// What is left of a connection.
+struct Waiting {
+    tuple: Tuple,
+    wait: TimeWait,
+    shares_port: bool,
 }
 
 impl Entry {
     fn tuple(&self) -> &Tuple {
         match self {
             Entry::Conn(conn) => &conn.tuple,
-            Entry::TimeWait(wait) => &wait.0,
+            Entry::TimeWait(left) => &left.tuple,
+        }
+    }
+
+    fn shares_port(&self) -> bool {
+        match self {
+            Entry::Conn(conn) => conn.shares_port,
+            Entry::TimeWait(left) => left.shares_port,
         }
     }
 
@@ -52,6 +70,8 @@ type Shard = Mutex<HashTable<Entry>>;
 pub(super) struct Table {
     hasher: RandomState,
     shards: Box<[Shard]>,
+    /// How many entries have a local port, so that a port that none has costs no search.
+    locals: OnceLock<Box<[AtomicU32]>>,
     /// Those in TIME-WAIT in the order in which they end: all wait equally long.
     waiting: Mutex<VecDeque<(Nanos, Tuple)>>,
 }
@@ -61,6 +81,7 @@ impl Default for Table {
         Table {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            locals: OnceLock::new(),
             waiting: Mutex::default(),
         }
     }
@@ -87,6 +108,16 @@ impl Table {
         )
     }
 
+    fn local(&self, port: u16) -> &AtomicU32 {
+        let new = || (0..COUNTERS).map(|_| AtomicU32::new(0)).collect();
+        &self.locals.get_or_init(new)[usize::from(port) % COUNTERS]
+    }
+
+    fn count_out(&self, tuple: &Tuple) {
+        self.local(tuple.local.port())
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(super) fn find(&self, cpu: &Cpu<'_>, tuple: &Tuple) -> Option<Found> {
         let (hash, shard) = self.place(tuple);
         let leaf = leaf(cpu);
@@ -103,6 +134,8 @@ impl Table {
         match self.entry(&mut shard, hash, &conn.tuple) {
             hash_table::Entry::Vacant(place) => {
                 place.insert(Entry::Conn(conn.clone()));
+                let local = self.local(conn.tuple.local.port());
+                local.fetch_add(1, Ordering::Relaxed);
                 true
             }
             hash_table::Entry::Occupied(mut place) => match place.get() {
@@ -113,6 +146,24 @@ impl Table {
                 _ => false,
             },
         }
+    }
+
+    /// Whether a connection, in TIME-WAIT or not, keeps others from a port as Linux has it: unless both it and they have
+    /// `SO_REUSEADDR`.
+    pub(super) fn holds(&self, cpu: &Cpu<'_>, binding: &Binding) -> bool {
+        if self.local(binding.port).load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let leaf = leaf(cpu);
+        let holds = |entry: &Entry| {
+            let local = entry.tuple().local;
+            local.port() == binding.port
+                && binding.hears(&local.ip())
+                && !(binding.reuseaddr && entry.shares_port())
+        };
+        self.shards
+            .iter()
+            .any(|shard| shard.lock(&leaf).iter().any(holds))
     }
 
     /// Takes a connection out, and leaves in its place what TIME-WAIT needs.
@@ -132,9 +183,16 @@ impl Table {
             match wait {
                 Some(wait) if !full => std::mem::replace(
                     place.get_mut(),
-                    Entry::TimeWait(Box::new((conn.tuple, wait))),
+                    Entry::TimeWait(Box::new(Waiting {
+                        tuple: conn.tuple,
+                        wait,
+                        shares_port: conn.shares_port,
+                    })),
                 ),
-                _ => place.remove().0,
+                _ => {
+                    self.count_out(&conn.tuple);
+                    place.remove().0
+                }
             }
         };
         match deadline {
@@ -156,7 +214,7 @@ impl Table {
         let leaf = leaf(cpu);
         let mut shard = shard.lock(&leaf);
         match shard.find_mut(hash, |entry| entry.tuple() == tuple) {
-            Some(Entry::TimeWait(wait)) => Some(f(&mut wait.1)),
+            Some(Entry::TimeWait(left)) => Some(f(&mut left.wait)),
             _ => None,
         }
     }
@@ -165,9 +223,10 @@ impl Table {
         let (hash, shard) = self.place(tuple);
         let leaf = leaf(cpu);
         let mut shard = shard.lock(&leaf);
-        let waits = |entry: &Entry| matches!(entry, Entry::TimeWait(wait) if wait.0 == *tuple);
+        let waits = |entry: &Entry| matches!(entry, Entry::TimeWait(left) if left.tuple == *tuple);
         if let Ok(place) = shard.find_entry(hash, waits) {
             place.remove();
+            self.count_out(tuple);
         }
     }
 

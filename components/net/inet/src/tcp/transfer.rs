@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use abi::Errno;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use kern::poll::Events;
 use kern::{Ahead, Curlwp};
 use net::consts::{MSG_MORE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
@@ -128,12 +128,26 @@ impl Tcp {
             }
             // A window that opens is told before the copying.
             drop(own);
-            for piece in &pieces {
-                copied += piece.len();
-                if message.flags & MSG_TRUNC == 0 {
-                    message.uio.put(cx, piece)?;
-                } else {
+            let mut left = pieces.into_iter();
+            while let Some(mut piece) = left.next() {
+                if message.flags & MSG_TRUNC != 0 {
                     message.uio.truncate(message.uio.resid() - piece.len());
+                    copied += piece.len();
+                    continue;
+                }
+                let moved = message.uio.moved();
+                let put = message.uio.put(cx, &piece);
+                let taken = message.uio.moved() - moved;
+                copied += taken;
+                if let Err(error) = put {
+                    // What found no place is still to be read.
+                    piece.advance(taken);
+                    let rest = std::iter::once(piece).chain(left);
+                    conn.own(cx).tcp.give_back(rest);
+                    return match copied {
+                        0 => Err(error),
+                        _ => Ok(Received::default()),
+                    };
                 }
             }
             if !all && copied >= lowat.min(copied + message.uio.resid()) {

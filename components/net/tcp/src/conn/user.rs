@@ -59,6 +59,13 @@ impl Connection {
         Some(data)
     }
 
+    /// Takes back what [`Connection::recv`] gave last and found no reader, in its order.
+    pub fn give_back(&mut self, pieces: impl DoubleEndedIterator<Item = Bytes>) {
+        pieces
+            .rev()
+            .for_each(|piece| self.rx.queue.push_front(piece));
+    }
+
     /// The pieces that [`Connection::recv`] would give, without taking them (MSG_PEEK).
     pub fn peek(&self) -> impl Iterator<Item = Bytes> {
         let mut left = self.before_mark();

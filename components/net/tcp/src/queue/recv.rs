@@ -54,6 +54,13 @@ impl RecvQueue {
         }
     }
 
+    pub(crate) fn push_front(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            self.len += data.len();
+            self.pieces.push_front(data);
+        }
+    }
+
     /// The first piece or the first `max` bytes of it.
     pub(crate) fn pop(&mut self, max: usize) -> Option<Bytes> {
         if self.len == 0 {
