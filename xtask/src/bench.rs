@@ -7,7 +7,7 @@ use crate::{packages, sh};
 /// What to measure, and how to print it.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this group (boot, call, librump, remote, hijack, tmpfs, ext4, scale) or this one name (tmpfs.stat_ns)
+    /// Only this group (boot, call, librump, remote, hijack, tmpfs, ext4, scale, net, goodput) or this one name (tmpfs.stat_ns)
     group: Option<String>,
     /// One JSON object a line: name, value, unit, host, ratio, target
     #[arg(long)]

@@ -9,7 +9,7 @@ use abi::Errno;
 use super::{SimHost, lock};
 use crate::{Clock, Host, InFrame, Nanos, OutFrame, WakeReason, Wire, WireInfo};
 
-/// What a link does to messages. Chances are in percent.
+/// What a link does to messages. Chances are in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkConfig {
     /// The least time a message takes, in nanoseconds.
@@ -111,7 +111,7 @@ impl LinkEnd {
     /// Sends a message, which may or may not come.
     pub fn send(&self, message: &[u8]) {
         let (config, cut) = *lock(&self.shared.config);
-        let chance = |percent: u32| self.host.draw(100) < u64::from(percent);
+        let chance = |per_mille: u32| self.host.draw(1000) < u64::from(per_mille);
         if cut || chance(config.drop) {
             return;
         }
@@ -251,12 +251,12 @@ mod tests {
     #[test]
     fn a_bad_link_loses_doubles_and_mixes() {
         let lossy = through(LinkConfig {
-            drop: 10,
+            drop: 100,
             ..LinkConfig::default()
         });
         assert!((800..980).contains(&lossy.len()), "{}", lossy.len());
         let doubling = through(LinkConfig {
-            duplicate: 50,
+            duplicate: 500,
             ..LinkConfig::default()
         });
         assert!((1400..1600).contains(&doubling.len()), "{}", doubling.len());
@@ -271,14 +271,14 @@ mod tests {
     #[test]
     fn bits_turn_and_some_are_overtaken() {
         let wrong = through(LinkConfig {
-            corrupt: 20,
+            corrupt: 200,
             ..LinkConfig::default()
         });
         assert_eq!(wrong.len(), 1000);
         let good = (0..1000).zip(&wrong).filter(|(a, b)| a == *b).count();
         assert!((700..900).contains(&good), "{good}");
         let mixed = through(LinkConfig {
-            reorder: 10,
+            reorder: 100,
             ..LinkConfig::default()
         });
         assert_eq!(mixed.len(), 1000);

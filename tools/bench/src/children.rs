@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{boot, hijack, links, net, remote};
+use crate::{boot, guest, hijack, links, net, remote};
 
 /// What such a process does.
 pub(crate) fn run(words: &[String]) -> Result<()> {
@@ -16,6 +16,7 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
         ["host-sink"] => links::host_sink_child(),
         ["echo", socket, cpu] => remote::echo(socket, cpu),
         ["serve", url, cpu] => remote::serve(url, cpu),
+        ["guest", ref names @ ..] => guest::child(names),
         ["hijack", dir, effort] => hijack::child(dir, effort == "smoke"),
         _ => bail!("no child does {words:?}"),
     }

@@ -47,6 +47,23 @@ impl Target {
     }
 }
 
+/// One figure measured several times.
+#[derive(Clone)]
+pub(crate) struct Samples(pub(crate) Vec<f64>);
+
+impl Samples {
+    fn mean(&self) -> f64 {
+        self.0.iter().sum::<f64>() / self.0.len() as f64
+    }
+
+    /// The standard deviation; of one value, zero.
+    fn spread(&self) -> f64 {
+        let mean = self.mean();
+        let squares: f64 = self.0.iter().map(|v| (v - mean).powi(2)).sum();
+        (squares / (self.0.len() - 1).max(1) as f64).sqrt()
+    }
+}
+
 /// Takes figures and shows them.
 pub(crate) struct Output {
     json: bool,
@@ -59,7 +76,7 @@ impl Output {
     pub(crate) fn new(json: bool, wanted: Option<String>) -> Output {
         if !json {
             println!(
-                "{:<32} {:>12} {:<5} {:>12} {:>8}  target",
+                "{:<32} {:>12} {:<6} {:>12} {:>8}  target",
                 "figure", "value", "unit", "host", "ratio"
             );
         }
@@ -97,6 +114,35 @@ impl Output {
 
     /// A figure. Its unit is the end of its name.
     pub(crate) fn figure(&mut self, name: &str, value: f64, host: Option<f64>, target: Target) {
+        self.show(name, value, host, target, None);
+    }
+
+    /// The mean of what was measured several times, and the spread of ours and of the host's.
+    pub(crate) fn samples(
+        &mut self,
+        name: &str,
+        ours: &Samples,
+        host: Option<&Samples>,
+        target: Target,
+    ) {
+        let spread = (ours.spread(), host.map(Samples::spread));
+        self.show(
+            name,
+            ours.mean(),
+            host.map(Samples::mean),
+            target,
+            Some(spread),
+        );
+    }
+
+    fn show(
+        &mut self,
+        name: &str,
+        value: f64,
+        host: Option<f64>,
+        target: Target,
+        spread: Option<(f64, Option<f64>)>,
+    ) {
         if !self.wants(name) {
             return;
         }
@@ -110,20 +156,28 @@ impl Output {
                 text if text.is_empty() => Value::Null,
                 text => json!(text),
             };
-            println!(
-                "{}",
-                json!({
-                    "name": name, "value": value, "unit": unit, "host": host, "ratio": ratio, "target": target, "met": met,
-                })
-            );
+            let mut figure = json!({
+                "name": name, "value": value, "unit": unit, "host": host, "ratio": ratio, "target": target, "met": met,
+            });
+            if let Some((ours, host)) = spread {
+                figure["spread"] = json!(ours);
+                figure["host_spread"] = json!(host);
+            }
+            println!("{figure}");
         } else {
             println!(
-                "{name:<32} {:>12} {unit:<5} {:>12} {:>8}  {}{}",
+                "{name:<32} {:>12} {unit:<6} {:>12} {:>8}  {}{}{}",
                 number(value),
                 host.map_or("-".into(), number),
                 ratio.map_or("-".into(), |r| format!("{r:.2}")),
                 target.shown(),
                 if met { "" } else { "   missed" },
+                match spread {
+                    Some((ours, Some(host))) =>
+                        format!("   spread {}, {}", number(ours), number(host)),
+                    Some((ours, None)) => format!("   spread {}", number(ours)),
+                    None => String::new(),
+                }
             );
         }
     }
@@ -140,9 +194,10 @@ impl Output {
 
 /// The unit that a name ends in.
 fn unit(name: &str) -> &'static str {
-    const UNITS: [(&str, &str); 8] = [
+    const UNITS: [(&str, &str); 9] = [
         ("_ns", "ns"),
         ("_gbit", "Gbit/s"),
+        ("_mbit", "Mbit/s"),
         ("_ms", "ms"),
         ("_mb", "MB"),
         ("_mbps", "MiB/s"),
@@ -174,6 +229,13 @@ mod tests {
         assert!(!Target::MostAndHost(20.0).met(15.0, Some(10.0)));
         assert!(Target::LeastOfHost(0.7).met(70.0, Some(100.0)));
         assert!(Target::MostOfHost(1.1).met(5.0, None));
+    }
+
+    #[test]
+    fn samples_have_a_mean_and_a_spread() {
+        let samples = Samples(vec![1.0, 2.0, 3.0]);
+        assert_eq!((samples.mean(), samples.spread()), (2.0, 1.0));
+        assert_eq!(Samples(vec![5.0]).spread(), 0.0);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::measure::Effort;
 
 const WRITE: usize = 64 << 10;
 const PORT: u16 = 5001;
-const AF_INET: i32 = 2;
-const SOCK_STREAM: i32 = 1;
+pub(crate) const AF_INET: i32 = 2;
+pub(crate) const SOCK_STREAM: i32 = 1;
 
 pub(crate) fn run(effort: &Effort, output: &mut Output) -> Result<()> {
     let bytes = effort.pick(2 << 30, 16 << 20);
@@ -68,7 +68,7 @@ fn kernel(spec: &str) -> Result<Arc<Kernel>> {
     Ok(kernel)
 }
 
-fn address(text: &str) -> Result<[u8; 16]> {
+pub(crate) fn address(text: &str) -> Result<[u8; 16]> {
     let address: SocketAddrV4 = text.parse()?;
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&(AF_INET as u16).to_ne_bytes());
@@ -77,7 +77,7 @@ fn address(text: &str) -> Result<[u8; 16]> {
     Ok(bytes)
 }
 
-fn errno(errno: Errno) -> anyhow::Error {
+pub(crate) fn errno(errno: Errno) -> anyhow::Error {
     anyhow!("{errno}")
 }
 

@@ -4,15 +4,18 @@
 //! over [`abi::Invoke`], which [`host::HostKernel`] serves with the real `syscall` instruction. Names of figures are `group.figure_unit`
 //! and are kept, so that figures can be compared over time.
 //!
-//! Unsafe code: `host`, `place`, and `librump`, which calls C. Start reading at [`plan::GROUPS`].
+//! Unsafe code: `guest`, `host`, `place`, and `librump`, which calls C. Start reading at [`plan::GROUPS`].
 
 mod boot;
 mod call;
 mod children;
 mod ext4;
 mod figure;
+mod goodput;
+mod guest;
 mod hijack;
 mod host;
+mod initramfs;
 mod librump;
 mod links;
 mod measure;

@@ -4,13 +4,15 @@ use anyhow::{Result, bail};
 
 use crate::figure::Output;
 use crate::measure::Effort;
-use crate::{boot, call, ext4, hijack, librump, links, net, programs, remote, scale, tmpfs};
+use crate::{
+    boot, call, ext4, goodput, hijack, librump, links, net, programs, remote, scale, tmpfs,
+};
 
 /// Measures a group.
 type Group = fn(&Effort, &mut Output) -> Result<()>;
 
 /// The groups in the order in which they run and are shown.
-pub(crate) const GROUPS: [(&str, Group); 11] = [
+pub(crate) const GROUPS: [(&str, Group); 12] = [
     ("boot", boot::run),
     ("call", call::run),
     ("librump", librump::run),
@@ -22,6 +24,7 @@ pub(crate) const GROUPS: [(&str, Group); 11] = [
     ("net", net::run),
     ("net", links::run),
     ("net", programs::run),
+    ("goodput", goodput::run),
 ];
 
 /// Runs the groups that are wanted. One that cannot be measured does not keep the others from it, but the run has failed then.
