@@ -292,6 +292,11 @@ impl Ring {
     }
 
     /// Waits until the server has counted its word up. A signal that asks for it interrupts the call.
+    ///
+    /// One of the kernel's is not missed: the server counts the mail word up behind it, and the sleep, where the host can sleep on
+    /// several words, is on the value that was seen when the mail was last looked at. One of the host's whose handler ends before the
+    /// sleep begins is as one that came before the call: it interrupts nothing. Only who has seen an effect of the call and then
+    /// sends a signal could tell the difference.
     fn wait(
         &self,
         link: &Link,
