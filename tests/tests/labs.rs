@@ -381,6 +381,48 @@ fn what_cannot_be_started_is_told_with_file_and_line() {
     assert!(lab.ps().is_empty());
 }
 
+/// passt takes its side's address for the host's loopback; where the host has no IPv6, IPv4 stays alone.
+#[test]
+fn passt_brings_both_families_where_the_host_has_them() {
+    if !Path::new("/usr/bin/passt").exists() {
+        println!("passt: not tested: install the package passt");
+        return;
+    }
+    use std::io::Write;
+    let outside = || {
+        let socket = std::net::UdpSocket::bind("[::]:0")?;
+        socket.connect("[2001:db8::1]:9")
+    };
+    let mut ways = vec![("127.0.0.1:0", "10.0.2.2")];
+    match outside() {
+        Ok(()) => ways.push(("[::1]:0", "fd00:10:0:2::2")),
+        Err(error) => println!("IPv6: not tested: the host has none: {error}"),
+    }
+    for (here, gateway) in ways {
+        let listener = std::net::TcpListener::bind(here).expect("listens");
+        let port = listener.local_addr().expect("a name").port();
+        let server = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().expect("a client");
+            peer.write_all(b"from the host").expect("sent");
+        });
+        let ask = format!(
+            "import socket; s = socket.create_connection(('{gateway}', {port})); print(s.recv(100).decode(), s.getsockname()[0])"
+        );
+        let words = [
+            "run",
+            "--net",
+            "passt",
+            "--",
+            "/usr/bin/python3",
+            "-c",
+            &ask,
+        ];
+        let own = gateway.replace("2.2", "2.15").replace("::2", "::15");
+        assert_eq!(support::run(words).ok(), format!("from the host {own}\n"));
+        server.join().expect("served");
+    }
+}
+
 #[test]
 fn dhcp_and_capture_are_settings_of_an_interface() {
     if !Path::new("/usr/bin/passt").exists() {

@@ -203,6 +203,39 @@ fn tags_that_the_host_takes_out_are_in_the_frames() {
     station.end();
 }
 
+/// Frames of a VLAN of the kernel's have their tag in its packet sockets, and so in what tcpdump says.
+#[test]
+fn tcpdump_on_a_kernel_shows_the_vlan() {
+    if !Path::new("/usr/bin/tcpdump").exists() {
+        println!("tcpdump: not tested: install the package tcpdump");
+        return;
+    }
+    let kernel = support::Server::start(&["--net", "loop"]);
+    for words in [
+        "veth0 create peer=veth1",
+        "veth0 up",
+        "veth1 up",
+        "vlan0 create parent=veth0,id=5",
+        "vlan0 up",
+        "vlan0 10.77.0.1/24",
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        kernel.rump(&[&["ifconfig"], &words[..]].concat()).ok();
+    }
+    let text = "rm -f said; mkfifo said\n\
+        tcpdump -e -n -l -c 1 -i veth1 vlan 5 > shown 2> said & dump=$!\n\
+        exec 9< said; grep -q -m1 'listening on' <&9\n\
+        echo x > /dev/udp/10.77.0.2/9; wait $dump; cat shown";
+    let dir = support::scratch();
+    let mut command = kernel.command(&["exec", &kernel.url, "--", "/bin/bash", "-euc", text]);
+    let shown = support::finish(command.current_dir(dir.path())).ok();
+    assert!(
+        shown.contains("vlan 5") && shown.contains("who-has 10.77.0.2"),
+        "{shown}"
+    );
+    kernel.halt();
+}
+
 /// A passt that ends with the test.
 struct Passt {
     child: Child,

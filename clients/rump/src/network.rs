@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,6 +21,10 @@ use crate::shim::Sockets;
 const PASST_ADDRESS: &str = "10.0.2.15";
 const PASST_PREFIX: u8 = 24;
 const PASST_GATEWAY: &str = "10.0.2.2";
+/// The same of IPv6, where the host has it.
+const PASST_ADDRESS6: &str = "fd00:10:0:2::15";
+const PASST_PREFIX6: u8 = 64;
+const PASST_GATEWAY6: &str = "fd00:10:0:2::2";
 /// Queries to this address go to the host's name servers.
 const PASST_DNS: &str = "10.0.2.3";
 
@@ -73,8 +77,9 @@ impl Networked {
         let mut spec = spec.clone();
         let mut socket = None;
         if spec.kind == NetKind::Passt {
-            socket = Some(self.passt()?);
-            with_passt_addresses(&mut spec);
+            let ipv6 = host_has_ipv6();
+            socket = Some(self.passt(ipv6)?);
+            with_passt_addresses(&mut spec, ipv6);
         }
         let before = kernel.messages();
         rumpkit::attach(kernel, &spec, socket.as_deref())
@@ -82,19 +87,18 @@ impl Networked {
     }
 
     /// Starts passt(1); answers where it listens.
-    fn passt(&mut self) -> Result<PathBuf> {
+    fn passt(&mut self, ipv6: bool) -> Result<PathBuf> {
         let dir = tempfile::Builder::new().prefix("rump-passt-").tempdir()?;
         let socket = dir.path().join("socket");
         let mut command = Command::new("passt");
         command
-            .args([
-                "--foreground",
-                "--one-off",
-                "--quiet",
-                "--ipv4-only",
-                "--socket",
-            ])
+            .args(["--foreground", "--one-off", "--quiet", "--socket"])
             .arg(&socket);
+        if ipv6 {
+            command.args(["--address", PASST_ADDRESS6, "--gateway", PASST_GATEWAY6]);
+        } else {
+            command.arg("--ipv4-only");
+        }
         command.args([
             "--address",
             PASST_ADDRESS,
@@ -143,12 +147,24 @@ impl Drop for Networked {
     }
 }
 
-fn with_passt_addresses(spec: &mut NetSpec) {
+/// Whether the host has a way to the world by IPv6, which is when passt has one. Nothing is sent.
+fn host_has_ipv6() -> bool {
+    /// For documentation (RFC 3849).
+    const OUTSIDE: (Ipv6Addr, u16) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9);
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0));
+    socket.is_ok_and(|socket| socket.connect(OUTSIDE).is_ok())
+}
+
+fn with_passt_addresses(spec: &mut NetSpec, ipv6: bool) {
     let parse = |text: &str| text.parse::<IpAddr>().ok();
-    if spec.addresses.is_empty() && !spec.dhcp {
-        spec.addresses
-            .extend(parse(PASST_ADDRESS).map(|a| (a, PASST_PREFIX)));
-        spec.gateways.extend(parse(PASST_GATEWAY));
+    let four = (PASST_ADDRESS, PASST_PREFIX, PASST_GATEWAY);
+    let six = (PASST_ADDRESS6, PASST_PREFIX6, PASST_GATEWAY6);
+    let unsaid = spec.addresses.is_empty();
+    for ((address, prefix, gateway), wanted) in [(four, !spec.dhcp), (six, ipv6)] {
+        if unsaid && wanted {
+            spec.addresses.extend(parse(address).map(|a| (a, prefix)));
+            spec.gateways.extend(parse(gateway));
+        }
     }
     if spec.dns.is_empty() {
         spec.dns.extend(parse(PASST_DNS));

@@ -230,7 +230,11 @@ impl<S: Invoke> Process<S> {
     pub fn set_interface(&self, spec: &NetSpec, index: u32) -> io::Result<()> {
         self.set_up(index)?;
         for (address, prefix) in &spec.addresses {
-            self.add_address(index, *address, *prefix)?;
+            match spec.kind {
+                // There is nobody else.
+                NetKind::Passt => self.add_own_address(index, *address, *prefix)?,
+                _ => self.add_address(index, *address, *prefix)?,
+            }
         }
         for gateway in &spec.gateways {
             self.add_route(None, Some(*gateway), index)?;

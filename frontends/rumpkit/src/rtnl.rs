@@ -182,7 +182,23 @@ impl<S: Invoke> Process<S> {
 
     /// Gives an interface an address.
     pub fn add_address(&self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+        self.new_address(index, address, prefix, AddressHeaderFlags::empty())
+    }
+
+    /// The same on a link where nobody else can have it: an IPv6 address is of use at once, and nobody is asked for it (RFC 4862).
+    pub fn add_own_address(&self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+        self.new_address(index, address, prefix, AddressHeaderFlags::Nodad)
+    }
+
+    fn new_address(
+        &self,
+        index: u32,
+        address: IpAddr,
+        prefix: u8,
+        how: AddressHeaderFlags,
+    ) -> io::Result<()> {
         let mut message = address_message(index, address, prefix);
+        message.header.flags = how;
         if let IpAddr::V4(v4) = address
             && prefix < 31
         {
