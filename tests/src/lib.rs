@@ -5,6 +5,7 @@
 
 mod image;
 pub mod judge;
+pub mod lab;
 mod namespace;
 
 use std::ffi::OsStr;

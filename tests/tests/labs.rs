@@ -1,119 +1,14 @@
 //! Labs: two hosts and a router between them, unmodified programs across it, captures judged by tshark, and nothing left behind.
 
+use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::{fs, thread};
+use std::process::Command;
 
-use serde_json::Value;
-use support::{Ended, binary, finish, rump, scratch, signal};
-use tempfile::TempDir;
+use support::judge::{assert_well_formed, count};
+use support::lab::{HTTP, Lab};
+use support::{scratch, signal};
 
 const TWO_HOSTS: &str = include_str!("../../examples/labs/two-hosts.toml");
-
-/// A lab in a directory of its own, ended with the test.
-struct Lab {
-    dir: TempDir,
-}
-
-impl Lab {
-    fn up(text: &str) -> Lab {
-        let lab = Lab { dir: scratch() };
-        lab.write(text);
-        lab.run(&["up", "lab.toml"]).ok();
-        lab
-    }
-
-    fn write(&self, text: &str) {
-        fs::write(self.dir.path().join("lab.toml"), text).expect("written");
-    }
-
-    /// A `rump` command that knows this test's labs only.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("timeout");
-        command
-            .args(["-k", "5", "120"])
-            .arg(binary("rump"))
-            .args(args);
-        let clean = rump([""; 0]);
-        command.envs(clean.get_envs().filter_map(|(k, v)| Some((k, v?))));
-        command
-            .env("XDG_RUNTIME_DIR", self.dir.path())
-            .env_remove("RUMP_SERVER")
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Ended {
-        finish(&mut self.command(args))
-    }
-
-    /// Runs a program on a kernel.
-    fn on(&self, kernel: &str, program: &[&str]) -> Ended {
-        self.run(&[&["exec", kernel, "--"], program].concat())
-    }
-
-    fn ps(&self) -> Vec<Value> {
-        let text = self.run(&["ps", "--json"]).ok();
-        serde_json::from_str(&text).expect("an array")
-    }
-
-    /// Starts a server on a kernel and waits until it says that it is ready.
-    fn serve(&self, kernel: &str, python: &str) -> Child {
-        let args = ["exec", kernel, "--", "/usr/bin/python3", "-u", "-c", python];
-        let mut child = self
-            .command(&args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut line = String::new();
-        let out = child.stdout.as_mut().expect("a pipe");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("a line");
-        assert_eq!(line, "ready\n", "{python}");
-        child
-    }
-
-    fn down(&self) {
-        self.run(&["down"]).ok();
-        assert!(self.ps().is_empty());
-        let left: Vec<_> = fs::read_dir(self.dir.path().join("rump"))
-            .expect("the directory of all labs")
-            .collect();
-        assert!(left.is_empty(), "{left:?}");
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let _ = self.command(&["down"]).output();
-        }
-    }
-}
-
-/// Whether tshark finds nothing wrong but what a filter excuses; its fields of the packets that are.
-fn judged(capture: &Path, wrong: &str) -> String {
-    let args = [
-        "-o",
-        "ip.check_checksum:TRUE",
-        "-o",
-        "tcp.check_checksum:TRUE",
-        "-o",
-        "udp.check_checksum:TRUE",
-    ];
-    let mut command = Command::new("tshark");
-    command
-        .arg("-r")
-        .arg(capture)
-        .args(args)
-        .args(["-Y", wrong]);
-    finish(&mut command).ok()
-}
-
-/// How many packets of a capture a filter takes.
-fn count(capture: &Path, filter: &str) -> usize {
-    judged(capture, filter).lines().count()
-}
 
 fn with_captures() -> String {
     format!(
@@ -143,25 +38,6 @@ for host in sys.argv[1:]:
         s.send(b'u' * size)
         assert s.recv(70000) == b'u' * size, (host, size)
 print('all came back')
-";
-
-const HTTP: &str = "
-import http.server, os, socket
-os.chdir('/tmp')
-class Server(http.server.ThreadingHTTPServer):
-    address_family = socket.AF_INET6
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = bytes(range(256)) * 4096
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args):
-        pass
-server = Server(('::', 80), Handler)
-print('ready')
-server.serve_forever()
 ";
 
 #[test]
@@ -221,9 +97,7 @@ fn programs_reach_each_other_across_a_router() {
     }
     for name in ["left", "right"] {
         let capture = lab.dir.path().join(format!("{name}.pcapng"));
-        let wrong = "_ws.malformed || ip.checksum.status == Bad || tcp.checksum.status == Bad || udp.checksum.status == Bad \
-                     || icmp.checksum.status == Bad || icmpv6.checksum.status == Bad || _ws.expert.severity == error";
-        assert_eq!(judged(&capture, wrong), "", "{name}");
+        assert_well_formed(&capture);
         for seen in [
             "icmp.type == 0 && ip.src == 10.0.2.2",
             "icmpv6.type == 129 && ipv6.src == fd00:2::2",

@@ -52,6 +52,8 @@ pub(crate) enum Word {
     Arp(Neighbours),
     Ndp(Neighbours),
     Netstat(Netstat),
+    #[command(visible_alias = "npf")]
+    Firewall(Firewall),
     Ping(Ping),
     Tcpdump(Tcpdump),
     Up(Up),
@@ -320,6 +322,39 @@ pub(crate) struct Netstat {
     pub(crate) listening: bool,
 }
 
+/// Show and set a kernel's packet filter
+///
+/// show has the rules with what they have counted, states the connections that are known; load replaces all rules by those of a file, or
+/// none of them if there is a mistake, and keeps the connections; flush forgets the connections. A file without rules ends the filter.
+#[derive(Args)]
+#[command(after_help = "\
+Example of a file:
+  table friends { 192.0.2.0/24, 2001:db8::/32 }
+  rdr on eth0 proto tcp to (eth0) port 8080 -> 10.0.0.2 port 80
+  nat on eth0 from 10.0.0.0/24 -> (eth0)
+  pass forward on eth1 via eth0
+  pass forward on eth0 proto tcp to 10.0.0.2 port 80
+  pass in on eth0 proto tcp from <friends> to port 22
+  reject in log on eth0
+  block forward
+
+The first rule that fits decides; what none fits passes; answers pass by their connection's state.
+docs/network.md has the whole language.")]
+pub(crate) struct Firewall {
+    #[command(flatten)]
+    pub(crate) server: ServerOption,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[arg(
+        value_name = "WORD",
+        help = "show, states, load FILE (- is the standard input), or flush"
+    )]
+    pub(crate) words: Vec<String>,
+}
+
 /// Send echo requests from a kernel
 #[derive(Args)]
 pub(crate) struct Ping {
@@ -373,6 +408,7 @@ Example of a file:
 
 What net takes is what rump run --net takes, and link:NAME. A kernel further has
   forwarding = true        it is a router
+  firewall = \"rules.npf\"   a file of rules, or the rules: firewall = [\"pass out\", \"block in\"]
   routes = [\"10.9.0.0/16 via 10.0.0.7\"]
   mounts = [\"ext4:disk.img:/data\", \"tmpfs::/scratch\"]
   sysctls = { \"net.ipv4.ip_default_ttl\" = 32 }
@@ -456,6 +492,10 @@ pub(crate) struct Network {
     /// Settings, with commas between: ADDRESS/PREFIX, gw=ADDRESS, dns=ADDRESS, dhcp, mtu=N, mac=ADDRESS, name=NAME, pcap=FILE.
     #[arg(long = "net", value_name = "KIND[:WHERE][,SETTING]...")]
     pub(crate) net: Vec<NetSpec>,
+
+    /// Load rules into the kernel's packet filter before its interfaces are there; rump firewall --help shows a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) firewall: Option<PathBuf>,
 }
 
 impl Network {

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         Word::Route(options) => net::route(&options),
         Word::Arp(options) => net::arp(&options),
         Word::Ndp(options) => net::ndp(&options),
+        Word::Firewall(options) => net::firewall(&options),
         Word::Netstat(options) => net::netstat(&options),
         Word::Ping(options) => net::ping(&options),
         Word::Tcpdump(options) => run::tcpdump(&options),

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::cli::Network;
 use crate::kernel::news;
+use crate::net::load_firewall;
 use crate::shim::Sockets;
 
 /// What passt gives the kernel: addresses that are nobody's outside, as other user-mode networks have them.
@@ -40,7 +41,7 @@ impl Networked {
     /// Makes the interfaces that were asked for. On failure the kernel is halted, and the error says which one and why.
     pub(crate) fn start(kernel: &Arc<Kernel>, options: &Network) -> Result<Networked> {
         let mut networked = Networked::default();
-        if let Err(error) = networked.configure(kernel, &options.net) {
+        if let Err(error) = networked.configure(kernel, options) {
             let _ = kernel.shutdown(true);
             return Err(error);
         }
@@ -52,8 +53,17 @@ impl Networked {
         self.sockets
     }
 
-    fn configure(&mut self, kernel: &Arc<Kernel>, specs: &[NetSpec]) -> Result<()> {
-        let specs: Vec<&NetSpec> = specs.iter().filter(|s| s.kind != NetKind::Host).collect();
+    fn configure(&mut self, kernel: &Arc<Kernel>, options: &Network) -> Result<()> {
+        let specs = options.net.iter();
+        let specs: Vec<&NetSpec> = specs.filter(|s| s.kind != NetKind::Host).collect();
+        if let Some(rules) = &options.firewall {
+            if specs.iter().all(|s| s.kind == NetKind::Sockin) {
+                bail!(
+                    "--firewall: the sockets are the host's, and so are their packets; give the kernel a network with --net"
+                );
+            }
+            load_firewall(&Process::new(kernel)?, rules).context("--firewall")?;
+        }
         if specs.is_empty() {
             return Ok(());
         }

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod firewall;
 mod mount;
 mod network;
 mod process;
@@ -40,12 +41,14 @@ pub use abi;
 pub use hypercall;
 pub use kern;
 pub use net;
+pub use npf;
 pub use pcap;
 pub use veth;
 pub use vfs;
 
 pub use abi::{Errno, Invoke, Stat, Syscalls};
 pub use attach::{attach, capture, capture_incoming, plug, plug_in};
+pub use firewall::{FirewallRule, FirewallState};
 pub use hypercall::PosixHost;
 pub use kern::{Builder, Component, Config, Kernel, LwpHandle, RforkFds};
 pub use mount::{EtfsKind, MountEntry, MountSpec, SpecError};

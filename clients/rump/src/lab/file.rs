@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow};
+use rumpkit::npf::lang::Ruleset;
 use rumpkit::{MountSpec, NetKind, NetSpec};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
@@ -37,6 +38,7 @@ struct KernelTable {
     net: BTreeMap<Spanned<String>, Spanned<Word<NetSpec>>>,
     #[serde(default)]
     forwarding: bool,
+    firewall: Option<Spanned<Firewall>>,
     #[serde(default)]
     routes: Vec<Spanned<Word<Route>>>,
     #[serde(default)]
@@ -59,6 +61,38 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Word<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Word<T>, D::Error> {
         let text = String::deserialize(from)?;
         text.parse().map(Word).map_err(de::Error::custom)
+    }
+}
+
+/// Rules of a packet filter: a file of them, or the rules.
+enum Firewall {
+    File(PathBuf),
+    Rules(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for Firewall {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Firewall, D::Error> {
+        struct Either;
+        impl<'de> de::Visitor<'de> for Either {
+            type Value = Firewall;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a file of rules, or a list of rules")
+            }
+
+            fn visit_str<E: de::Error>(self, file: &str) -> Result<Firewall, E> {
+                Ok(Firewall::File(file.into()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Firewall, A::Error> {
+                let mut rules = Vec::new();
+                while let Some(rule) = list.next_element()? {
+                    rules.push(rule);
+                }
+                Ok(Firewall::Rules(rules))
+            }
+        }
+        from.deserialize_any(Either)
     }
 }
 
@@ -117,6 +151,8 @@ pub(crate) struct Kernel {
     pub(crate) name: String,
     pub(crate) interfaces: Vec<At<NetSpec>>,
     pub(crate) forwarding: bool,
+    /// Rules that have been read without an error.
+    pub(crate) firewall: Option<String>,
     pub(crate) routes: Vec<At<Route>>,
     pub(crate) sysctls: Vec<At<(String, String)>>,
     /// Outer directories before those in them.
@@ -256,6 +292,10 @@ impl Reader<'_> {
                 what: spec,
             });
         }
+        let firewall = table
+            .firewall
+            .map(|rules| self.firewall(rules))
+            .transpose()?;
         let mut mounts: Vec<At<MountSpec>> = Vec::new();
         for mount in table.mounts {
             let mut mount = self.at(mount, |word| word.0);
@@ -277,6 +317,7 @@ impl Reader<'_> {
             name: name.get_ref().clone(),
             interfaces,
             forwarding: table.forwarding,
+            firewall,
             routes: table
                 .routes
                 .into_iter()
@@ -313,6 +354,38 @@ impl Reader<'_> {
         spec.name = Some(name.into());
         spec.pcap = spec.pcap.map(|file| self.beside(&file));
         Ok(spec)
+    }
+
+    /// The rules of a packet filter, which must be without an error.
+    fn firewall(&self, rules: Spanned<Firewall>) -> Result<String> {
+        let at = rules.span();
+        match rules.into_inner() {
+            Firewall::File(file) => {
+                let file = self.beside(&file);
+                let name = file.display();
+                let text = std::fs::read_to_string(&file).map_err(|error| {
+                    self.wrong(&at, format!("{name}: the rules cannot be read: {error}"))
+                })?;
+                text.parse::<Ruleset>()
+                    .map_err(|error| anyhow!("{name}:{error}"))?;
+                Ok(text)
+            }
+            Firewall::Rules(rules) => {
+                if let Some(rule) = rules.iter().find(|rule| rule.get_ref().contains('\n')) {
+                    return Err(self.wrong(
+                        &rule.span(),
+                        "two rules in one text; write each as an item of the list",
+                    ));
+                }
+                let lines: Vec<&str> = rules.iter().map(|rule| rule.get_ref().as_str()).collect();
+                let text = lines.join("\n");
+                text.parse::<Ruleset>().map_err(|error| {
+                    let span = rules.get(error.line - 1).map_or(at, |rule| rule.span());
+                    self.wrong(&span, error.message)
+                })?;
+                Ok(text)
+            }
+        }
     }
 
     /// A file that is named from where this file is.
@@ -361,7 +434,7 @@ mod tests {
         let lab = parse(
             "[link.lan]\npcap = \"lan.pcapng\"\n\n[kernel.a]\nforwarding = true\nnet.eth0 = \"link:lan,10.0.0.1/24\"\n\
              net.eth1 = \"bus:b\"\n\n[kernel.b]\nroutes = [\"10.9.0.0/16 via 10.0.0.1\"]\nnet.eth0 = \"link:lan,10.0.0.2/24,gw=10.0.0.1\"\n\
-             sysctls = { \"net.ipv4.ip_default_ttl\" = 3 }\nmounts = [\"ext4:d.img:/d/e\", \"tmpfs::/d\"]\n",
+             sysctls = { \"net.ipv4.ip_default_ttl\" = 3 }\nmounts = [\"ext4:d.img:/d/e\", \"tmpfs::/d\"]\nfirewall = [\"pass out\", \"block in\"]\n",
         )
         .expect("good");
         assert_eq!(lab.name, "small");
@@ -377,6 +450,7 @@ mod tests {
         assert_eq!(a.interfaces[1].what.kind, NetKind::Bus("/labs/b".into()));
         assert_eq!((a.interfaces[1].line, b.routes[0].line), (7, 10));
         assert_eq!(b.sysctls[0].what.1, "3");
+        assert_eq!(b.firewall.as_deref(), Some("pass out\nblock in"));
         assert_eq!(b.mounts[0].what.dir, Path::new("/d"));
         assert_eq!(
             b.mounts[1].what.image.as_deref(),
@@ -413,6 +487,22 @@ mod tests {
                 ":2: ",
                 "take link:NAME",
             ),
+            (
+                "[kernel.a]\nfirewall = [\n\"pass out\",\n\"blok in\",\n]\n",
+                ":4: ",
+                "a line begins with pass, block",
+            ),
+            (
+                "[kernel.a]\nfirewall = [\"pass\\nblock\"]\n",
+                ":2: ",
+                "as an item of the list",
+            ),
+            (
+                "[kernel.a]\nfirewall = \"no-such.npf\"\n",
+                ":2: ",
+                "/labs/no-such.npf: the rules cannot be read",
+            ),
+            ("[kernel.a]\nfirewall = 7\n", ":2: ", "or a list of rules"),
             ("[kernel.\"a/b\"]\n", ":1: ", "is no name"),
             ("[link.x]\n[kernel.a]\n", ":1: ", "nobody is on the link x"),
             (

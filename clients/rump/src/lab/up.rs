@@ -17,6 +17,7 @@ use super::state::Claim;
 use crate::cli::{KernelOptions, Up};
 use crate::failure::Outcome;
 use crate::kernel::Parts;
+use crate::net::explain_firewall;
 use crate::network::{self, Networked};
 use crate::{background, kernel, marked, serve};
 
@@ -215,6 +216,11 @@ fn prepare(lab: &Lab, wanted: &file::Kernel, kernel: &Arc<Booted>) -> Result<()>
     for variable in &wanted.sysctls {
         let (name, value) = &variable.what;
         set(name, value).map_err(|error| lab.wrong(variable, error))?;
+    }
+    if let Some(rules) = &wanted.firewall {
+        let name = &wanted.name;
+        let loaded = process.load_firewall(rules).map_err(explain_firewall);
+        loaded.with_context(|| format!("kernel {name}"))?;
     }
     for mount in &wanted.mounts {
         kernel::mount_one(kernel, &process, &mount.what)

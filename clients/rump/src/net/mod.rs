@@ -1,5 +1,6 @@
 //! The network of a served kernel: its interfaces, routes, neighbours and sockets, and the programs that try it out.
 
+mod firewall;
 mod ifconfig;
 mod neighbours;
 mod netstat;
@@ -12,6 +13,7 @@ use anyhow::{Result, anyhow};
 use rumpclient::Client;
 use rumpkit::{Interface, Process};
 
+pub(crate) use firewall::{explain as explain_firewall, firewall, load as load_firewall};
 pub(crate) use ifconfig::ifconfig;
 pub(crate) use neighbours::{arp, ndp};
 pub(crate) use netstat::netstat;

@@ -13,6 +13,9 @@
 
 mod device;
 mod firewall;
+#[cfg(any(test, feature = "fuzz"))]
+#[allow(unreachable_pub, reason = "public for the fuzz targets alone")]
+mod fuzz;
 pub mod lang;
 mod log;
 mod nat;
@@ -25,6 +28,8 @@ mod tests;
 mod track;
 mod wire;
 
+#[cfg(feature = "fuzz")]
+pub use fuzz::{fuzz_packets, fuzz_rules};
 pub use npf::Npf;
 
 use kern::{Component, Stage};
