@@ -78,10 +78,12 @@ unsafe fn may_lead_inside(config: &Config<'_>, path: *const u8) -> bool {
         .any(|component| !component.is_empty() && Text(path).components(0, component).is_some())
 }
 
-/// Whose a name relative to a directory is that may be above the prefix: a host descriptor, or the working directory.
+/// Whose a name relative to a directory is that may be above the prefix: a host descriptor, or the working directory. Not inlined: its
+/// buffer is more than the stack of a signal handler may have left, and other names do not need it.
 ///
 /// # Safety
 /// `path` is a NUL-terminated string.
+#[inline(never)]
 unsafe fn below_above(config: &Config<'_>, dir: Option<i32>, path: *const u8) -> Place {
     let mut buffer = [0u8; PATH_MAX];
     let dir = match dir {
