@@ -196,7 +196,17 @@ fn parse(cx: &Curlwp<'_>, mut bytes: &[u8], out: &mut Vec<Control>) -> Result<()
         }
         let data = &bytes[HEADER..len];
         out.push(match (word(8), word(12)) {
-            (SOL_SOCKET, SCM_RIGHTS) => rights(cx, data)?,
+            (SOL_SOCKET, SCM_RIGHTS) => {
+                let count = |c: &Control| match c {
+                    Control::Rights(files) => files.len(),
+                    _ => 0,
+                };
+                let before: usize = out.iter().map(count).sum();
+                if before + data.len() / 4 > RIGHTS_MAX {
+                    return Err(Errno::EINVAL);
+                }
+                rights(cx, data)?
+            }
             (SOL_SOCKET, SCM_CREDENTIALS) => Control::Credentials(Credentials::claimed(cx, data)?),
             (SOL_SOCKET, _) => return Err(Errno::EINVAL),
             (level, kind) => Control::Other(level, kind, data.to_vec()),
@@ -208,9 +218,6 @@ fn parse(cx: &Curlwp<'_>, mut bytes: &[u8], out: &mut Vec<Control>) -> Result<()
 
 /// Takes hold of the open files that a process wants to send.
 fn rights(cx: &Curlwp<'_>, data: &[u8]) -> Result<Control, Errno> {
-    if data.len() / 4 > RIGHTS_MAX {
-        return Err(Errno::EINVAL);
-    }
     let numbers = data
         .chunks_exact(4)
         .map(|n| i32::from_le_bytes([n[0], n[1], n[2], n[3]]));

@@ -12,6 +12,8 @@ const MEMORY: usize = 16;
 
 /// Offsets from here on name facts about the packet that are not in its bytes.
 const AD_OFF: i32 = -0x1000;
+/// The last of these facts, `SKF_AD_VLAN_TPID`; each is 4 further.
+const LAST_FACT: i32 = 60;
 /// Offsets from here on count from the network header.
 const NET_OFF: i32 = -0x10_0000;
 /// Offsets from here on count from the link-layer header.
@@ -115,7 +117,8 @@ enum Op {
     XToA,
 }
 
-/// A program that was checked: every jump lands in it, every path ends, no constant division by zero.
+/// A program that was checked: every jump lands in it, every path ends, no constant division by zero, no word of memory is read that
+/// a path there has not written.
 #[derive(Debug)]
 pub struct Filter {
     ops: Box<[(Op, Insn)]>,
@@ -139,6 +142,9 @@ impl Filter {
             if farthest >= ops.len() - at - 1 && !matches!(op, Op::ReturnA | Op::ReturnK) {
                 return Err(Errno::EINVAL);
             }
+        }
+        if !reads_what_was_written(&ops) {
+            return Err(Errno::EINVAL);
         }
         Ok(Filter { ops })
     }
@@ -183,8 +189,44 @@ impl Filter {
     }
 }
 
+/// Whether every path to a load from memory has stored there before.
+fn reads_what_was_written(ops: &[(Op, Insn)]) -> bool {
+    // The words that every way to an instruction has written, of the ways that jump there.
+    let mut by_jump = vec![u16::MAX; ops.len()];
+    let mut written = 0;
+    for (at, (op, insn)) in ops.iter().enumerate() {
+        written &= by_jump[at];
+        let word = || 1u16.checked_shl(insn.k).unwrap_or(0);
+        let mut jumps = |by: usize| {
+            if let Some(there) = by_jump.get_mut(at + 1 + by) {
+                *there &= written;
+            }
+        };
+        match op {
+            Op::StoreA | Op::StoreX => written |= word(),
+            Op::LoadA(From::Memory, _) | Op::LoadX(From::Memory) if written & word() == 0 => {
+                return false;
+            }
+            Op::Jump => {
+                jumps(insn.k as usize);
+                written = u16::MAX;
+            }
+            Op::Branch(..) => {
+                jumps(insn.jt.into());
+                jumps(insn.jf.into());
+                written = u16::MAX;
+            }
+            _ => {}
+        }
+    }
+    true
+}
+
 fn decode(insn: Insn) -> Option<Op> {
     let code = insn.code;
+    if code > 0xff {
+        return None;
+    }
     let from_x = code & 0x08 != 0;
     let in_memory = (insn.k as usize) < MEMORY;
     Some(match code & 0x07 {
@@ -196,6 +238,13 @@ fn decode(insn: Insn) -> Option<Op> {
                 0x10 => Size::Byte,
                 _ => return None,
             };
+            if code & 0xe0 == 0x20
+                && let fact @ 0.. = (insn.k as i32).saturating_sub(AD_OFF)
+                && (insn.k as i32) < 0
+                && (fact > LAST_FACT || fact % 4 != 0)
+            {
+                return None;
+            }
             let from = match (code & 0xe0, size) {
                 (0x00, Size::Word) => From::Immediate,
                 (0x20, _) => From::Absolute,
@@ -234,7 +283,8 @@ fn decode(insn: Insn) -> Option<Op> {
             };
             let by_nothing = matches!(alu, Alu::Div | Alu::Mod) && insn.k == 0;
             let too_far = matches!(alu, Alu::Lsh | Alu::Rsh) && insn.k >= 32;
-            if code > 0xff || !from_x && (by_nothing || too_far) {
+            let no_such = matches!(alu, Alu::Neg) && from_x;
+            if no_such || !from_x && (by_nothing || too_far) {
                 return None;
             }
             Op::Alu(alu, from_x)
@@ -418,10 +468,32 @@ mod tests {
             vec![insn(0x34, 0, 0, 0), end],
             vec![insn(0x02, 0, 0, 16), end],
             vec![insn(0xffff, 0, 0, 0), end],
+            vec![insn(0x120, 0, 0, 0), end],
+            vec![insn(0x8c, 0, 0, 0), end],
+            // Memory that nobody has written, on one of two ways at least.
+            vec![insn(0x60, 0, 0, 3), end],
+            vec![
+                insn(0x15, 1, 0, 0),
+                insn(0x02, 0, 0, 3),
+                insn(0x61, 0, 0, 3),
+                end,
+            ],
+            // What is known of no packet.
+            vec![insn(0x20, 0, 0, (AD_OFF + 64) as u32), end],
+            vec![insn(0x30, 0, 0, (AD_OFF + 2) as u32), end],
             vec![end; MAX_INSNS + 1],
         ] {
             assert_eq!(Filter::new(&bad).err(), Some(Errno::EINVAL), "{bad:?}");
         }
+        let on_both_ways = [
+            insn(0x15, 0, 2, 0),
+            insn(0x02, 0, 0, 3),
+            insn(0x05, 0, 0, 1),
+            insn(0x03, 0, 0, 3),
+            insn(0x60, 0, 0, 3),
+            end,
+        ];
+        assert!(Filter::new(&on_both_ways).is_ok());
         assert_eq!(
             run(&[insn(0x3c, 0, 0, 0), end], &[]),
             0,

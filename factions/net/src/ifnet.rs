@@ -56,6 +56,9 @@ fn is_tagged(packet: &mut Packet) -> bool {
         .is_some_and(|header| header[12..] == ETHERTYPE_VLAN.to_be_bytes())
 }
 
+/// The most interfaces that may stand on one another, as Linux has it: each takes stack on the way of a packet.
+pub const HEIGHT_MAX: usize = 8;
+
 /// What a driver takes off the stack's hands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
@@ -101,8 +104,13 @@ pub trait Driver: Send + Sync {
         ""
     }
 
+    /// The interfaces that what it sends goes out by: the parent of a VLAN, the ports of a bridge.
+    fn lowers(&self) -> Vec<Arc<Ifnet>> {
+        Vec::new()
+    }
+
     /// Makes another interface a port of this one, a bridge's for example. `EOPNOTSUPP` where there are no ports, `EBUSY` when
-    /// it is a port already.
+    /// it is a port already, `ELOOP` when it stands on this one, or too many stand on one another.
     fn add_port(&self, cx: &Curlwp<'_>, port: &Arc<Ifnet>) -> Result<(), Errno> {
         let _ = (cx, port);
         Err(Errno::EOPNOTSUPP)
@@ -263,6 +271,26 @@ impl Ifnet {
     /// What is below it.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
+    }
+
+    /// Whether what it sends may go out by another one, or it is that one.
+    pub fn stands_on(&self, other: &Ifnet) -> bool {
+        std::ptr::eq(self, other)
+            || self
+                .driver
+                .lowers()
+                .iter()
+                .any(|lower| lower.stands_on(other))
+    }
+
+    /// How many interfaces stand on one another from here down, itself not counted.
+    pub fn height(&self) -> usize {
+        let lowers = self.driver.lowers();
+        lowers
+            .iter()
+            .map(|lower| lower.height() + 1)
+            .max()
+            .unwrap_or(0)
     }
 
     /// `IFF_*`.

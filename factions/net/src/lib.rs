@@ -43,7 +43,8 @@ pub use domain::{Domain, Net, SocketEntry};
 pub use frame::ETHER_HEADER;
 pub use ifioctl::named as interface_of_request;
 pub use ifnet::{
-    Config, Direction, Driver, EtherAddr, Features, Ifnet, LinkType, Master, Stats, Tap, Trunk,
+    Config, Direction, Driver, EtherAddr, Features, HEIGHT_MAX, Ifnet, LinkType, Master, Stats,
+    Tap, Trunk,
 };
 pub use interfaces::{Interfaces, LinkEvent, LinkListener, NAME_MAX, NetworkLayer};
 pub use offload::{Segments, checksum_holds, complete_checksum, segment, segment_len};

@@ -86,6 +86,10 @@ fn new_vnode(
     fresh: bool,
 ) -> Result<Arc<Vnode>, Errno> {
     let kind = kind_of(info.file_type()).ok_or(Errno::EUCLEAN)?;
+    // A directory has no holes. One that says it is longer would have us look for its blocks for hours.
+    if kind == VnodeKind::Directory && info.size > fs.sb.bytes() {
+        return Err(Errno::EUCLEAN);
+    }
     let rdev = info
         .device_number
         .map_or(0, |d| vfs::makedev(d.major(), d.minor()));

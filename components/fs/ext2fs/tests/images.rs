@@ -358,6 +358,22 @@ fn a_directory_whose_blocks_lie_scattered_is_counted_right() {
 }
 
 #[test]
+fn a_directory_that_says_it_is_longer_than_the_file_system_is_none() {
+    for format in KINDS {
+        let image = Image::make(format, "16M");
+        let m = Machine::with(&image.path);
+        m.lwp.mkdir(&c("/m/d"), 0o755).expect("made");
+        m.lwp.mkdir(&c("/m/d/e"), 0o755).expect("made");
+        m.unmount().expect("unmounts");
+        image.debugfs("sif /d size 0x40000000");
+        m.mount(&image.path, "").expect("mounts");
+        assert_eq!(m.stat("/m/d/e").err(), Some(Errno::EUCLEAN), "{format}");
+        assert_eq!(m.list("/m/d").err(), Some(Errno::EUCLEAN), "{format}");
+        m.unmount().expect("unmounts");
+    }
+}
+
+#[test]
 fn data_that_waits_to_be_written_has_blocks() {
     let image = Image::make("-t ext4 -b 1024", "16M");
     let m = Machine::with(&image.path);

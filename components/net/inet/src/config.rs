@@ -63,11 +63,22 @@ config! {
     most_sources6 = 64 in 1..=65536, "net.ipv6.mld_max_msf";
     /// Whether addresses are made from routers' advertisements.
     accept_ra = 1 in 0..=1, "net.inet6.ip6.accept_rtadv", "net.ipv6.conf.all.accept_ra";
+    /// Bytes that all TCP connections may keep together; 0 until the stack knows its memory.
+    tcp_memory = 0 in 0..=i64::MAX, "net.inet.tcp.memory";
+    /// TCP connections without a socket that may go on; beyond, they are reset.
+    tcp_max_orphans = 4096 in 0..=1_000_000, "net.inet.tcp.max_orphans", "net.ipv4.tcp_max_orphans";
     /// How often a new IPv6 address is asked for before it is used.
     dad_transmits = 1 in 0..=10, "net.inet6.ip6.dad_count", "net.ipv6.conf.all.dad_transmits";
 }
 
 impl Config {
+    /// How much memory there is: an eighth of what caches may take is TCP's.
+    pub(crate) fn share_memory(&self, limit: u64) {
+        let share = i64::try_from(limit / 8).unwrap_or(i64::MAX);
+        self.tcp_memory
+            .store(share.max(16 << 20), Ordering::Relaxed);
+    }
+
     /// Has routers' advertisements accepted.
     pub(crate) fn accept_advertisements(&self) {
         self.accept_ra.store(1, Ordering::Relaxed);

@@ -154,6 +154,14 @@ fn parse(bytes: &[u8], id: u32, mac: &EtherAddr) -> Option<Message> {
             _ => {}
         }
     }
+    let given = lease.address;
+    let nobodys = given.is_unspecified()
+        || given.is_loopback()
+        || given.is_multicast()
+        || given.is_broadcast();
+    if nobodys && message.kind != NAK {
+        return None;
+    }
     let mask = u32::from(mask.unwrap_or(Ipv4Addr::new(255, 255, 255, 0)));
     lease.prefix_len = mask.leading_ones() as u8;
     Some(message)
@@ -511,6 +519,17 @@ mod tests {
         );
         assert!(parse(&answer(&[])[..200], 77, &MAC).is_none());
         assert!(parse(&[], 77, &MAC).is_none());
+    }
+
+    #[test]
+    fn what_is_no_hosts_address_is_not_taken() {
+        for address in [[0; 4], [127, 0, 0, 9], [224, 0, 0, 1], [255; 4]] {
+            let mut bytes = answer(&[53, 1, ACK, 1, 4, 0, 0, 0, 0, 26, 2, 255, 255, 255]);
+            bytes[16..20].copy_from_slice(&address);
+            assert!(parse(&bytes, 77, &MAC).is_none(), "{address:?}");
+            bytes[FIXED + 2] = NAK;
+            assert!(parse(&bytes, 77, &MAC).is_some(), "a refusal gives none");
+        }
     }
 
     #[test]

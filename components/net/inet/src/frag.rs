@@ -18,10 +18,13 @@ use crate::{Inet, checksum, leaf};
 
 /// How long the parts of a packet are waited for.
 const PATIENCE: Nanos = 30 * 1_000_000_000;
-/// The most bytes that wait in all, with what each part costs besides.
+/// The most bytes that wait in all, with what each part and each packet costs besides.
 const MOST_BYTES: usize = 4 << 20;
-/// What a part costs besides its bytes.
-const OVERHEAD: usize = 256;
+/// What a part costs besides its bytes, and a packet of which parts are here: their places in the maps, the first part's header.
+const OVERHEAD: usize = 128;
+const PACKET_OVERHEAD: usize = 1536;
+/// A packet of parts that are shorter on average is copied into one piece: a piece takes memory besides its bytes.
+const SHORT: usize = 1024;
 /// The most parts of one packet.
 const MOST_PARTS: usize = 512;
 
@@ -72,6 +75,8 @@ struct Partial {
     /// The first part's header.
     header: Option<Header>,
     until: Nanos,
+    /// When it began, among all.
+    number: u64,
     cost: usize,
 }
 
@@ -137,25 +142,56 @@ pub(crate) struct Reassembly {
 #[derive(Default)]
 struct Waiting {
     packets: BTreeMap<FragmentKey, Partial>,
+    /// In the order in which they began, which is that in which their time is over.
+    order: BTreeMap<u64, FragmentKey>,
+    begun: u64,
     cost: usize,
 }
 
 impl Waiting {
+    /// The packet of this key, a new one if there is none.
+    fn begin(&mut self, key: FragmentKey, until: Nanos) -> &mut Partial {
+        let (order, begun, cost) = (&mut self.order, &mut self.begun, &mut self.cost);
+        self.packets.entry(key).or_insert_with(|| {
+            *begun += 1;
+            order.insert(*begun, key);
+            *cost += PACKET_OVERHEAD;
+            Partial {
+                parts: BTreeMap::new(),
+                total: None,
+                header: None,
+                until,
+                number: *begun,
+                cost: PACKET_OVERHEAD,
+            }
+        })
+    }
+
     fn remove(&mut self, key: &FragmentKey) -> Option<Partial> {
         let gone = self.packets.remove(key)?;
+        self.order.remove(&gone.number);
         self.cost -= gone.cost;
         Some(gone)
     }
 
     /// Makes room by forgetting those that have waited longest.
     fn make_room(&mut self, need: usize) {
-        while self.cost + need > MOST_BYTES {
-            let oldest = self.packets.iter().min_by_key(|(_, p)| p.until);
-            let Some(key) = oldest.map(|(key, _)| *key) else {
-                return;
-            };
+        while self.cost + need > MOST_BYTES
+            && let Some((_, &key)) = self.order.first_key_value()
+        {
             self.remove(&key);
         }
+    }
+
+    /// Takes out those whose time is over.
+    fn take_late(&mut self, now: Nanos) -> Vec<Partial> {
+        let mut late = Vec::new();
+        while let Some((_, &key)) = self.order.first_key_value()
+            && self.packets.get(&key).is_none_or(|p| p.until <= now)
+        {
+            late.extend(self.remove(&key));
+        }
+        late
     }
 }
 
@@ -175,7 +211,9 @@ impl Inet {
             mut data,
         } = part;
         let len = data.len();
-        if len == 0 || more && len % 8 != 0 || offset + len + header.raw.len() > 65_535 + 40 {
+        // IPv6 does not count its first header.
+        let longest = if header.src.is_ipv6() { 40 } else { 0 } + 65_535;
+        if len == 0 || more && len % 8 != 0 || offset + len + header.raw.len() > longest {
             if header.src.is_ipv6() && len > 0 {
                 let at = if more && len % 8 != 0 {
                     4
@@ -192,30 +230,21 @@ impl Inet {
         let whole = {
             let leaf = leaf(cpu);
             let mut waiting = self.reassembly.partial.lock(&leaf);
-            waiting.make_room(len + OVERHEAD);
+            waiting.make_room(len + OVERHEAD + PACKET_OVERHEAD);
             let waiting = &mut *waiting;
-            let partial = waiting.packets.entry(key).or_insert_with(|| Partial {
-                parts: BTreeMap::new(),
-                total: None,
-                header: None,
-                until,
-                cost: 0,
-            });
+            let partial = waiting.begin(key, until);
             let before = partial.cost;
             let good = partial.add(offset, more, bytes);
-            waiting.cost += partial.cost - before;
             if offset == 0 && partial.header.is_none() {
                 partial.header = Some(header.clone());
             }
+            let (more_cost, is_whole) = (partial.cost - before, partial.is_whole());
+            waiting.cost += more_cost;
             if !good {
                 waiting.remove(&key);
                 return None;
             }
-            if !partial.is_whole() {
-                None
-            } else {
-                waiting.remove(&key)
-            }
+            if is_whole { waiting.remove(&key) } else { None }
         };
         let Some(whole) = whole else {
             self.want_slow_timer(cpu);
@@ -224,10 +253,16 @@ impl Inet {
         *header = whole.header?;
         let longest = whole.parts.values().map(Bytes::len).max().unwrap_or(0);
         let mut packet = Packet::default();
-        whole
-            .parts
-            .into_values()
-            .for_each(|part| packet.append(part));
+        match whole.total {
+            Some(total) if total < whole.parts.len() * SHORT => {
+                let parts: Vec<Bytes> = whole.parts.into_values().collect();
+                packet.append(parts.concat().into());
+            }
+            _ => whole
+                .parts
+                .into_values()
+                .for_each(|part| packet.append(part)),
+        }
         packet.received_on = header.interface;
         packet.link_multicast = header.link_multicast;
         Some((packet, longest))
@@ -239,14 +274,7 @@ impl Inet {
         let (late, others) = {
             let leaf = leaf(cpu);
             let mut waiting = self.reassembly.partial.lock(&leaf);
-            let late: Vec<_> = waiting
-                .packets
-                .iter()
-                .filter(|(_, p)| p.until <= now)
-                .map(|(key, _)| *key)
-                .collect();
-            let late: Vec<_> = late.iter().filter_map(|key| waiting.remove(key)).collect();
-            (late, !waiting.packets.is_empty())
+            (waiting.take_late(now), !waiting.packets.is_empty())
         };
         for partial in late {
             // Only who has the first part knows whom to answer.
@@ -276,6 +304,10 @@ pub(crate) fn cut(mut packet: Packet, v6: bool, mtu: usize, id: u32) -> Result<V
     } else {
         usize::from(first[0] & 0xf) * 4
     };
+    // The checksum of a packet that lies about where it is may have gone into the header.
+    if len < 20 {
+        return Err(Errno::EINVAL);
+    }
     if v6 && first[6] == HOP_BY_HOP {
         len += usize::from(packet.front(42).ok_or(Errno::EINVAL)?[41]) * 8 + 8;
     }
@@ -387,6 +419,7 @@ mod tests {
             total: None,
             header: None,
             until: 0,
+            number: 0,
             cost: 0,
         }
     }
@@ -407,6 +440,18 @@ mod tests {
         assert!(!p.is_whole());
         assert!(p.add(16, true, part(16)));
         assert!(p.is_whole());
+    }
+
+    #[test]
+    fn a_checksum_that_goes_into_the_header_spoils_the_packet_and_nothing_else() {
+        for n in 0..64 {
+            let mut packet = Packet::new(vec![n; 3001].into());
+            packet.push(20).expect("room")[0] = 0x45;
+            for (start, offset) in [(0, 0), (0, 5), (19, 2)] {
+                packet.checksum = net::Checksum::Partial { start, offset };
+                let _ = cut(packet.clone(), false, 1500, 7);
+            }
+        }
     }
 
     proptest! {

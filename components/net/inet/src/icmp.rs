@@ -284,7 +284,7 @@ impl Inet {
             kind,
             info: mtu,
             offender: header.src,
-            returned: packet.to_vec().into(),
+            returned: returned(packet),
         };
         self.transport_error(cpu, protocol, src, dst, header.interface, trouble);
     }
@@ -305,7 +305,21 @@ impl Inet {
         let local = Endpoint::new(src, u16::from_be_bytes([a, b]));
         let remote = Endpoint::new(dst, u16::from_be_bytes([c, d]));
         if trouble.errno == Errno::EMSGSIZE {
-            trouble.info = self.learn_path_mtu(cpu, dst, trouble.info);
+            // Believed when somebody here may have sent the packet. TCP looks at the number in it, later.
+            let ours = match protocol {
+                IPPROTO_TCP => false,
+                IPPROTO_UDP => self
+                    .udp
+                    .find(cpu, &local, &remote, interface, |_| true)
+                    .is_some(),
+                // Echoes are answered by no socket, and every path takes what the least of IPv6 is.
+                IPPROTO_ICMPV6 => true,
+                IPPROTO_ICMP => self.ping_of(cpu, src, dst, &trouble).is_some(),
+                _ => false,
+            };
+            if ours || self.raw_hears(cpu, protocol, src, dst) {
+                trouble.info = self.learn_path_mtu(cpu, dst, trouble.info);
+            }
         }
         match protocol {
             IPPROTO_TCP => self.tcp_error(cpu, local, remote, &trouble),
@@ -315,6 +329,12 @@ impl Inet {
         }
         self.raw_error(cpu, protocol, src, dst, &trouble);
     }
+}
+
+/// What is kept of a packet that came back: no more than an error has room for.
+pub(crate) fn returned(mut packet: Packet) -> Bytes {
+    packet.truncate(1280);
+    packet.to_vec().into()
 }
 
 /// An ICMP error does not answer an error, and not what is no first fragment.

@@ -6,7 +6,7 @@ use abi::Errno;
 use net::Packet;
 use sync::Cpu;
 
-use crate::icmp::{Trouble, valid};
+use crate::icmp::{Trouble, returned, valid};
 use crate::ipv4::Header;
 use crate::ipv6::{DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING};
 use crate::stack::IPPROTO_ICMPV6;
@@ -93,7 +93,7 @@ impl Inet {
             kind,
             info: if kind.0 == 2 { word } else { 0 },
             offender: header.src,
-            returned: packet.to_vec().into(),
+            returned: returned(packet),
         };
         self.transport_error(cpu, protocol, src, dst, header.interface, trouble);
     }

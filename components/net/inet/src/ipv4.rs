@@ -106,7 +106,8 @@ impl Inet {
             return;
         };
         let (src, dst) = (ip(&head[12..]), ip(&head[16..]));
-        let martian = src.is_multicast()
+        let martian = routed_by_source(&head[20..])
+            || src.is_multicast()
             || src.is_broadcast()
             || !interface.is_loopback() && (src.is_loopback() || dst.is_loopback());
         if martian {
@@ -255,6 +256,22 @@ impl Inet {
     }
 }
 
+/// Whether options say which way a packet is to take, which nobody but the way's routers should (RFC 7126 4.3 and 4.4), or are none.
+fn routed_by_source(mut options: &[u8]) -> bool {
+    while let [kind, rest @ ..] = options {
+        match (*kind, rest) {
+            (0, _) => return false,
+            (1, _) => options = rest,
+            (131 | 137, _) => return true,
+            (_, [len, ..]) if *len >= 2 && usize::from(*len) <= options.len() => {
+                options = &options[usize::from(*len)..];
+            }
+            _ => return true,
+        }
+    }
+    false
+}
+
 /// The header of a packet, with which its sender may be answered.
 pub(crate) fn header4(packet: &mut Packet, interface: &Ifnet) -> Option<Header> {
     let link_multicast = packet.link_multicast;
@@ -271,4 +288,31 @@ pub(crate) fn header4(packet: &mut Packet, interface: &Ifnet) -> Option<Header> 
         kind: RouteKind::Local,
         link_multicast,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_that_the_source_chose_and_options_that_are_none_are_seen() {
+        for good in [
+            &[][..],
+            &[1, 1, 0, 131],
+            &[148, 4, 0, 0],
+            &[68, 4, 5, 0, 1, 1, 1, 1],
+        ] {
+            assert!(!routed_by_source(good), "{good:?}");
+        }
+        for bad in [
+            &[131, 3, 4, 0][..],
+            &[1, 137, 7, 4],
+            &[148, 0],
+            &[7, 1],
+            &[7, 9, 0, 0],
+            &[7],
+        ] {
+            assert!(routed_by_source(bad), "{bad:?}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ impl PathMtu {
 }
 
 impl Inet {
-    /// A router says how long a packet to an address may be. Answers what is believed of it.
+    /// A router says how long a packet to an address may be, about a packet that may have been ours. Answers what is believed of it.
     pub(crate) fn learn_path_mtu(&self, cpu: &Cpu<'_>, dst: IpAddr, mtu: u32) -> u32 {
         let mtu = mtu.max(if dst.is_ipv4() { LEAST4 } else { LEAST6 });
         let now = self.now();
@@ -44,9 +44,16 @@ impl Inet {
             known.retain(|_, (_, until)| *until > now);
             match known.get(&dst) {
                 Some((old, _)) if *old < mtu => return *old,
-                None if known.len() >= MOST => return mtu,
-                _ => known.insert(dst, (mtu, now.saturating_add(LIFETIME))),
-            };
+                None if known.len() >= MOST => {
+                    // The one that is forgotten soonest anyway.
+                    let oldest = known.iter().min_by_key(|(_, (_, until))| *until);
+                    if let Some(oldest) = oldest.map(|(dst, _)| *dst) {
+                        known.remove(&oldest);
+                    }
+                }
+                _ => {}
+            }
+            known.insert(dst, (mtu, now.saturating_add(LIFETIME)));
             self.path_mtu.known.store(Arc::new(known));
         }
         self.fib.changed();

@@ -106,6 +106,12 @@ impl Inet {
         heard
     }
 
+    /// Whether a raw socket may have sent a packet of a protocol.
+    pub(crate) fn raw_hears(&self, cpu: &Cpu<'_>, protocol: u8, src: IpAddr, dst: IpAddr) -> bool {
+        let mut sockets = self.raw.all().into_iter();
+        sockets.any(|socket| hears(&socket, cpu, protocol, src, dst, 0))
+    }
+
     /// An ICMP error about a packet of a protocol.
     pub(crate) fn raw_error(
         &self,
@@ -140,13 +146,22 @@ impl Inet {
 
     /// An ICMP error about an echo.
     pub(crate) fn ping_error(&self, cpu: &Cpu<'_>, src: IpAddr, dst: IpAddr, trouble: &Trouble) {
-        let Some(&[.., a, b]) = trouble.returned.get(..6).and_then(|b| b.first_chunk::<6>()) else {
-            return;
-        };
-        let local = Endpoint::new(src, u16::from_be_bytes([a, b]));
-        let remote = Endpoint::new(dst, 0);
-        if let Some(socket) = self.pings.find(cpu, &local, &remote, 0, |_| true) {
-            socket.trouble(cpu, remote, trouble);
+        if let Some(socket) = self.ping_of(cpu, src, dst, trouble) {
+            socket.trouble(cpu, Endpoint::new(dst, 0), trouble);
         }
+    }
+
+    /// The ping socket that sent the echo that an ICMP error is about.
+    pub(crate) fn ping_of(
+        &self,
+        cpu: &Cpu<'_>,
+        src: IpAddr,
+        dst: IpAddr,
+        trouble: &Trouble,
+    ) -> Option<Arc<Dgram>> {
+        let &[.., a, b] = trouble.returned.first_chunk::<6>()?;
+        let local = Endpoint::new(src, u16::from_be_bytes([a, b]));
+        self.pings
+            .find(cpu, &local, &Endpoint::new(dst, 0), 0, |_| true)
     }
 }

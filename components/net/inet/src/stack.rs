@@ -123,6 +123,7 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     inet.start_groups(cx);
     inet.tcp.start(cx, &inet);
     inet.config.attach(cx, &inet)?;
+    inet.config.share_memory(cx.kernel().memory_limit());
     interfaces.add_layer(Arc::new(Uplink(Arc::downgrade(&inet))));
     let weak = Arc::downgrade(&inet);
     interfaces.listen(Box::new(move |cpu, event| {

@@ -27,8 +27,8 @@ pub(crate) struct Inbox {
     pub(crate) refuses: bool,
 }
 
-/// A message without bytes still takes so much room, so that there cannot be endlessly many.
-const OVERHEAD: usize = 64;
+/// What a message takes besides its bytes, so that there cannot be endlessly many.
+pub(crate) const OVERHEAD: usize = 256;
 
 fn weight(piece: &Piece) -> usize {
     piece.data.len() + OVERHEAD

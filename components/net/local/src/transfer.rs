@@ -11,7 +11,7 @@ use net::consts::{MSG_EOR, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
 use net::{Control, Credentials, Incoming, Kind, Outgoing, Received, Socket};
 
 use crate::end::{End, carries};
-use crate::inbox::{Piece, Stretch};
+use crate::inbox::{OVERHEAD, Piece, Stretch};
 
 /// The most bytes of a stream that are taken from a sender at a time.
 const CHUNK: usize = 64 << 10;
@@ -44,6 +44,8 @@ impl End {
         if carries(message.control, own) {
             return Err(Errno::ETOOMANYREFS);
         }
+        // What is for other domains goes nowhere.
+        message.control.retain(|c| !matches!(c, Control::Other(..)));
         let said = message
             .control
             .iter()
@@ -95,7 +97,7 @@ impl End {
                     }
                     // A little room is no room: a woken sender has something to do.
                     let room = inbox.room(limit);
-                    if room * 4 >= limit || room >= data.len() + 64 {
+                    if room * 4 >= limit || room >= data.len() + OVERHEAD {
                         break room;
                     }
                     inbox = match message.wait.on(cx, &peer.writable, inbox) {
@@ -125,7 +127,7 @@ impl End {
         message: &mut Outgoing<'_, '_>,
     ) -> Result<(), Errno> {
         let limit = self.send_limit();
-        if message.uio.resid() + 64 > limit {
+        if message.uio.resid() + OVERHEAD > limit {
             return Err(Errno::EMSGSIZE);
         }
         let to = match (message.to, self.kind) {
@@ -146,7 +148,7 @@ impl End {
                     Errno::EPIPE
                 });
             }
-            if inbox.room(limit) >= len + 64 {
+            if inbox.room(limit) >= len + OVERHEAD {
                 break;
             }
             inbox = match message.wait.on(cx, &to.writable, inbox) {

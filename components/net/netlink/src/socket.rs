@@ -201,12 +201,21 @@ impl NetlinkSocket {
         self.common.poll.notify(cpu, Events::IN | Events::RDNORM);
     }
 
-    /// Answers every request in what was sent.
+    fn is_full(&self, cpu: &Cpu<'_>) -> bool {
+        self.queue.lock(cpu).bytes > self.common.rcvbuf.load(Relaxed) as usize
+    }
+
+    /// Answers every request in what was sent, as long as there is room for answers.
     fn requests(&self, cx: &Curlwp<'_>, mut bytes: &[u8]) {
         while let Some((request, rest)) = Request::split(bytes) {
             bytes = rest;
             if request.flags & NLM_F_REQUEST == 0 || request.kind < NLMSG_MIN_TYPE {
                 continue;
+            }
+            // One answer more than there is room for, so that what fits alone is always answered.
+            if self.is_full(cx.cpu()) {
+                self.overrun.store(true, Relaxed);
+                break;
             }
             self.answer(cx, &request);
         }
@@ -307,7 +316,7 @@ impl Protocol for NetlinkSocket {
         }
         self.bind_port(cx, 0)?;
         // What was answered and not read is all that one can make the kernel keep.
-        if self.queue.lock(cx.cpu()).bytes > self.common.rcvbuf.load(Relaxed) as usize {
+        if self.is_full(cx.cpu()) {
             return Err(Errno::ENOBUFS);
         }
         let mut bytes = vec![0; message.uio.resid()];

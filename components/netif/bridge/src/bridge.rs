@@ -8,7 +8,8 @@ use hypercall::{Clock, Nanos};
 use kern::Curlwp;
 use net::consts::IFF_PROMISC;
 use net::{
-    Config, Driver, ETHER_HEADER, EtherAddr, Features, Ifnet, Interfaces, LinkType, Master, Packet,
+    Config, Driver, ETHER_HEADER, EtherAddr, Features, HEIGHT_MAX, Ifnet, Interfaces, LinkType,
+    Master, Packet,
 };
 use sync::{Cpu, Mutex};
 
@@ -199,13 +200,20 @@ impl Driver for Bridge {
         "bridge"
     }
 
-    /// `EINVAL` for what is no Ethernet, `ELOOP` for a bridge, `EBUSY` for what has a master.
+    fn lowers(&self) -> Vec<Arc<Ifnet>> {
+        self.ports.load().to_vec()
+    }
+
+    /// `EINVAL` for what is no Ethernet, `ELOOP` for a bridge or what stands on this one, `EBUSY` for what has a master.
     fn add_port(&self, cx: &Curlwp<'_>, port: &Arc<Ifnet>) -> Result<(), Errno> {
         let bridge = self.interface().ok_or(Errno::ENODEV)?;
         if port.link() != LinkType::Ethernet {
             return Err(Errno::EINVAL);
         }
-        if port.driver().kind() == self.kind() {
+        if port.driver().kind() == self.kind()
+            || port.stands_on(&bridge)
+            || port.height() >= HEIGHT_MAX
+        {
             return Err(Errno::ELOOP);
         }
         if port.master() != 0 {

@@ -17,8 +17,8 @@ use abi::Errno;
 use kern::{Component, Curlwp};
 use net::consts::ETHERTYPE_VLAN;
 use net::{
-    Cloner, Config, Driver, ETHER_HEADER, IfError, Ifnet, Interfaces, LinkType, Net, Packet,
-    Params, interface_component,
+    Cloner, Config, Driver, ETHER_HEADER, HEIGHT_MAX, IfError, Ifnet, Interfaces, LinkType, Net,
+    Packet, Params, interface_component,
 };
 use sync::Cpu;
 
@@ -60,6 +60,12 @@ impl Cloner for Vlans {
                     format!("{parent_name}: no Ethernet interface; make it before its VLANs");
                 IfError::new(Errno::ENODEV, text)
             })?;
+        if parent.height() >= HEIGHT_MAX {
+            let text = format!(
+                "{parent_name}: {HEIGHT_MAX} interfaces stand on one another already; take one below"
+            );
+            return Err(IfError::new(Errno::ELOOP, text));
+        }
         let fail = |errno: Errno| {
             let text = format!("{name}: VLAN {id} of {parent_name}: {errno}");
             IfError::new(errno, text)
@@ -127,6 +133,10 @@ impl Driver for Vlan {
 
     fn kind(&self) -> &'static str {
         "vlan"
+    }
+
+    fn lowers(&self) -> Vec<Arc<Ifnet>> {
+        self.parent.upgrade().into_iter().collect()
     }
 
     fn detach(&self, cx: &Curlwp<'_>) {

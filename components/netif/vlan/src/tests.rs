@@ -129,3 +129,41 @@ fn a_vlan_may_stand_on_a_vlan() {
     assert_eq!((name.as_str(), got.len()), ("vlan2", 18));
     station.end();
 }
+
+#[test]
+fn only_so_many_stand_on_one_another() {
+    let station = boot(PosixHost::new());
+    let mut parent = "veth0".to_owned();
+    for n in 0..net::HEIGHT_MAX {
+        let name = format!("vlan{n}");
+        station
+            .create(&name, &format!("parent={parent},id=7"))
+            .expect("made");
+        parent = name;
+    }
+    let error = station.create("vlan99", &format!("parent={parent},id=7"));
+    assert_eq!(error.err().map(|e| e.errno), Some(Errno::ELOOP));
+    station.end();
+}
+
+#[test]
+fn a_bridge_takes_no_port_that_stands_on_it() {
+    let station = Station::boot(PosixHost::new(), &[&VETH, &VLAN, &bridge::BRIDGE]);
+    station.create("veth0", "peer=veth1").expect("made");
+    let first = station.create("bridge0", "ports=veth0").expect("made");
+    let above = station
+        .create("vlan0", "parent=bridge0,id=2")
+        .expect("made");
+    let second = station.create("bridge1", "ports=vlan0").expect("made");
+    let other = station
+        .create("vlan1", "parent=bridge1,id=3")
+        .expect("made");
+    station.run(|cx| {
+        let add = |port| first.driver().add_port(cx, port);
+        assert_eq!(add(&other), Err(Errno::ELOOP), "by way of another bridge");
+        second.driver().remove_port(cx, &above).expect("removed");
+        assert_eq!(add(&above), Err(Errno::ELOOP));
+        assert_eq!(add(&other), Ok(()));
+    });
+    station.end();
+}

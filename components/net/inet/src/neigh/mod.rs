@@ -15,7 +15,7 @@ use hypercall::Nanos;
 use net::{EtherAddr, Ifnet, LinkType, Packet};
 use sync::{Cpu, Mutex};
 
-use crate::icmp::Trouble;
+use crate::icmp::{Trouble, returned};
 use crate::route::Hop;
 use crate::{Event, Inet, leaf};
 
@@ -32,8 +32,11 @@ const RETRANSMIT: Nanos = SECOND;
 const PROBES: u8 = 3;
 /// The most neighbours; strangers that nobody speaks to go first.
 const MOST: usize = 1024;
-/// The most packets that wait for one neighbour's address (RFC 4861 7.2.2 asks for one at least).
+/// The most packets that wait for one neighbour's address (RFC 4861 7.2.2 asks for one at least), and the most bytes of them for all.
 const WAITING: usize = 64;
+const WAITING_BYTES: usize = 4 << 20;
+/// What a packet that waits takes besides its bytes.
+const OVERHEAD: usize = 512;
 
 /// What is known of a neighbour, `NUD_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +109,54 @@ impl Entry {
 /// The neighbours of a stack. `table` is a leaf.
 #[derive(Default)]
 pub(crate) struct Neighbours {
-    table: Mutex<HashMap<(u32, IpAddr), Entry>>,
+    table: Mutex<Table>,
+}
+
+/// The neighbours, and what the packets take that wait for them.
+#[derive(Default)]
+struct Table {
+    entries: HashMap<(u32, IpAddr), Entry>,
+    waiting: usize,
+}
+
+impl Table {
+    /// The neighbour, a new one if there is none; `None` when all places are taken by those that are there for good.
+    fn get_or_make(&mut self, key: (u32, IpAddr), now: Nanos) -> Option<&mut Entry> {
+        if !self.entries.contains_key(&key) && !self.make_room() {
+            return None;
+        }
+        Some(self.entries.entry(key).or_insert_with(|| Entry::new(now)))
+    }
+
+    /// Makes room for one more; whether there is any. The one that was not sent to for the longest time goes.
+    fn make_room(&mut self) -> bool {
+        if self.entries.len() < MOST {
+            return true;
+        }
+        let oldest = self
+            .entries
+            .iter()
+            .filter(|(_, e)| e.state != NeighbourState::Permanent)
+            .min_by_key(|(_, e)| {
+                (
+                    !matches!(e.state, NeighbourState::Failed | NeighbourState::Stale),
+                    e.used,
+                )
+            })
+            .map(|(key, _)| *key);
+        oldest.is_some_and(|key| self.remove(&key).is_some())
+    }
+
+    fn remove(&mut self, key: &(u32, IpAddr)) -> Option<Entry> {
+        let gone = self.entries.remove(key)?;
+        self.waiting -= gone.waiting.iter().map(weight).sum::<usize>();
+        Some(gone)
+    }
+}
+
+/// What a packet that waits takes.
+fn weight((_, packet): &(u16, Packet)) -> usize {
+    packet.len() + OVERHEAD
 }
 
 /// What is to be done about a packet for a neighbour.
@@ -153,11 +203,12 @@ impl Inet {
         let now = self.now();
         let key = (hop.interface.index(), hop.next);
         let leaf = leaf(cpu);
-        let mut table = self.neighbours.table.lock(&leaf);
-        if !table.contains_key(&key) {
-            make_room(&mut table);
-        }
-        let entry = table.entry(key).or_insert_with(|| Entry::new(now));
+        let mut guard = self.neighbours.table.lock(&leaf);
+        let table = &mut *guard;
+        let all = table.waiting;
+        let Some(entry) = table.get_or_make(key, now) else {
+            return Next::Wait;
+        };
         entry.used = now;
         if entry.state == NeighbourState::Reachable && now >= entry.until {
             entry.become_(NeighbourState::Stale, 0);
@@ -165,7 +216,7 @@ impl Inet {
         let starts = match (entry.state, entry.mac) {
             (NeighbourState::Stale, Some(mac)) => {
                 entry.become_(NeighbourState::Delay, now + DELAY);
-                drop(table);
+                drop(guard);
                 self.want_slow_timer(cpu);
                 return Next::Send(mac, packet);
             }
@@ -173,16 +224,27 @@ impl Inet {
             (NeighbourState::Incomplete, _) | (_, None) => false,
             (_, Some(mac)) => return Next::Send(mac, packet),
         };
-        if entry.waiting.len() >= WAITING {
-            entry.waiting.pop_front();
+        if starts {
+            entry.become_(NeighbourState::Incomplete, now + RETRANSMIT);
+            entry.probes = 1;
         }
-        entry.waiting.push_back((ethertype, packet));
+        let gone = match entry.waiting.len() >= WAITING {
+            true => entry.waiting.pop_front(),
+            false => None,
+        };
+        let packet = (ethertype, packet);
+        let left = all - gone.as_ref().map_or(0, weight);
+        // Beyond the bound the neighbour is asked for, and the packet is lost.
+        let with_it = left + weight(&packet);
+        let keep = with_it <= WAITING_BYTES;
+        if keep {
+            entry.waiting.push_back(packet);
+        }
+        table.waiting = if keep { with_it } else { left };
         if !starts {
             return Next::Wait;
         }
-        entry.become_(NeighbourState::Incomplete, now + RETRANSMIT);
-        entry.probes = 1;
-        drop(table);
+        drop(guard);
         self.want_slow_timer(cpu);
         Next::Ask
     }
@@ -207,14 +269,14 @@ impl Inet {
         let key = (interface.index(), addr);
         let (waiting, mac) = {
             let leaf = leaf(cpu);
-            let mut table = self.neighbours.table.lock(&leaf);
-            if !table.contains_key(&key) {
-                if !news.creates {
-                    return;
-                }
-                make_room(&mut table);
+            let mut guard = self.neighbours.table.lock(&leaf);
+            let table = &mut *guard;
+            if !news.creates && !table.entries.contains_key(&key) {
+                return;
             }
-            let entry = table.entry(key).or_insert_with(|| Entry::new(now));
+            let Some(entry) = table.get_or_make(key, now) else {
+                return;
+            };
             if entry.state == NeighbourState::Permanent {
                 return;
             }
@@ -250,7 +312,9 @@ impl Inet {
                 }
                 false => {}
             }
-            (std::mem::take(&mut entry.waiting), mac)
+            let waiting = std::mem::take(&mut entry.waiting);
+            table.waiting -= waiting.iter().map(weight).sum::<usize>();
+            (waiting, mac)
         };
         for (ethertype, packet) in waiting {
             let _ = self.ether_output(cpu, interface, mac, ethertype, packet);
@@ -266,7 +330,7 @@ impl Inet {
         let now = self.now();
         let leaf = leaf(cpu);
         let mut table = self.neighbours.table.lock(&leaf);
-        if let Some(entry) = table.get_mut(&(hop.interface.index(), hop.next))
+        if let Some(entry) = table.entries.get_mut(&(hop.interface.index(), hop.next))
             && matches!(
                 entry.state,
                 NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe
@@ -283,9 +347,10 @@ impl Inet {
         let mut failed = Vec::new();
         let more = {
             let leaf = leaf(cpu);
-            let mut table = self.neighbours.table.lock(&leaf);
+            let mut guard = self.neighbours.table.lock(&leaf);
+            let table = &mut *guard;
             let mut more = false;
-            for (&(interface, addr), entry) in table.iter_mut() {
+            for (&(interface, addr), entry) in &mut table.entries {
                 let busy = matches!(
                     entry.state,
                     NeighbourState::Incomplete | NeighbourState::Delay | NeighbourState::Probe
@@ -305,7 +370,9 @@ impl Inet {
                 } else {
                     entry.become_(NeighbourState::Failed, 0);
                     entry.mac = None;
-                    failed.push((interface, addr, std::mem::take(&mut entry.waiting)));
+                    let waiting = std::mem::take(&mut entry.waiting);
+                    table.waiting -= waiting.iter().map(weight).sum::<usize>();
+                    failed.push((interface, addr, waiting));
                 }
             }
             more
@@ -339,7 +406,7 @@ impl Inet {
             kind: if src.is_ipv4() { (3, 1) } else { (1, 3) },
             info: 0,
             offender: src,
-            returned: packet.to_vec().into(),
+            returned: returned(packet),
         };
         self.transport_error(cpu, protocol, src, dst, interface, trouble);
     }
@@ -347,10 +414,15 @@ impl Inet {
     /// Forgets all neighbours on an interface.
     pub(crate) fn forget_neighbours(&self, cpu: &Cpu<'_>, interface: u32) {
         let leaf = leaf(cpu);
-        self.neighbours
-            .table
-            .lock(&leaf)
-            .retain(|key, _| key.0 != interface);
+        let mut guard = self.neighbours.table.lock(&leaf);
+        let table = &mut *guard;
+        table.entries.retain(|key, entry| {
+            let stays = key.0 != interface;
+            if !stays {
+                table.waiting -= entry.waiting.iter().map(weight).sum::<usize>();
+            }
+            stays
+        });
     }
 
     /// All neighbours.
@@ -359,6 +431,7 @@ impl Inet {
         let leaf = leaf(cpu);
         let table = self.neighbours.table.lock(&leaf);
         let mut all: Vec<_> = table
+            .entries
             .iter()
             .map(|(&(interface, addr), entry)| Neighbour {
                 interface,
@@ -376,7 +449,8 @@ impl Inet {
         all
     }
 
-    /// Says which link-layer address a neighbour has, for good or until it is asked. `ENODEV`, `EINVAL` for an address that is nobody's.
+    /// Says which link-layer address a neighbour has, for good or until it is asked. `ENODEV`, `EINVAL` for an address that is nobody's, `ENOBUFS` when
+    /// there are too many that are there for good.
     pub fn set_neighbour(
         &self,
         cpu: &Cpu<'_>,
@@ -385,22 +459,28 @@ impl Inet {
         mac: EtherAddr,
         permanent: bool,
     ) -> Result<(), Errno> {
-        self.interfaces.by_index(interface).ok_or(Errno::ENODEV)?;
+        let ifnet = self.interfaces.by_index(interface).ok_or(Errno::ENODEV)?;
         if addr.is_multicast() || addr.is_unspecified() {
             return Err(Errno::EINVAL);
         }
         let now = self.now();
-        {
+        let waiting = {
             let leaf = leaf(cpu);
             let mut table = self.neighbours.table.lock(&leaf);
             let entry = table
-                .entry((interface, addr))
-                .or_insert_with(|| Entry::new(now));
+                .get_or_make((interface, addr), now)
+                .ok_or(Errno::ENOBUFS)?;
             entry.mac = Some(mac);
             match permanent {
                 true => entry.become_(NeighbourState::Permanent, 0),
                 false => entry.become_(NeighbourState::Stale, 0),
             }
+            let waiting = std::mem::take(&mut entry.waiting);
+            table.waiting -= waiting.iter().map(weight).sum::<usize>();
+            waiting
+        };
+        for (ethertype, packet) in waiting {
+            let _ = self.ether_output(cpu, &ifnet, mac, ethertype, packet);
         }
         self.tell(cpu, &Event::Neighbour(interface, addr));
         Ok(())
@@ -420,26 +500,6 @@ impl Inet {
             .lock(&leaf)
             .remove(&(interface, *addr));
         gone.map(drop).ok_or(Errno::ENOENT)
-    }
-}
-
-/// Makes room for one more: the one that was not sent to for the longest time goes.
-fn make_room(table: &mut HashMap<(u32, IpAddr), Entry>) {
-    if table.len() < MOST {
-        return;
-    }
-    let oldest = table
-        .iter()
-        .filter(|(_, e)| e.state != NeighbourState::Permanent)
-        .min_by_key(|(_, e)| {
-            (
-                !matches!(e.state, NeighbourState::Failed | NeighbourState::Stale),
-                e.used,
-            )
-        })
-        .map(|(key, _)| *key);
-    if let Some(key) = oldest {
-        table.remove(&key);
     }
 }
 

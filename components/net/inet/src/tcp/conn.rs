@@ -1,7 +1,7 @@
 //! A connection: the engine, and what stands around it.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
@@ -100,6 +100,8 @@ pub(crate) struct Conn {
     pub(super) receives_no_more: AtomicBool,
     /// `SO_REUSEADDR` when it was made: others may be bound to its port.
     pub(super) shares_port: bool,
+    /// What it is charged with in the stack's budget.
+    charged: AtomicU16,
 }
 
 /// What the owner has.
@@ -114,6 +116,8 @@ pub(super) struct Inner {
     pub(super) holder: Option<Arc<Tcp>>,
     /// It has left the table.
     gone: bool,
+    /// It has no socket any more, and counts as such.
+    orphan: bool,
     /// Data came in since the last turn.
     fresh: bool,
     /// `MSG_MORE` holds the cork, not the user.
@@ -146,12 +150,14 @@ impl Conn {
                 tos: 0,
                 holder: None,
                 gone: false,
+                orphan: false,
                 fresh: false,
                 more: false,
             }),
             events: AtomicU32::new(0),
             entered: AtomicU64::new(NOT_ENTERED),
             receives_no_more: AtomicBool::new(false),
+            charged: AtomicU16::new(0),
         })
     }
 
@@ -234,8 +240,26 @@ impl Conn {
         Ok(())
     }
 
+    /// The socket is closed, and the connection goes on without it as long as it takes; `false` when there are too many of that kind.
+    pub(super) fn outlives_its_socket(&self, inet: &Inet, inner: &mut Inner) -> bool {
+        let over = inner.gone || matches!(inner.tcp.state(), State::Closed | State::TimeWait);
+        if over || inner.orphan {
+            return true;
+        }
+        let fits = inet
+            .tcp
+            .budget
+            .allows(inet.config.tcp_memory(), inner.tcp.memory().1)
+            && inet.tcp.budget.adopt(inet.config.tcp_max_orphans());
+        inner.orphan = fits;
+        fits
+    }
+
     fn leave_table(&self, cpu: &Cpu<'_>, inet: &Inet, inner: &mut Inner) {
         inner.gone = true;
+        if std::mem::take(&mut inner.orphan) {
+            inet.tcp.budget.bury();
+        }
         let wait = inner.tcp.time_wait();
         if inet.tcp.table.leave(cpu, self, wait) {
             inet.want_slow_timer(cpu);
@@ -251,6 +275,8 @@ impl Conn {
     fn settle(self: &Arc<Self>, cpu: &Cpu<'_>, inet: &Inet, inner: &mut Inner) -> Events {
         let now = inet.now();
         self.transmit(cpu, inet, inner, now);
+        let (received, unsent) = inner.tcp.memory();
+        inet.tcp.budget.charge(&self.charged, received + unsent);
         let ready = inner.tcp.readiness();
         if ready.error
             && let Some(error) = inner.tcp.take_error()
@@ -283,7 +309,8 @@ impl Conn {
         }
         let half = inner.tcp.unacknowledged() / 2;
         let sends_no_more = !inner.tcp.state().can_send();
-        if ready.connected && ready.writable > 0 && ready.writable >= half
+        let may_grow = || inet.tcp.budget.allows(inet.config.tcp_memory(), unsent);
+        if ready.connected && ready.writable > 0 && ready.writable >= half && may_grow()
             || ready.closed
             || ready.connected && sends_no_more
         {
@@ -304,6 +331,14 @@ impl Conn {
             fresh |= events.0 & Events::IN.0;
         }
         Events(fresh)
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if let Some(inet) = self.inet.upgrade() {
+            inet.tcp.budget.charge(&self.charged, 0);
+        }
     }
 }
 
@@ -343,6 +378,13 @@ impl Owned<'_> {
         let cpu = self.cpu;
         let inner = &mut **self;
         match work {
+            // Lost, as for want of a buffer on the way: it comes again.
+            Work::Segment(segment)
+                if segment.payload_len() > 0
+                    && !inet
+                        .tcp
+                        .budget
+                        .allows(inet.config.tcp_memory(), inner.tcp.memory().0) => {}
             Work::Segment(segment) => {
                 let before = inner.tcp.readiness().readable;
                 let unacknowledged = inner.tcp.unacknowledged();
@@ -360,7 +402,8 @@ impl Owned<'_> {
             Work::Abort => inner.tcp.abort(),
             Work::Trouble { seq, errno, mtu } if inner.tcp.is_in_flight(seq) => match errno {
                 Errno::EMSGSIZE => {
-                    inner.hop = None;
+                    let mtu = inet.learn_path_mtu(cpu, self.conn.tuple.remote.ip(), mtu);
+                    self.hop = None;
                     let headers = if self.conn.tuple.local.ip().is_ipv4() {
                         40
                     } else {

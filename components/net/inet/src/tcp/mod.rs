@@ -4,6 +4,7 @@
 //! waits for it. Input that finds it owned waits in its backlog. `table` finds connections, `listener` makes them,
 //! `socket`, `connect` and `transfer` are what system calls do.
 
+mod budget;
 mod conn;
 mod connect;
 mod list;
@@ -34,6 +35,7 @@ use crate::route::RouteKind;
 use crate::stack::IPPROTO_TCP;
 use crate::{Inet, checksum};
 
+use budget::Budget;
 use conn::Work;
 pub(crate) use socket::Tcp;
 use table::{Found, Table};
@@ -48,6 +50,7 @@ pub(crate) struct State {
     key: Key,
     isn: Isn,
     cookies: output::Cookies,
+    budget: Budget,
     /// Connections that there are, for those who count them.
     pub(crate) open: AtomicU64,
 }
@@ -66,6 +69,7 @@ impl State {
             key,
             isn: Isn::new(key),
             cookies: output::Cookies::default(),
+            budget: Budget::default(),
             open: AtomicU64::new(0),
         }
     }

@@ -485,6 +485,9 @@ impl Protocol for Tcp {
                     0 => own.tcp.abort(),
                     _ => own.tcp.close(inet.now()),
                 }
+                if !conn.outlives_its_socket(&inet, &mut own) {
+                    own.tcp.abort();
+                }
                 let held = own.holder.is_some();
                 drop(own);
                 if linger > 0 {

@@ -35,7 +35,11 @@ impl Tcp {
             if !own.tcp.state().can_send() {
                 return Err(Errno::EPIPE);
             }
-            if !ready.connected || ready.writable == 0 {
+            let may_grow = inet
+                .tcp
+                .budget
+                .allows(inet.config.tcp_memory(), own.tcp.memory().1);
+            if !ready.connected || ready.writable == 0 || !may_grow {
                 conn.sleep(cx, own, Events::OUT | Events::HUP, &mut message.wait)?;
                 continue;
             }

@@ -45,6 +45,11 @@ impl Connection {
         (self.tx.buffer as usize).saturating_sub(self.tx.queue.charged())
     }
 
+    /// What data take in memory that wait to be read, and that wait to be acknowledged, in bytes with overhead.
+    pub fn memory(&self) -> (usize, usize) {
+        (self.rx.memory(), self.tx.queue.charged())
+    }
+
     /// Data that have arrived: at most `max` bytes, a piece at a time, by reference; `None` if there are none now (at the end of the
     /// stream for ever: see [`Readiness::eof`]). `now` in ns. A read stops before the urgent mark.
     pub fn recv(&mut self, now: u64, max: usize) -> Option<Bytes> {
