@@ -19,6 +19,8 @@ mod wire;
 
 pub use filtered::FilteredHost;
 pub use posix::PosixHost;
+#[cfg(feature = "fuzz")]
+pub use posix::wire::{fuzz_stream, fuzz_vnet};
 
 pub use host::{
     BackingFile, BlockOp, BlockRequest, Clock, Completion, DirEntry, FileInfo, FileKind, Host,

@@ -13,7 +13,7 @@ mod pool;
 mod socket;
 mod thread;
 mod uring;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;

@@ -179,7 +179,7 @@ impl Lab {
         Lab::parse(&text, file)
     }
 
-    fn parse(text: &str, file: &Path) -> Result<Lab> {
+    pub(crate) fn parse(text: &str, file: &Path) -> Result<Lab> {
         let reader = Reader { text, file };
         let tables: Tables = toml::from_str(text).map_err(|error| {
             let why = error.message().trim().replace('\n', "; ");

@@ -16,6 +16,8 @@
 mod bus;
 mod driver;
 mod frame;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod layout;
 mod reader;
 #[cfg(test)]
@@ -27,6 +29,9 @@ use std::sync::Arc;
 use abi::Errno;
 use kern::{Component, Curlwp};
 use net::{Cloner, IfError, Ifnet, Interfaces, Net, Params, interface_component};
+
+#[cfg(feature = "fuzz")]
+pub use fuzz::fuzz_bus;
 
 use driver::Wanted;
 use layout::{Geometry, PORTS_MAX, RING_MAX, RING_MIN};

@@ -28,6 +28,12 @@ use net::{Cloner, IfError, Ifnet, Interfaces, Net, Params, interface_component};
 
 pub use driver::open;
 
+/// A frame of the host's as a packet; `None` when what it says of itself cannot be.
+#[cfg(feature = "fuzz")]
+pub fn fuzz_packet(frame: hypercall::InFrame) -> Option<net::Packet> {
+    frame::from_host(frame)
+}
+
 /// The component, for the list of components.
 pub static VIRTIF: Component = interface_component("virtif", attach);
 

@@ -27,6 +27,18 @@ pub(super) fn open(spec: &WireSpec) -> Result<Arc<dyn Wire>, Errno> {
     })
 }
 
+/// What a peer's bytes are as a stream of frames, read so many at a time. `EPROTO` for a length that no frame has.
+#[cfg(feature = "fuzz")]
+pub fn fuzz_stream(bytes: &[u8], step: usize) -> Result<Vec<crate::InFrame>, Errno> {
+    stream::fuzz_frames(bytes, step)
+}
+
+/// What the host's header in front of a frame says.
+#[cfg(feature = "fuzz")]
+pub fn fuzz_vnet(header: &[u8; 10]) -> crate::Offload {
+    vnet::decode(header)
+}
+
 fn last_errno() -> Errno {
     errno_of(&std::io::Error::last_os_error())
 }

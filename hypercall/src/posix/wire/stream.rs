@@ -181,6 +181,20 @@ impl Input {
     }
 }
 
+/// Bytes as they come, a step at a time.
+#[cfg(feature = "fuzz")]
+pub(super) fn fuzz_frames(bytes: &[u8], step: usize) -> Result<Vec<InFrame>, Errno> {
+    let (mut input, mut frames) = (Input::default(), Vec::new());
+    for piece in bytes.chunks(step.max(1)) {
+        input.bytes.drain(..input.at);
+        input.at = 0;
+        input.bytes.extend_from_slice(piece);
+        while input.frames(&mut frames, 2)? {}
+        assert!(input.bytes.len() - input.at < PREFIX + FRAME_MAX);
+    }
+    Ok(frames)
+}
+
 impl Wire for Stream {
     fn info(&self) -> &WireInfo {
         &self.info
