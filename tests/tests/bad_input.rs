@@ -251,6 +251,58 @@ fn an_image_that_vanishes_while_it_is_mounted_is_used_to_the_end() {
 }
 
 #[test]
+fn a_network_that_cannot_be_is_told_with_the_thing_and_the_way_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bus = format!("bus:{}", dir.path().join("bus").display());
+    std::fs::write(dir.path().join("junk"), [7; 8192]).expect("written");
+    let junk = format!("bus:{}", dir.path().join("junk").display());
+    let nowhere = format!("{}/none/x", dir.path().display());
+    for (net, words) in [
+        (junk.clone(), ["junk", "no bus", "does not exist"]),
+        (
+            format!("bus:{nowhere}"),
+            [nowhere.as_str(), "no such directory", "make it first"],
+        ),
+        (
+            format!("socket:{nowhere}"),
+            [nowhere.as_str(), "nobody is there", "start it first"],
+        ),
+        (
+            format!("listen:{nowhere}"),
+            [nowhere.as_str(), "no such directory", "make it first"],
+        ),
+        (
+            "if:no-such-if".into(),
+            ["no-such-if", "no such network interface", "ip link"],
+        ),
+        (
+            "tap:of-more-than-15-letters".into(),
+            ["of-more-than-15-letters", "15 bytes", "ip link"],
+        ),
+        (format!("{bus},mtu=70000"), ["bus", "mtu=70000", "65535"]),
+        (
+            format!("{bus},mac=here"),
+            ["bus", "mac=here", "02:00:5e:10:00:01"],
+        ),
+        (
+            format!("{bus},name=lo"),
+            ["bus", "lo: another has it", "take another"],
+        ),
+        (
+            format!("{bus},10.0.0.2/24,pcap={nowhere}"),
+            ["bus", nowhere.as_str(), "file that can be written"],
+        ),
+        (
+            format!("{bus},dhcp"),
+            ["bus", "no DHCP server", "say the address"],
+        ),
+        ("link:left".into(), ["left", "of a lab", "rump up"]),
+    ] {
+        run(["run", "--net", &net, "--", "true"]).fails(125, &words);
+    }
+}
+
+#[test]
 fn a_wrong_url_is_refused_with_what_one_looks_like() {
     for url in ["", "nonsense", "http://x", "unix://"] {
         run(["server", "-s", url]).fails(125, &["tcp://ADDRESS:PORT"]);

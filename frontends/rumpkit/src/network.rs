@@ -98,14 +98,24 @@ impl FromStr for NetSpec {
                         })?)
                 }
                 "mac" => spec.mac = Some(value.into()),
+                "name" if !is_name(value) => {
+                    return Err(refuse(format!(
+                        "says {word}: an interface's name has up to {} letters and digits, as eth0",
+                        net::NAME_MAX
+                    )));
+                }
                 "name" => spec.name = Some(value.into()),
                 "pcap" => spec.pcap = Some(value.into()),
                 _ if word.contains('/') => {
-                    spec.addresses.push(if_address(word).ok_or_else(|| {
+                    let address = if_address(word).ok_or_else(|| {
                         refuse(format!(
                             "says {word}: want ADDRESS/PREFIX, as 10.0.0.2/24 or fd00::2/64"
                         ))
-                    })?)
+                    })?;
+                    if spec.addresses.iter().any(|(ip, _)| *ip == address.0) {
+                        return Err(refuse(format!("says {word} twice; once is enough")));
+                    }
+                    spec.addresses.push(address);
                 }
                 _ => {
                     return Err(refuse(format!(
@@ -138,13 +148,20 @@ fn kind_of(kind: &str, place: &str) -> Option<NetKind> {
     })
 }
 
-/// `10.0.0.2/24`.
+/// Whether an interface may be called so.
+fn is_name(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+    !text.is_empty() && text.len() <= net::NAME_MAX && text.chars().all(good)
+}
+
+/// `10.0.0.2/24`, of one host.
 fn if_address(text: &str) -> Option<IfAddress> {
     let (address, prefix) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
     let prefix = prefix.parse().ok()?;
     let most = if address.is_ipv4() { 32 } else { 128 };
-    (prefix <= most).then_some((address, prefix))
+    let nobody = address.is_multicast() || address.is_unspecified();
+    (prefix <= most && !nobody).then_some((address, prefix))
 }
 
 impl NetSpec {
@@ -193,6 +210,15 @@ impl NetSpec {
     }
 }
 
+/// An error with the setting that it is about.
+fn about(setting: &str, error: io::Error) -> io::Error {
+    let why = match error.kind() {
+        io::ErrorKind::AlreadyExists => "another has it already; take another".to_owned(),
+        _ => format!("the kernel refuses it: {error}"),
+    };
+    io::Error::new(error.kind(), format!("{setting}: {why}"))
+}
+
 impl<S: Invoke> Process<S> {
     /// Makes the interface that a line asks for and gives it its name; answers its index. It is down. The loopback interface comes up.
     /// What speaks for the interface on the host (passt, whoever listens at a socket) is there already.
@@ -221,7 +247,8 @@ impl<S: Invoke> Process<S> {
                 name: spec.name.clone(),
                 ..InterfaceChange::default()
             };
-            self.change_interface(index, &rename)?;
+            self.change_interface(index, &rename)
+                .map_err(|error| about(&spec.name.clone().unwrap_or_default(), error))?;
         }
         Ok(index)
     }
@@ -230,14 +257,16 @@ impl<S: Invoke> Process<S> {
     pub fn set_interface(&self, spec: &NetSpec, index: u32) -> io::Result<()> {
         self.set_up(index)?;
         for (address, prefix) in &spec.addresses {
-            match spec.kind {
+            let added = match spec.kind {
                 // There is nobody else.
-                NetKind::Passt => self.add_own_address(index, *address, *prefix)?,
-                _ => self.add_address(index, *address, *prefix)?,
-            }
+                NetKind::Passt => self.add_own_address(index, *address, *prefix),
+                _ => self.add_address(index, *address, *prefix),
+            };
+            added.map_err(|error| about(&format!("{address}/{prefix}"), error))?;
         }
         for gateway in &spec.gateways {
-            self.add_route(None, Some(*gateway), index)?;
+            self.add_route(None, Some(*gateway), index)
+                .map_err(|error| about(&format!("gw={gateway}"), error))?;
         }
         Ok(())
     }
@@ -331,6 +360,11 @@ mod tests {
             ("passt:x", "kinds are"),
             ("tap:t,10.0.0.2", "no such setting"),
             ("tap:t,10.0.0.2/33", "ADDRESS/PREFIX"),
+            ("tap:t,224.0.0.1/8", "ADDRESS/PREFIX"),
+            ("tap:t,10.0.0.2/24,10.0.0.2/16", "once is enough"),
+            ("tap:t,name=", "letters and digits"),
+            ("tap:t,name=eth/0", "letters and digits"),
+            ("tap:t,name=sixteen-letters-", "letters and digits"),
             ("tap:t,gw=here", "is no address"),
             ("tap:t,gw=10.0.0.1,gw=10.0.0.2", "name one"),
             ("loop,10.0.0.2/24", "no interface"),

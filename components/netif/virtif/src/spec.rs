@@ -101,6 +101,10 @@ fn stream_failed(path: &str, listen: bool, errno: Errno) -> String {
         Errno::ECONNREFUSED => format!(
             "{path}: nobody listens there any more; start it again, with: passt --socket {path}"
         ),
+        Errno::ENOENT => format!("{path}: there is no such directory; make it first"),
+        Errno::ENAMETOOLONG => {
+            format!("{path}: too long for a socket's path, which has 107 bytes; use a shorter one")
+        }
         Errno::EACCES | Errno::EPERM => {
             format!("{path}: the host does not let us in; see: ls -l {path}")
         }
