@@ -457,8 +457,10 @@ programs! {
 
     ip_and_ss {
         server: "up Listening nc -v -n -k -l $HOST 7000",
-        client: "ip -$V -brief addr | grep -c \" $ME/\"; ip -$V route get $HOST | grep -c \"src $ME\"\n\
+        client: "device=$(ip -$V -brief addr | grep \" $ME/\" | cut -d' ' -f1 | cut -d@ -f1)\n\
+                 /usr/bin/python3 -c \"import socket as s; print(s.if_indextoname(s.if_nametoindex('$device')) == '$device')\"\n\
+                 ip -$V -brief addr | grep -c \" $ME/\"; ip -$V route get $HOST | grep -c \"src $ME\"\n\
                  bash -c 'exec 3<> /dev/tcp/$HOST/7000; ss -Htin dst $AT | grep -c -E \"ESTAB|mss:14\"'; ip -$V neigh | grep -c \"^$HOST .*lladdr\"",
-        says: "1\n1\n2\n1\n",
+        says: "True\n1\n1\n2\n1\n",
     }
 }

@@ -18,7 +18,7 @@ use crate::fds::{self, err, kernel_call};
 use crate::names::{Place, descriptor, place};
 use crate::state::{Process, process, raw_thread};
 use crate::sys::host;
-use crate::{cwd, epoll, exec, memory, poll, process as children, transfer};
+use crate::{cwd, epoll, exec, interfaces, memory, poll, process as children, transfer};
 
 /// prctl(2): filter the calls of this thread.
 const PR_SET_SECCOMP: u64 = 22;
@@ -137,6 +137,9 @@ fn by_table(
             by_descriptor_name(process, call, args)
         }
         (false, _) if call.nr == nr::close => fds::close_host(args[0] as i32),
+        (false, _) if call.nr == nr::ioctl && config.socket(interfaces::AF_INET) => {
+            interfaces::ioctl(args)
+        }
         // Calls from 500 on are the kernel's alone.
         (false, _) if call.nr < 500 => None,
         (true, true) if owners.paths > 1 => Some(err(Errno::EXDEV)),

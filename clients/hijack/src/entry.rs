@@ -130,6 +130,8 @@ fn class_of(call: &abi::SyscallDesc, config: &Config<'_>) -> u8 {
         nr::sendfile | nr::splice | nr::tee | nr::copy_file_range | nr::sendmsg | nr::sendmmsg => {
             return ANY_FD;
         }
+        // Of a host descriptor it may be about the kernel's interfaces.
+        nr::ioctl if config.any_socket() => return SEEN,
         nr::socket | nr::socketpair => return if config.any_socket() { SEEN } else { HOST },
         nr::__sysctl => return if config.sysctl { SEEN } else { HOST },
         nr::getvfsstat => return if config.vfs(1) { SEEN } else { HOST },

@@ -24,6 +24,7 @@ mod epoll;
 mod exec;
 mod fds;
 mod init;
+mod interfaces;
 mod maps;
 mod mapvec;
 mod mem;
