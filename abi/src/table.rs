@@ -63,6 +63,9 @@ pub const fn ioctl_size(op: u32) -> usize {
         0x1260 => 8,
         // SIOC*: struct ifreq; SIOCGIFCONF: struct ifconf; SIOCGSTAMP, SIOCGSTAMPNS: a time.
         0x8906 | 0x8907 | 0x8912 => 16,
+        // SIOCADDRT, SIOCDELRT: struct rtentry; SIOCDARP, SIOCGARP, SIOCSARP: struct arpreq.
+        0x890b | 0x890c => 120,
+        0x8953..=0x8955 => 68,
         0x8900..=0x89ff => 40,
         _ if op >> 30 == 0 => 0,
         _ => (op >> 16 & 0x3fff) as usize,

@@ -122,7 +122,7 @@ pub fn named(
     }
     let pointed = match desc.nr {
         crate::nr::setsockopt if go => filter_program(raw, peek),
-        crate::nr::ioctl if go => interface_list(raw, peek),
+        crate::nr::ioctl if go => interface_list(raw, peek).or_else(|| route_device(raw, peek)),
         _ => None,
     };
     if let Some(pointed) = pointed {
@@ -209,6 +209,24 @@ fn interface_list(raw: &[u64; 6], peek: &mut dyn FnMut(u64, &mut [u8]) -> bool) 
         addr,
         len,
         how: Use::Out,
+    })
+}
+
+/// The name of the interface that ioctl(2) with `SIOCADDRT` or `SIOCDELRT` points to, by a `struct rtentry`.
+fn route_device(raw: &[u64; 6], peek: &mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option<Named> {
+    const SIOCADDRT: u32 = 0x890b;
+    const SIOCDELRT: u32 = 0x890c;
+    const DEVICE: u64 = 88;
+    let mut pointer = [0; 8];
+    let is_route = matches!(raw[1] as u32, SIOCADDRT | SIOCDELRT);
+    if !is_route || !peek(raw[2].wrapping_add(DEVICE), &mut pointer) {
+        return None;
+    }
+    let addr = u64::from_le_bytes(pointer);
+    (addr != 0).then_some(Named {
+        addr,
+        len: STR_MAX,
+        how: Use::Str,
     })
 }
 

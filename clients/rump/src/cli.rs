@@ -377,7 +377,7 @@ pub(crate) struct Ping {
     #[arg(short = 'S', long, default_value_t = 56)]
     pub(crate) size: usize,
 
-    /// Whom to ask
+    /// Whom to ask: an address, or a name that the kernel's /etc/hosts or name servers know
     pub(crate) address: String,
 }
 

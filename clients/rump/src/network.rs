@@ -75,9 +75,13 @@ impl Networked {
         for spec in specs {
             servers.extend(self.attach(kernel, spec).context("--net")?);
         }
-        Process::new(kernel)?
+        let process = Process::new(kernel)?;
+        process
             .configure_resolver(&servers, &[])
             .context("the resolver's files cannot be written in the kernel")?;
+        process
+            .mount_proc()
+            .context("/proc cannot be mounted in the kernel")?;
         self.sockets = Sockets::Kernel;
         Ok(())
     }

@@ -22,9 +22,8 @@ pub(crate) enum Sockets {
 
 /// The program sees the kernel's tree here and nothing else of it.
 const FILES: &str = "path=/rump";
-/// Its sockets are the kernel's too, and the resolver asks whom the kernel asks.
-const FILES_AND_SOCKETS: &str =
-    "path=/rump,socket=all:nolocal,blanket=/etc/resolv.conf:/etc/hosts:/etc/nsswitch.conf";
+/// Its sockets are the kernel's too, the resolver asks whom the kernel asks, and what it reads of the network is of the kernel's.
+const FILES_AND_SOCKETS: &str = "path=/rump,socket=all:nolocal,blanket=/etc/resolv.conf:/etc/hosts:/etc/nsswitch.conf:/proc/net:/proc/sys/net";
 /// So are those that the kernel takes from its host; what the host says of its network stays true.
 const FILES_AND_SOCKIN: &str = "path=/rump,socket=inet:inet6";
 

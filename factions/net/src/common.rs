@@ -10,6 +10,8 @@ use kern::Curlwp;
 use kern::poll::{Events, PollHead};
 use sync::{Condvar, Mutex, MutexGuard, Parker, Wake};
 
+use crate::Control;
+use crate::consts::{SO_TIMESTAMP, SO_TIMESTAMPNS, SOL_SOCKET};
 use crate::filter::{Filter, View};
 
 /// What SO_SNDBUF and SO_RCVBUF start with, in bytes; Linux's default.
@@ -31,6 +33,10 @@ pub struct Rare {
     pub mark: AtomicU32,
     /// `SO_BINDTODEVICE`: the interface's name, empty for any.
     pub device: Mutex<String>,
+    /// Time stamps are in nanoseconds: `SO_TIMESTAMPNS`.
+    pub timestamp_nanos: AtomicBool,
+    /// `SO_RXQ_OVFL`.
+    pub tells_dropped: AtomicBool,
     /// `SO_ATTACH_FILTER`.
     filter: ArcSwapOption<Filter>,
 }
@@ -66,7 +72,7 @@ pub struct Common {
     pub oobinline: AtomicBool,
     /// `SO_PASSCRED`.
     pub passcred: AtomicBool,
-    /// `SO_TIMESTAMP`.
+    /// `SO_TIMESTAMP` or `SO_TIMESTAMPNS`.
     pub timestamp: AtomicBool,
     rare: OnceLock<Box<Rare>>,
     /// `SO_ERROR`: an error that nobody has been told of yet; 0 for none.
@@ -110,7 +116,7 @@ impl Common {
         copy!(new, self: keepalive broadcast dontroute oobinline passcred timestamp);
         if let Some(old) = self.rare.get() {
             let new = new.rare();
-            copy!(new, old: rcvtimeo sndtimeo priority mark);
+            copy!(new, old: rcvtimeo sndtimeo priority mark timestamp_nanos tells_dropped);
             new.filter.store(old.filter.load_full());
             *new.device.lock(parker) = old.device.lock(parker).clone();
         }
@@ -136,6 +142,20 @@ impl Common {
             Some(filter) => filter.run(view) as usize,
             None => usize::MAX,
         }
+    }
+
+    /// When a message came in, nanoseconds since the epoch, as control data for who wants to know.
+    pub fn timestamp_control(&self, nanos: Nanos) -> Option<Control> {
+        if !self.timestamp.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (name, unit) = match self.rarely(|rare| rare.timestamp_nanos.load(Ordering::Relaxed)) {
+            false => (SO_TIMESTAMP, 1000),
+            true => (SO_TIMESTAMPNS, 1),
+        };
+        let time = [nanos / 1_000_000_000, nanos % 1_000_000_000 / unit];
+        let data = time.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        Some(Control::Other(SOL_SOCKET, name, data))
     }
 
     /// Sets the filter or takes it away.

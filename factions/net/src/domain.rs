@@ -123,6 +123,7 @@ impl Net {
             Net::of(cx)?.interfaces().shut_down(cx);
             Ok(())
         });
+        crate::report::attach(cx)?;
         crate::syscalls::establish(cx)
     }
 }

@@ -109,6 +109,16 @@ pub trait Driver: Send + Sync {
         Vec::new()
     }
 
+    /// The index of the interface that lists show with it: a VLAN's parent, the other end of a pair in one kernel; 0 for none.
+    fn partner(&self) -> u32 {
+        0
+    }
+
+    /// The VLAN whose frames it carries.
+    fn vlan(&self) -> Option<u16> {
+        None
+    }
+
     /// Makes another interface a port of this one, a bridge's for example. `EOPNOTSUPP` where there are no ports, `EBUSY` when
     /// it is a port already, `ELOOP` when it stands on this one, or too many stand on one another.
     fn add_port(&self, cx: &Curlwp<'_>, port: &Arc<Ifnet>) -> Result<(), Errno> {

@@ -29,6 +29,7 @@ mod offload;
 mod packet;
 mod protocol;
 mod receiver;
+mod report;
 mod socket;
 mod sockopt;
 mod syscalls;

@@ -9,8 +9,8 @@ use hypercall::BackingFile;
 use kern::poll::{Events, Watcher};
 use kern::{Ahead, Curlwp, File, OpenFile, Uio, anon};
 
-use crate::consts::SOL_SOCKET;
-use crate::{Common, Incoming, Kind, OptValue, Outgoing, Protocol, ifioctl, sockopt};
+use crate::consts::{SO_BINDTODEVICE, SO_BINDTOIFINDEX, SOL_SOCKET};
+use crate::{Common, Incoming, Kind, Net, OptValue, Outgoing, Protocol, ifioctl, sockopt};
 
 const S_IFSOCK: u32 = 0o140000;
 
@@ -42,6 +42,11 @@ impl Socket {
             protocol,
             ident: anon::Ident::new(cx),
         })
+    }
+
+    /// A number that no other socket of the kernel has.
+    pub(crate) fn cookie(&self) -> u64 {
+        self.ident.stat(S_IFSOCK | 0o777).st_ino
     }
 
     /// The address family.
@@ -94,8 +99,19 @@ impl Socket {
         name: i32,
         value: &[u8],
     ) -> Result<(), Errno> {
+        let owned = level == SOL_SOCKET && self.protocol.owns_option(name);
+        if (level, name) == (SOL_SOCKET, SO_BINDTOIFINDEX) && !owned {
+            let device = match sockopt::int_option(value)? {
+                0 => String::new(),
+                index => {
+                    let interface = Net::of(cx)?.interfaces().by_index(index as u32);
+                    interface.ok_or(Errno::ENODEV)?.name(cx.cpu())
+                }
+            };
+            return self.setsockopt(cx, level, SO_BINDTODEVICE, device.as_bytes());
+        }
         if level == SOL_SOCKET
-            && !self.protocol.owns_option(name)
+            && !owned
             && let Some(result) = sockopt::set(cx, self, name, value)
         {
             if result.is_ok() {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::common::MAX_BUF;
 use crate::consts::*;
 use crate::filter::{self, Filter, Insn};
-use crate::{Common, Socket};
+use crate::{Common, Net, Socket};
 
 /// The value of an option, as bytes.
 pub type OptValue = SmallVec<[u8; 16]>;
@@ -37,7 +37,6 @@ fn switch(common: &Common, name: i32) -> Option<&AtomicBool> {
         SO_DONTROUTE => &common.dontroute,
         SO_OOBINLINE => &common.oobinline,
         SO_PASSCRED => &common.passcred,
-        SO_TIMESTAMP => &common.timestamp,
         _ => return None,
     })
 }
@@ -98,12 +97,27 @@ pub(crate) fn get(cx: &Curlwp<'_>, so: &Socket, name: i32) -> Option<OptValue> {
         SO_RCVBUF | SO_RCVBUFFORCE => int(common.rcvbuf.load(Relaxed) as i32),
         SO_RCVLOWAT => int(common.rcvlowat.load(Relaxed) as i32),
         SO_SNDLOWAT => int(1),
-        SO_RCVTIMEO => timeval(common.rarely(|rare| rare.rcvtimeo.load(Relaxed))),
-        SO_SNDTIMEO => timeval(common.rarely(|rare| rare.sndtimeo.load(Relaxed))),
+        SO_RCVTIMEO | SO_RCVTIMEO_NEW => timeval(common.rarely(|rare| rare.rcvtimeo.load(Relaxed))),
+        SO_SNDTIMEO | SO_SNDTIMEO_NEW => timeval(common.rarely(|rare| rare.sndtimeo.load(Relaxed))),
         SO_PRIORITY => int(common.rarely(|rare| rare.priority.load(Relaxed))),
         SO_MARK => int(common.rarely(|rare| rare.mark.load(Relaxed)) as i32),
         SO_INCOMING_CPU => int(cx.cpu().index() as i32),
-        SO_DEBUG | SO_ZEROCOPY => int(0),
+        SO_TIMESTAMP | SO_TIMESTAMPNS => {
+            let nanos = common.rarely(|rare| rare.timestamp_nanos.load(Relaxed));
+            let on = common.timestamp.load(Relaxed) && nanos == (name == SO_TIMESTAMPNS);
+            int(on.into())
+        }
+        SO_DEBUG | SO_ZEROCOPY | SO_BUSY_POLL => int(0),
+        SO_RXQ_OVFL => int(common
+            .rarely(|rare| rare.tells_dropped.load(Relaxed))
+            .into()),
+        SO_COOKIE => OptValue::from_slice(&so.cookie().to_ne_bytes()),
+        SO_BINDTOIFINDEX => {
+            let name = common.rarely(|rare| rare.device.lock(cx.cpu()).clone());
+            let interfaces = Net::of(cx).ok()?.interfaces();
+            let interface = interfaces.by_name(cx.cpu(), &name);
+            int(interface.map_or(0, |i| i.index()) as i32)
+        }
         SO_LINGER => {
             let seconds = common.linger.load(Relaxed);
             let mut value = int((seconds >= 0).into());
@@ -145,12 +159,26 @@ pub(crate) fn set(
                 let bytes = u32::try_from(int_option(value)?).map_err(|_| Errno::EINVAL)?;
                 common.rcvlowat.store(bytes.clamp(1, MAX_BUF), Relaxed);
             }
-            SO_RCVTIMEO => common.rare().rcvtimeo.store(timeout(value)?, Relaxed),
-            SO_SNDTIMEO => common.rare().sndtimeo.store(timeout(value)?, Relaxed),
+            SO_RCVTIMEO | SO_RCVTIMEO_NEW => common.rare().rcvtimeo.store(timeout(value)?, Relaxed),
+            SO_SNDTIMEO | SO_SNDTIMEO_NEW => common.rare().sndtimeo.store(timeout(value)?, Relaxed),
             SO_PRIORITY => common.rare().priority.store(int_option(value)?, Relaxed),
             SO_MARK if superuser => common.rare().mark.store(int_option(value)? as u32, Relaxed),
             SO_MARK => return Err(Errno::EPERM),
-            SO_DEBUG | SO_ZEROCOPY | SO_INCOMING_CPU => drop(int_option(value)?),
+            SO_TIMESTAMP | SO_TIMESTAMPNS => {
+                let on = int_option(value)? != 0;
+                common.timestamp.store(on, Relaxed);
+                let nanos = on && name == SO_TIMESTAMPNS;
+                if nanos || common.rarely(|rare| rare.timestamp_nanos.load(Relaxed)) {
+                    common.rare().timestamp_nanos.store(nanos, Relaxed);
+                }
+            }
+            // Programs that are told so send without it; who believed that it is there would wait for notes that never come.
+            SO_ZEROCOPY if int_option(value)? != 0 => return Err(Errno::EOPNOTSUPP),
+            SO_RXQ_OVFL => {
+                let on = int_option(value)? != 0;
+                common.rare().tells_dropped.store(on, Relaxed);
+            }
+            SO_DEBUG | SO_ZEROCOPY | SO_INCOMING_CPU | SO_BUSY_POLL => drop(int_option(value)?),
             SO_LINGER => {
                 let on = int_option(value)? != 0;
                 let seconds = int_option(value.get(4..).unwrap_or(&[]))?;
@@ -168,7 +196,7 @@ pub(crate) fn set(
             SO_DETACH_FILTER if common.has_filter() => common.set_filter(None),
             SO_DETACH_FILTER => return Err(Errno::ENOENT),
             SO_TYPE | SO_DOMAIN | SO_PROTOCOL | SO_ERROR | SO_ACCEPTCONN | SO_PEERCRED
-            | SO_SNDLOWAT => {
+            | SO_SNDLOWAT | SO_COOKIE => {
                 return Err(Errno::ENOPROTOOPT);
             }
             _ => return Ok(false),

@@ -63,6 +63,7 @@ pub use sysctl::Variable;
 pub static COMPONENTS: &[&Component] = &[
     &vfs::VFS,
     &tmpfs::TMPFS,
+    &procfs::PROCFS,
     &ext2fs::EXT2FS,
     &net::NET,
     &local::LOCAL,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use abi::Invoke;
 
 use crate::rtnl::InterfaceChange;
-use crate::{Process, SpecError};
+use crate::{MountSpec, Process, SpecError};
 
 /// What an interface is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,6 +277,12 @@ impl<S: Invoke> Process<S> {
             ..InterfaceChange::default()
         };
         self.change_interface(index, &up)
+    }
+
+    /// Shows the kernel's programs what proc(5) tells of a network, `/proc/net` and `/proc/sys/net`.
+    pub fn mount_proc(&self) -> io::Result<()> {
+        let spec: MountSpec = "proc::/proc".parse().map_err(io::Error::other)?;
+        self.mount(&spec)
     }
 
     /// Tells the resolver of the kernel's programs where to ask, `/etc/resolv.conf`, and the names that every host knows and these,

@@ -19,6 +19,7 @@ use crate::module::Modules;
 use crate::msgbuf::MsgBuf;
 use crate::proc::Limits;
 use crate::procnote::ProcEvent;
+use crate::report::Reports;
 use crate::service::Service;
 use crate::signal::SignalSink;
 use crate::softint::Softints;
@@ -86,6 +87,7 @@ pub struct Kernel {
     /// Counts processes as they are made.
     forks: OnceLock<Evcnt>,
     sysctl: Sysctl,
+    reports: Reports,
     tracer: Tracer,
     pub(crate) phase: AtomicU32,
     pub(crate) howto: AtomicU32,
@@ -107,6 +109,7 @@ impl Kernel {
             evcnts: Evcnts::new(&cpus),
             forks: OnceLock::new(),
             sysctl: Sysctl::default(),
+            reports: Reports::default(),
             tracer: Tracer::default(),
             cpus,
             sysent: Sysent::default(),
@@ -311,6 +314,11 @@ impl Kernel {
     #[inline]
     pub fn evcnts(&self) -> &Evcnts {
         &self.evcnts
+    }
+
+    /// What its parts tell of themselves.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
     }
 
     /// Its sysctl tree.

@@ -39,6 +39,7 @@ pub mod poll;
 pub mod proc;
 pub mod procnote;
 mod ptimer;
+pub mod report;
 mod service;
 pub mod session;
 pub mod signal;

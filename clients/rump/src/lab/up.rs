@@ -152,6 +152,9 @@ impl Running {
                 .with_context(|| {
                     format!("{}: the resolver's files cannot be written", wanted.name)
                 })?;
+            process
+                .mount_proc()
+                .with_context(|| format!("{}: /proc cannot be mounted", wanted.name))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod ifconfig;
 mod neighbours;
 mod netstat;
 mod ping;
+mod resolve;
 mod route;
 
 use std::net::IpAddr;

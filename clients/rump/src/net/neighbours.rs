@@ -4,7 +4,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use rumpclient::Client;
 use rumpkit::Process;
 
-use super::{address, interface, mac, mac_text, name_of};
+use super::resolve::resolve;
+use super::{interface, mac, mac_text, name_of};
 use crate::cli::Neighbours;
 use crate::failure::Outcome;
 use crate::remote::connect;
@@ -57,7 +58,7 @@ fn show(process: &Process<Client>, json: bool, v6: bool) -> Result<()> {
 
 fn change(process: &Process<Client>, words: &[&str], v6: bool) -> Result<()> {
     let of_family = |text: &str| {
-        let ip = address(text)?;
+        let ip = resolve(process, text)?;
         match ip.is_ipv6() == v6 {
             true => Ok(ip),
             false if v6 => bail!("{text}: is of IPv4; see rump arp"),

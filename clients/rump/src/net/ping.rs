@@ -24,9 +24,15 @@ const HEADER: usize = 8;
 /// `rump ping`: status 1 when nothing came back.
 pub(crate) fn ping(options: &Ping) -> Outcome {
     let process = connect(&options.server.url)?;
-    let to: IpAddr = super::address(&options.address)?;
+    let to: IpAddr = super::resolve::resolve(&process, &options.address)?;
     let socket = Socket::open(&process, to)?;
-    println!("PING {to}: {} data bytes", options.size);
+    match options.address.parse::<IpAddr>() {
+        Ok(_) => println!("PING {to}: {} data bytes", options.size),
+        Err(_) => println!(
+            "PING {} ({to}): {} data bytes",
+            options.address, options.size
+        ),
+    }
     let mut times = Vec::new();
     for sequence in 0..options.count {
         if sequence > 0 {

@@ -4,7 +4,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use rumpclient::Client;
 use rumpkit::{Process, RouteEntry};
 
-use super::{address, interface, name_of, prefix};
+use super::resolve::resolve;
+use super::{interface, name_of, prefix};
 use crate::cli::Route;
 use crate::failure::Outcome;
 use crate::remote::connect;
@@ -74,10 +75,14 @@ fn change(process: &Process<Client>, words: &[&str], add: bool) -> Result<()> {
         .ok_or_else(|| anyhow!("say where to: ADDRESS/PREFIX or default"))?;
     let destination = match *to {
         "default" => None,
-        text => Some(prefix(text)?),
+        text if text.contains('/') => Some(prefix(text)?),
+        text => {
+            let ip = resolve(process, text)?;
+            Some((ip, if ip.is_ipv4() { 32 } else { 128 }))
+        }
     };
     let (gateway, rest) = match rest {
-        [text, rest @ ..] if *text != "dev" => (Some(address(text)?), rest),
+        [text, rest @ ..] if *text != "dev" => (Some(resolve(process, text)?), rest),
         rest => (None, rest),
     };
     let index = match rest {

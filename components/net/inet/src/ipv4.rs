@@ -32,6 +32,8 @@ pub(crate) struct Header {
     pub(crate) kind: RouteKind,
     /// The link's address was a group's.
     pub(crate) link_multicast: bool,
+    /// It came with an IPv6 fragment header.
+    pub(crate) fragmented: bool,
 }
 
 impl Header {
@@ -147,6 +149,7 @@ impl Inet {
             interface: interface.index(),
             kind,
             link_multicast,
+            fragmented: false,
         };
         let fragment = u16::from_be_bytes([head[6], head[7]]);
         if fragment & 0x3fff != 0 {
@@ -287,6 +290,7 @@ pub(crate) fn header4(packet: &mut Packet, interface: &Ifnet) -> Option<Header> 
         interface: interface.index(),
         kind: RouteKind::Local,
         link_multicast,
+        fragmented: false,
     })
 }
 

@@ -144,6 +144,7 @@ impl Inet {
                     return self.icmp_error(cpu, &header, &mut packet, Problem::Header(at + 2));
                 }
                 FRAGMENT => {
+                    header.fragmented = true;
                     header.protocol = bytes[0];
                     packet.advance(len);
                     let field = u16::from_be_bytes([bytes[2], bytes[3]]);
@@ -242,6 +243,7 @@ pub(crate) fn header6(packet: &mut Packet, interface: &Ifnet) -> Option<Header> 
         interface: interface.index(),
         kind: RouteKind::Local,
         link_multicast,
+        fragmented: false,
     })
 }
 

@@ -37,6 +37,7 @@ mod output;
 mod pathmtu;
 mod ports;
 mod raw;
+mod report;
 mod route;
 mod slow;
 mod sockets;

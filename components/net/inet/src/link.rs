@@ -61,6 +61,20 @@ impl NetworkLayer for Uplink {
     }
 }
 
+/// The link-layer address of a group, RFC 1112 6.4 and RFC 2464 7.
+pub(crate) fn group_address(group: &IpAddr) -> EtherAddr {
+    match group {
+        IpAddr::V4(ip) => {
+            let [_, b, c, d] = ip.octets();
+            [0x01, 0x00, 0x5e, b & 0x7f, c, d]
+        }
+        IpAddr::V6(ip) => {
+            let o = ip.octets();
+            [0x33, 0x33, o[12], o[13], o[14], o[15]]
+        }
+    }
+}
+
 impl Inet {
     /// A frame with its link-layer header.
     fn frame_input(&self, cpu: &Cpu<'_>, interface: &Arc<Ifnet>, mut packet: Packet) {
@@ -137,14 +151,7 @@ impl Inet {
             LinkType::Ethernet => {
                 let to = match (hop.kind, hop.next) {
                     (RouteKind::Broadcast, _) => BROADCAST,
-                    (RouteKind::Multicast, IpAddr::V4(ip)) => {
-                        let [_, b, c, d] = ip.octets();
-                        [0x01, 0x00, 0x5e, b & 0x7f, c, d]
-                    }
-                    (RouteKind::Multicast, IpAddr::V6(ip)) => {
-                        let o = ip.octets();
-                        [0x33, 0x33, o[12], o[13], o[14], o[15]]
-                    }
+                    (RouteKind::Multicast, group) => group_address(&group),
                     _ => return self.resolve_and_send(cpu, hop, ethertype, packet),
                 };
                 self.ether_output(cpu, &hop.interface, to, ethertype, packet)

@@ -4,7 +4,6 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use abi::Errno;
 use kern::Curlwp;
-use net::consts::SOL_SOCKET;
 use net::{Common, Control, OptValue, int_option};
 
 use crate::addr::{map, unmap};
@@ -59,9 +58,9 @@ const IPV6_RECVTCLASS: i32 = 66;
 pub(crate) const IPV6_TCLASS: i32 = 67;
 const IPV6_AUTOFLOWLABEL: i32 = 70;
 const IPV6_UNICAST_IF: i32 = 76;
+const IPV6_RECVORIGDSTADDR: i32 = 74;
+const IPV6_TRANSPARENT: i32 = 75;
 const IPV6_FREEBIND: i32 = 78;
-
-const SO_TIMESTAMP: i32 = 29;
 
 /// How paths' MTUs are found out, `IP_PMTUDISC_*`.
 pub(crate) const PMTUDISC_DONT: i32 = 0;
@@ -76,6 +75,7 @@ pub(crate) struct Wants {
     pub(crate) ttl: bool,
     pub(crate) tos: bool,
     pub(crate) orig_dst: bool,
+    pub(crate) orig_dst6: bool,
     pub(crate) options: bool,
     pub(crate) pktinfo6: bool,
     pub(crate) hop_limit: bool,
@@ -197,7 +197,7 @@ impl IpOptions {
                 return Ok(Ask::Group(Request::of(inet, level, name, value)?));
             }
             SOL_IP => self.set4(cx, inet, name, value)?,
-            _ => self.set6(inet, name, value)?,
+            _ => self.set6(cx, inet, name, value)?,
         }
         Ok(Ask::Nothing)
     }
@@ -263,7 +263,7 @@ impl IpOptions {
         Ok(())
     }
 
-    fn set6(&mut self, inet: &Inet, name: i32, value: &[u8]) -> Result<(), Errno> {
+    fn set6(&mut self, cx: &Curlwp<'_>, inet: &Inet, name: i32, value: &[u8]) -> Result<(), Errno> {
         let on = || Ok::<_, Errno>(int_option(value)? != 0);
         match name {
             IPV6_UNICAST_HOPS => self.hops = byte(int_option(value)?, 0)?,
@@ -292,6 +292,9 @@ impl IpOptions {
             IPV6_TCLASS => self.tclass = byte(int_option(value)?, 0)?,
             IPV6_DONTFRAG => self.dont_fragment6 = on()?,
             IPV6_FREEBIND => self.freebind = on()?,
+            IPV6_RECVORIGDSTADDR => self.wants.orig_dst6 = on()?,
+            IPV6_TRANSPARENT if !cx.cred().is_superuser() => return Err(Errno::EPERM),
+            IPV6_TRANSPARENT => self.transparent = on()?,
             IPV6_AUTOFLOWLABEL => drop(on()?),
             _ => return Err(Errno::ENOPROTOOPT),
         }
@@ -327,7 +330,8 @@ impl IpOptions {
             (SOL_IP, IP_RECVORIGDSTADDR) => self.wants.orig_dst.into(),
             (SOL_IP, IP_MTU) | (SOL_IPV6, IPV6_MTU) => mtu()?,
             (SOL_IP, IP_FREEBIND) | (SOL_IPV6, IPV6_FREEBIND) => self.freebind.into(),
-            (SOL_IP, IP_TRANSPARENT) => self.transparent.into(),
+            (SOL_IPV6, IPV6_RECVORIGDSTADDR) => self.wants.orig_dst6.into(),
+            (SOL_IP, IP_TRANSPARENT) | (SOL_IPV6, IPV6_TRANSPARENT) => self.transparent.into(),
             (SOL_IP, IP_MINTTL) => self.min_ttl.into(),
             (SOL_IP, IP_BIND_ADDRESS_NO_PORT) => self.bind_without_port.into(),
             (SOL_IP, IP_MULTICAST_TTL) => self.group_ttl.into(),
@@ -438,15 +442,9 @@ impl About {
         wants: &Wants,
         common: &Common,
     ) -> Vec<Control> {
-        let mut out = Vec::new();
+        let mut out = Vec::from_iter(common.timestamp_control(self.timestamp));
         let mut add =
             |level, kind, data: &[u8]| out.push(Control::Other(level, kind, data.to_vec()));
-        if common.timestamp.load(std::sync::atomic::Ordering::Relaxed) {
-            let mut time = [0; 16];
-            time[..8].copy_from_slice(&(self.timestamp / 1_000_000_000).to_ne_bytes());
-            time[8..].copy_from_slice(&(self.timestamp % 1_000_000_000 / 1000).to_ne_bytes());
-            add(SOL_SOCKET, SO_TIMESTAMP, &time);
-        }
         if let IpAddr::V4(dst) = self.dst {
             if wants.pktinfo {
                 let local = match inet.is_local(&self.dst) {
@@ -476,6 +474,10 @@ impl About {
                 info[..16].copy_from_slice(&map(self.dst).octets());
                 info[16..].copy_from_slice(&self.interface.to_ne_bytes());
                 add(SOL_IPV6, IPV6_PKTINFO, &info);
+            }
+            if wants.orig_dst6 {
+                let to = addr::Endpoint::new(self.dst, self.dst_port).to_addr(true);
+                add(SOL_IPV6, IPV6_RECVORIGDSTADDR, to.bytes());
             }
             if wants.hop_limit {
                 add(SOL_IPV6, IPV6_HOPLIMIT, &i32::from(self.ttl).to_ne_bytes());

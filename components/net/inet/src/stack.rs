@@ -121,6 +121,7 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     inet.netisr.start(cx, &inet)?;
     inet.slow.start(cx, &inet);
     inet.start_groups(cx);
+    crate::report::attach(cx, &inet);
     inet.tcp.start(cx, &inet);
     inet.config.attach(cx, &inet)?;
     inet.config.share_memory(cx.kernel().memory_limit());

@@ -452,3 +452,83 @@ fn who_wants_datagrams_together_gets_those_of_one_size_at_once() {
         "no control data, no train"
     );
 }
+
+#[test]
+fn options_of_all_sockets_are_kept_told_and_do_what_they_say() {
+    const SO_RCVBUF: i32 = 8;
+    const SO_BINDTODEVICE: i32 = 25;
+    const SO_TIMESTAMP: i32 = 29;
+    const SO_TIMESTAMPNS: i32 = 35;
+    const SO_RXQ_OVFL: i32 = 40;
+    const SO_COOKIE: i32 = 57;
+    const SO_ZEROCOPY: i32 = 60;
+    const SO_BINDTOIFINDEX: i32 = 62;
+    const SO_RCVTIMEO_NEW: i32 = 66;
+    const MSG_ZEROCOPY: i32 = 0x400_0000;
+    let (_kernel, p) = process();
+    let (a, to) = bound(&p, INET, DGRAM, "127.0.0.1:0");
+    let sender = socket(&p, INET, DGRAM, 0);
+    set(&p, a, 1, SO_TIMESTAMPNS, 1).expect("set");
+    assert_eq!(get(&p, a, 1, SO_TIMESTAMPNS), Ok(1));
+    assert_eq!(get(&p, a, 1, SO_TIMESTAMP), Ok(0));
+    sendto(&p, sender, b"when", &to).expect("sent");
+    let (_, control, _, _) = recvmsg(&p, a, 0).expect("received");
+    assert_eq!(
+        (control[0].0, control[0].1, control[0].2.len()),
+        (1, SO_TIMESTAMPNS, 16)
+    );
+    set(&p, a, 1, SO_TIMESTAMP, 0).expect("set");
+    assert_eq!(get(&p, a, 1, SO_TIMESTAMPNS), Ok(0));
+
+    // Datagrams that found no room are counted, and told with those that did.
+    set(&p, a, 1, SO_RXQ_OVFL, 1).expect("set");
+    set(&p, a, 1, SO_RCVBUF, 0).expect("the least");
+    for _ in 0..10 {
+        sendto(&p, sender, &[0; 2000], &to).expect("sent");
+    }
+    let (_, control, _, _) = recvmsg(&p, a, 0).expect("received");
+    assert_eq!(control, [(1, SO_RXQ_OVFL, 8u32.to_ne_bytes().to_vec())]);
+
+    let cookie = |fd| {
+        let (mut value, mut len) = ([0; 8], 8u32.to_ne_bytes());
+        p.getsockopt(fd, 1, SO_COOKIE, &mut value, &mut len)
+            .expect("a cookie");
+        u64::from_ne_bytes(value)
+    };
+    assert_ne!(cookie(a), cookie(sender));
+    assert_eq!(cookie(a), cookie(a));
+    set(&p, sender, 1, SO_BINDTOIFINDEX, 1).expect("lo");
+    let mut name = [0; 16];
+    p.getsockopt(
+        sender,
+        1,
+        SO_BINDTODEVICE,
+        &mut name,
+        &mut 16u32.to_ne_bytes(),
+    )
+    .expect("its name");
+    assert_eq!(&name[..2], b"lo");
+    assert_eq!(get(&p, sender, 1, SO_BINDTOIFINDEX), Ok(1));
+    assert_eq!(set(&p, sender, 1, SO_BINDTOIFINDEX, 77), Err(Errno::ENODEV));
+    let wait = [0i64.to_ne_bytes(), 1000i64.to_ne_bytes()].concat();
+    p.setsockopt(a, 1, SO_RCVTIMEO_NEW, &wait, 16).expect("set");
+    while recvfrom(&p, a, MSG_DONTWAIT).is_ok() {}
+    assert_eq!(recvfrom(&p, a, 0), Err(Errno::EAGAIN), "not for ever");
+
+    // Nobody is told that copies are saved, and who asks for it all the same has them made, as on Linux.
+    assert_eq!(set(&p, sender, 1, SO_ZEROCOPY, 1), Err(Errno::EOPNOTSUPP));
+    let addr = sockaddr(&to);
+    assert_eq!(
+        p.sendto(sender, b"copied", 6, MSG_ZEROCOPY, &addr, addr.len()),
+        Ok(6)
+    );
+    assert_eq!(recvfrom(&p, a, 0).expect("received").0, b"copied");
+
+    let (six, to) = bound(&p, INET6, DGRAM, "[::1]:0");
+    set(&p, six, 41, 74, 1).expect("IPV6_RECVORIGDSTADDR");
+    let sender = socket(&p, INET6, DGRAM, 0);
+    sendto(&p, sender, b"x", &to).expect("sent");
+    let (_, control, _, _) = recvmsg(&p, six, 0).expect("received");
+    assert_eq!((control[0].0, control[0].1), (41, 74));
+    assert_eq!(shown(&control[0].2), to);
+}

@@ -14,6 +14,7 @@ mod inbox;
 mod names;
 mod transfer;
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use abi::Errno;
@@ -33,7 +34,36 @@ fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let domain = Local {
         names: Arc::default(),
     };
+    let names = domain.names.clone();
+    let report = move |cx: &Curlwp<'_>| report(cx, &names);
+    cx.kernel().reports().add(cx, "net/unix", report);
     Net::of(cx)?.register(cx, AF_UNIX, Arc::new(domain))
+}
+
+/// The sockets, as `net/unix` of proc(5) has them.
+fn report(cx: &Curlwp<'_>, names: &names::Names) -> String {
+    const LISTENS: u8 = 10;
+    let mut out = "Num       RefCount Protocol Flags    Type St Inode Path\n".to_owned();
+    for socket in names.ends(cx.cpu()).iter().map(|end| end.entry(cx)) {
+        // SO_ACCEPTCON; SS_UNCONNECTED or SS_CONNECTED.
+        let flags = if socket.state == LISTENS { 0x10000 } else { 0 };
+        let state = if socket.peer == 0 { 1 } else { 3 };
+        let (kind, number) = (socket.kind.number(), socket.number);
+        let _ = write!(
+            out,
+            "{number:016x}: 00000002 00000000 {flags:08X} {kind:04X} {state:02X} {number:>5}"
+        );
+        let name = match socket.name.strip_suffix(&[0]) {
+            Some(path) if socket.name[0] != 0 => path,
+            _ => &socket.name,
+        };
+        if !name.is_empty() {
+            let name = String::from_utf8_lossy(name).replace('\0', "@");
+            let _ = write!(out, " {name}");
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// The domain of a kernel.

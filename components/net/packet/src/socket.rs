@@ -11,7 +11,7 @@ use kern::Curlwp;
 use kern::poll::Events;
 use net::consts::{
     ETHERTYPE_IP, ETHERTYPE_IPV6, IFF_ALLMULTI, IFF_PROMISC, MSG_PEEK, MSG_TRUNC, SIOCGSTAMP,
-    SIOCINQ, SO_TIMESTAMP, SOL_PACKET, SOL_SOCKET,
+    SIOCINQ, SOL_PACKET,
 };
 use net::filter::View;
 use net::{
@@ -453,11 +453,8 @@ impl Protocol for PacketSocket {
             received.flags |= MSG_TRUNC;
         }
         if message.wants_control {
-            if self.common.timestamp.load(Relaxed) {
-                let data = Self::timestamp(captured.time).to_vec();
-                let control = Control::Other(SOL_SOCKET, SO_TIMESTAMP, data);
-                received.control.push(control);
-            }
+            let time = self.common.timestamp_control(captured.time);
+            received.control.extend(time);
             if self.auxdata.load(Relaxed) {
                 received.control.push(self.auxdata(&captured));
             }

@@ -156,6 +156,11 @@ impl Driver for Veth {
         "veth"
     }
 
+    fn partner(&self) -> u32 {
+        let peer = self.peer.get().and_then(Weak::upgrade);
+        peer.map_or(0, |peer| peer.index())
+    }
+
     /// Takes the other end along.
     fn detach(&self, cx: &Curlwp<'_>) {
         let peer = self.peer.get().and_then(Weak::upgrade);

@@ -139,6 +139,14 @@ impl Driver for Vlan {
         self.parent.upgrade().into_iter().collect()
     }
 
+    fn partner(&self) -> u32 {
+        self.parent.upgrade().map_or(0, |parent| parent.index())
+    }
+
+    fn vlan(&self) -> Option<u16> {
+        Some(self.id)
+    }
+
     fn detach(&self, cx: &Curlwp<'_>) {
         if let Some(parent) = self.parent.upgrade() {
             self.trunks.remove(cx.cpu(), &parent, self.id);

@@ -1,5 +1,7 @@
 //! The system calls that the net faction serves.
 
+pub(crate) use name::SOMAXCONN;
+
 use std::sync::Arc;
 
 use abi::Errno;

@@ -7,7 +7,7 @@ use super::with_socket;
 use crate::{Addr, Shutdown};
 
 /// The longest queue of connections that wait to be accepted.
-const SOMAXCONN: i32 = 4096;
+pub(crate) const SOMAXCONN: i32 = 4096;
 /// The most bytes of an option that are looked at.
 const OPTION_MAX: usize = 16 << 10;
 /// The most of what getsockopt(2) is asked, in bytes: a `struct group_filter` without its list.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use hypercall::Clock;
 use kern::Curlwp;
 use kern::poll::Events;
-use net::consts::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC};
-use net::{Control, Incoming, Packet, Received};
+use net::consts::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC, SO_RXQ_OVFL, SOL_SOCKET};
+use net::{Control, Incoming, Packet, Rare, Received};
 use smallvec::SmallVec;
 use sync::Cpu;
 
@@ -243,6 +243,7 @@ impl Dgram {
             }
             queue = message.wait.on(cx, &self.readable, queue)?;
         };
+        let dropped = queue.dropped;
         drop(queue);
         let wants = self.state.lock(&leaf).options.wants;
         let mut received = Received {
@@ -255,6 +256,12 @@ impl Dgram {
             received.control = taken
                 .about
                 .control(&self.inet, self.v6, &wants, &self.common);
+            let told = |rare: &Rare| rare.tells_dropped.load(Relaxed);
+            if dropped != 0 && self.common.rarely(told) {
+                let dropped = (dropped as u32).to_ne_bytes().to_vec();
+                let dropped = Control::Other(SOL_SOCKET, SO_RXQ_OVFL, dropped);
+                received.control.push(dropped);
+            }
             if taken.segment != 0 {
                 let size = i32::from(taken.segment).to_ne_bytes().to_vec();
                 received

@@ -30,8 +30,8 @@ const TARGET_LINK: u8 = 2;
 const HOP_LIMIT: u8 = 255;
 /// Bytes of a solicitation or an advertisement without options.
 const LEN: usize = 24;
-/// Longer ones are nobody's.
-const LONGEST: usize = 1280;
+/// Longer ones fit into no frame.
+const LONGEST: usize = 9216;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 pub(super) const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
@@ -73,6 +73,7 @@ impl Inet {
             return;
         };
         if header.ttl != HOP_LIMIT
+            || header.fragmented
             || packet.len() > LONGEST
             || interface.link() != LinkType::Ethernet
         {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use abi::Errno;
 use inet::Inet;
 use kern::Curlwp;
-use net::consts::{IFF_ALLMULTI, IFF_NOARP, IFF_PROMISC, IFF_RUNNING, IFF_UP};
+use net::consts::{ETHERTYPE_VLAN, IFF_ALLMULTI, IFF_NOARP, IFF_PROMISC, IFF_RUNNING, IFF_UP};
 use net::{EtherAddr, Ifnet, LinkType, Params};
 use sync::Cpu;
 
@@ -42,6 +42,7 @@ const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
 
 /// `IFF_LOWER_UP`: there is a carrier.
 const IFF_LOWER_UP: u32 = 0x10000;
@@ -78,6 +79,9 @@ pub(crate) fn describe(writer: &mut Writer, cpu: &Cpu<'_>, kind: u16, flags: u16
         .u32(IFLA_GSO_MAX_SIZE, i.features().gso_max)
         .u8(IFLA_CARRIER, up.into())
         .text(IFLA_QDISC, "noqueue");
+    if i.driver().partner() != 0 {
+        writer.u32(IFLA_LINK, i.driver().partner());
+    }
     if i.master() != 0 {
         writer.u32(IFLA_MASTER, i.master());
     }
@@ -94,6 +98,12 @@ pub(crate) fn describe(writer: &mut Writer, cpu: &Cpu<'_>, kind: u16, flags: u16
     if !i.driver().kind().is_empty() {
         writer.nested(IFLA_LINKINFO, |w| {
             w.text(IFLA_INFO_KIND, i.driver().kind());
+            if let Some(id) = i.driver().vlan() {
+                w.nested(IFLA_INFO_DATA, |w| {
+                    w.attr(IFLA_VLAN_ID, &id.to_le_bytes())
+                        .attr(IFLA_VLAN_PROTOCOL, &ETHERTYPE_VLAN.to_be_bytes());
+                });
+            }
         });
     }
     writer.end();
