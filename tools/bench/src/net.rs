@@ -77,7 +77,33 @@ pub(crate) fn run(effort: &Effort, output: &mut Output) -> Result<()> {
             Target::LeastOfHost(0.5),
         );
     }
+    on_the_hosts_network(effort, output)?;
     idle(effort, output)
+}
+
+/// What a kernel on its host's sockets (sockin) adds to them.
+fn on_the_hosts_network(effort: &Effort, output: &mut Output) -> Result<()> {
+    let kernel = rumpkit::sockin_builder()
+        .boot()
+        .map_err(|e| anyhow!("boot: {e}"))?;
+    let lwp = || kernel.rfork(RforkFds::Clear).map_err(failed);
+    if output.wants("net.sockin_tcp_lo_mbps") {
+        let bytes = effort.pick(1 << 30, 8 << 20);
+        let (ours, host) = effort.samples(
+            || stream(lwp()?, lwp()?, bytes),
+            || stream(HostKernel, HostKernel, bytes),
+        )?;
+        output.figure("net.sockin_tcp_lo_mbps", ours, Some(host), Target::None);
+    }
+    if output.wants("net.sockin_tcp_pingpong_ns") {
+        let turns = effort.pick(20_000, 200);
+        let (ours, host) = effort.samples(
+            || pingpong(lwp()?, lwp()?, STREAM, turns),
+            || pingpong(HostKernel, HostKernel, STREAM, turns),
+        )?;
+        output.figure("net.sockin_tcp_pingpong_ns", ours, Some(host), Target::None);
+    }
+    kernel.shutdown(true).map_err(failed)
 }
 
 fn failed(errno: Errno) -> anyhow::Error {
