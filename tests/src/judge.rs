@@ -37,8 +37,8 @@ pub fn assert_well_formed(capture: &Path) {
     complain(capture, &packets, wrong);
 }
 
-/// Checks the same, and that nothing was lost, sent again for nothing, or reset, but for connections with a port of `resets`. The capture is
-/// of a link that loses nothing and keeps the order.
+/// Checks the same, and that little was sent again or came out of order, and nothing was reset, but for connections with a port of
+/// `resets`. The capture is of a link that loses nothing.
 #[track_caller]
 pub fn assert_flawless(capture: &Path, resets: &[u16]) {
     let packets = packets(capture);
@@ -181,7 +181,10 @@ fn losses(packets: &[Packet], resets: &[u16]) -> Vec<String> {
             .sack
             .is_some_and(|sack| sack.wrapping_sub(segment.ack).cast_signed() > 0)
         {
-            accuse("says that a segment did not arrive");
+            // The host's links may change the order: its processors hand packets on side by side.
+            again.push(format!(
+                "packet {number}: says that a segment did not arrive"
+            ));
         }
         let finished = finished.entry(segment.stream).or_default();
         if segment.fin && !finished.contains(&segment.from) {
@@ -196,7 +199,8 @@ fn losses(packets: &[Packet], resets: &[u16]) -> Vec<String> {
             again.push(format!("packet {number}: sent again"));
         }
     }
-    // A probe for a tail that is not acknowledged in time (RFC 8985) tells of a busy machine; many would tell of an end that answers late.
+    // A probe for a tail that is not acknowledged in time (RFC 8985) tells of a busy machine; many would tell of an end that answers late,
+    // and many holes of one that loses segments.
     if again.len() > 20 + packets.len() / 20 {
         wrong.append(&mut again);
     }

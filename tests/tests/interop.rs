@@ -117,6 +117,10 @@ impl Link {
             dir.path().join("kernel.pcapng").display()
         );
         let kernel = Server::start_in(&host, &["--net", &net]);
+        // Servers that look at addresses, as dnsmasq does, leave out those that are still being probed.
+        let probed = "while ip -6 -o addr show dev eth0 tentative | grep -q inet6; do :; done";
+        let shell = ["exec", &kernel.url, "--", "/bin/sh", "-euc", probed];
+        finish(&mut host.enter(kernel.command(&shell))).ok();
         Some(Link {
             dir,
             kernel: Some(kernel),
