@@ -188,7 +188,7 @@ fn end(mut dump: Child) {
 /// Captures on the host's end of the link. It says when it listens.
 fn tcpdump(host: &Namespace, dir: &Path) -> Child {
     let script = format!(
-        "exec tcpdump -i host0 -n -U -B 65536 -w {}/host.pcap",
+        "exec tcpdump --immediate-mode -i host0 -n -U -B 65536 -w {}/host.pcap",
         dir.display()
     );
     let mut dump = host.shell(&script);
