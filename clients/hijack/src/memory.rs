@@ -49,16 +49,16 @@ fn map_kernel_file(process: &Process, args: &[u64; 6]) -> i64 {
     if offset % PAGE != 0 || len == 0 {
         return err(Errno::EINVAL);
     }
-    // Code is rewritten, which nobody else is to see.
-    if flags & MAP_TYPE & MAP_SHARED != 0 && prot & PROT_EXEC == 0 {
-        match map_shared_memory(process, args) {
-            Some(at) if at == err(Errno::ENODEV) && prot & PROT_WRITE == 0 => {}
-            Some(at) => return at,
-            None if prot & PROT_WRITE == 0 => {}
-            None => return err(Errno::ENODEV),
+    if flags & MAP_TYPE & MAP_SHARED != 0 {
+        // Code is rewritten, which nobody else is to see.
+        let at = match prot & PROT_EXEC {
+            0 => map_shared_memory(process, args),
+            _ => err(Errno::ENODEV),
+        };
+        // What is only read can be a copy.
+        if at != err(Errno::ENODEV) || prot & PROT_WRITE != 0 {
+            return at;
         }
-    } else if flags & MAP_TYPE & MAP_SHARED != 0 && prot & PROT_WRITE != 0 {
-        return err(Errno::ENODEV);
     }
     let flags = flags & !MAP_TYPE | 2 | MAP_ANONYMOUS;
     // SAFETY: the program's call, with its own address if it gave one.
@@ -101,24 +101,25 @@ fn map_kernel_file(process: &Process, args: &[u64; 6]) -> i64 {
     at
 }
 
-/// Maps memory that the kernel keeps for this, as `/proc` shows it; `None` when this process cannot reach it.
-fn map_shared_memory(process: &Process, args: &[u64; 6]) -> Option<i64> {
+/// Maps memory that the kernel keeps for this, as `/proc` shows it; `ENODEV` when there is none, or this process cannot reach it.
+fn map_shared_memory(process: &Process, args: &[u64; 6]) -> i64 {
     let [addr, len, prot, flags, fd, offset] = *args;
     let theirs = kernel_call(nr::getmapping, &[fd, prot, offset, len, 0, 0]);
     if failed(theirs) {
-        return Some(theirs);
+        return theirs;
     }
     let at = map_of_server(process, theirs, [addr, len, prot, flags, offset]);
-    let Some(at) = at.filter(|&at| !failed(at)) else {
+    let at = at.unwrap_or(err(Errno::ENODEV));
+    if failed(at) {
         kernel_call(nr::putmapping, &[theirs as u64, 0, 0, 0, 0, 0]);
         return at;
-    };
+    }
     process.client.memory_changed();
     if flags & MAP_FIXED != 0 {
         areas::remove(at as u64, len);
     }
     areas::add(at as u64, len, theirs as i32);
-    Some(at)
+    at
 }
 
 /// Maps a descriptor of the kernel's host process.

@@ -251,12 +251,12 @@ impl File for VnodeFile {
         pages::map(cx, &self.vp, offset, len, of.writable())
     }
 
-    fn map_again(&self, cx: &Curlwp<'_>, of: &OpenFile) {
-        pages::map_again(cx, &self.vp, of.writable());
+    fn map_again(&self, cx: &Curlwp<'_>, _: &OpenFile) {
+        pages::map_again(cx, &self.vp);
     }
 
-    fn unmap(&self, cx: &Curlwp<'_>, of: &OpenFile) {
-        pages::unmap(cx, &self.vp, of.writable());
+    fn unmap(&self, cx: &Curlwp<'_>, _: &OpenFile) {
+        pages::unmap(cx, &self.vp);
     }
 
     fn sync(&self, cx: &Curlwp<'_>) -> Result<(), Errno> {

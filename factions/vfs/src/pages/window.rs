@@ -34,9 +34,8 @@ pub(super) struct Window {
     memory: Arc<dyn BackingFile>,
     /// The pages that are here, whether they are holes or not: in order, with gaps between them.
     ranges: Vec<Range<u64>>,
-    /// How many have it mapped, and how many of them may write.
+    /// How many have it mapped.
     users: u32,
-    writers: u32,
     /// Pages as the driver has them.
     stored: BTreeMap<u64, u128>,
     /// Pages for which the driver has promised space.
@@ -62,7 +61,6 @@ impl Window {
             memory,
             ranges: Vec::new(),
             users: 0,
-            writers: 0,
             stored: BTreeMap::new(),
             reserved: BTreeSet::new(),
         }
@@ -247,7 +245,8 @@ pub(super) fn write(
 }
 
 /// Gives a program the memory in which `len` bytes of the file from `offset` on are from now on, at the file's offsets.
-/// Each one is to be given back by [`unmap`].
+/// Each one is to be given back by [`unmap`]. With `writes` it is looked for what the program has written now and then. `EOVERFLOW` behind the
+/// largest offset.
 pub fn map(
     cx: &Curlwp<'_>,
     vp: &Arc<Vnode>,
@@ -255,7 +254,10 @@ pub fn map(
     len: u64,
     writes: bool,
 ) -> Result<Arc<dyn BackingFile>, Errno> {
-    let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+    let end = offset
+        .checked_add(len)
+        .filter(|&end| end <= i64::MAX as u64)
+        .ok_or(Errno::EOVERFLOW)?;
     let memory = {
         let mut data = vp.pages.io.write(cx.cpu());
         if data.window.is_none() {
@@ -271,7 +273,6 @@ pub fn map(
             window.memory.set_size(whole)?;
         }
         window.users += 1;
-        window.writers += u32::from(writes);
         window.memory.clone()
     };
     if writes && !vp.pages.resident {
@@ -279,7 +280,7 @@ pub fn map(
     }
     let taken = take_in(cx, vp, page_of(offset)..pages_of(end));
     if let Err(error) = taken {
-        unmap(cx, vp, writes);
+        unmap(cx, vp);
         return Err(error);
     }
     Ok(memory)
@@ -372,24 +373,22 @@ impl super::data::FileData {
 }
 
 /// Counts another who has mapped what somebody has mapped already: a child of fork.
-pub fn map_again(cx: &Curlwp<'_>, vp: &Arc<Vnode>, writes: bool) {
+pub fn map_again(cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
     let mut data = vp.pages.io.write(cx.cpu());
     if let Some(window) = &mut data.window {
         window.users += 1;
-        window.writers += u32::from(writes);
     }
 }
 
 /// One who had mapped the file has it no more. With the last one the file's pages go back to where they come from; what cannot be written now
 /// stays and is tried again.
-pub fn unmap(cx: &Curlwp<'_>, vp: &Arc<Vnode>, writes: bool) {
+pub fn unmap(cx: &Curlwp<'_>, vp: &Arc<Vnode>) {
     let last = {
         let mut data = vp.pages.io.write(cx.cpu());
         let Some(window) = &mut data.window else {
             return;
         };
         window.users = window.users.saturating_sub(1);
-        window.writers -= u32::from(writes && window.writers != 0);
         window.users == 0
     };
     if last {

@@ -160,7 +160,7 @@ fn against_model(resident: bool, memlimit: Option<u64>, ops: Vec<Op>) {
                 Op::Unmap => {
                     if !mapped.is_empty() {
                         drop(mapped.remove(0));
-                        unmap(cx, &vp, true);
+                        unmap(cx, &vp);
                     }
                 }
             }
@@ -175,7 +175,7 @@ fn against_model(resident: bool, memlimit: Option<u64>, ops: Vec<Op>) {
         disk.failing_reads.store(0, Ordering::SeqCst);
         disk.failing_writes.store(0, Ordering::SeqCst);
         for _ in mapped {
-            unmap(cx, &vp, true);
+            unmap(cx, &vp);
         }
         assert!(read_at(cx, &vp, 0, model.len()).expect("readable") == model);
         if flush(cx, &vp).is_ok() && !resident {

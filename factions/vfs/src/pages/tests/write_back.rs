@@ -174,3 +174,17 @@ fn a_reader_in_order_finds_the_next_pages_there() {
         drop_mount(cx, &mount);
     });
 }
+
+#[test]
+fn no_mapping_reaches_behind_the_largest_offset() {
+    kernel(None).implicit(&KernelMemory, |cx| {
+        let mount = fake_mount(cx);
+        let (vp, _) = file(&Arc::downgrade(&mount), false);
+        for (offset, len) in [(0, u64::MAX), (4096, u64::MAX), (1 << 63, 4096)] {
+            let mapped = map(cx, &vp, offset, len, true).map(drop);
+            assert_eq!(mapped, Err(Errno::EOVERFLOW));
+        }
+        drop_mount(cx, &mount);
+        assert_eq!(Arc::strong_count(&vp), 1);
+    });
+}
