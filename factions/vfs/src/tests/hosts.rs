@@ -8,11 +8,10 @@ mod tree;
 
 use std::sync::Arc;
 
-use abi::{O_CREAT, O_RDWR, Syscalls};
-use kern::{KernelMemory, LwpHandle};
+use kern::KernelMemory;
 use testing::{Dice, Setup, Testbed};
 
-use super::{c, names, open, stat};
+use super::{c, names, open, stat, touch};
 
 /// A kernel with the faction, and with a file system that keeps its pages and names in the caches.
 fn with_vfs(setup: Setup, body: impl Fn(&Arc<Testbed>) + Send + Sync + 'static) {
@@ -29,10 +28,4 @@ fn with_vfs(setup: Setup, body: impl Fn(&Arc<Testbed>) + Send + Sync + 'static) 
 /// The numbers of one user in one run.
 fn dice(bed: &Testbed, user: usize) -> Dice {
     Dice::new(bed.seed() * 16 + user as u64)
-}
-
-/// Makes an empty file.
-fn touch(lwp: &LwpHandle, path: &str) {
-    let fd = open(lwp, path, O_CREAT | O_RDWR).expect("a file");
-    lwp.close(fd).expect("closed");
 }

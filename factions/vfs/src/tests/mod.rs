@@ -31,6 +31,12 @@ pub(crate) fn open(lwp: &LwpHandle, path: &str, flags: i32) -> Result<i32, Errno
     lwp.open(&c(path), flags, 0o644).map(|fd| fd as i32)
 }
 
+/// Makes an empty file.
+pub(crate) fn touch(lwp: &LwpHandle, path: &str) {
+    let fd = open(lwp, path, O_CREAT | O_WRONLY).expect("a file");
+    lwp.close(fd).expect("closed");
+}
+
 #[test]
 fn a_file_in_the_root_reads_back() {
     let (_kernel, lwp) = boot();
@@ -49,36 +55,15 @@ fn a_file_in_the_root_reads_back() {
     lwp.rmdir(&c("/d")).expect("removed");
 }
 
-#[test]
-fn mounting_covers_a_directory_until_it_is_unmounted() {
-    let (kernel, lwp) = boot();
-    let mount = |kind: &str, dir: &str| lwp.mount(c"none", &c(dir), &c(kind), 0, c"");
-    assert_eq!(mount("rumpfs", "/m"), Err(Errno::ENOENT));
-    lwp.mkdir(c"/m", 0o755).expect("a directory");
-    lwp.mkdir(c"/m/under", 0o755).expect("a directory");
-    assert_eq!(mount("nofs", "/m"), Err(Errno::ENODEV));
-    mount("rumpfs", "/m").expect("mounted");
-    assert_eq!(stat(&lwp, "/m/under"), Err(Errno::ENOENT));
-    let fd = open(&lwp, "/m/f", O_CREAT | O_RDWR).expect("a file");
-    assert_ne!(
-        stat(&lwp, "/m").expect("there").st_dev,
-        stat(&lwp, "/m/..").expect("there").st_dev
-    );
-    assert_eq!(lwp.rmdir(c"/m"), Err(Errno::EBUSY));
-    assert_eq!(lwp.umount2(c"/m", 0), Err(Errno::EBUSY));
-    lwp.close(fd).expect("closed");
-    lwp.umount2(c"/m", 0).expect("unmounted");
-    stat(&lwp, "/m/under").expect("visible again");
-    drop(lwp);
-    kernel.shutdown(true).expect("halted");
-}
-
 mod etfs;
 mod handles;
 mod hosts;
 mod locks;
+mod model;
+mod mounts;
 mod names;
 mod perm;
+mod special;
 mod splice;
 mod watch;
 

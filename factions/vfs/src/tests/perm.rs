@@ -3,7 +3,7 @@
 use abi::*;
 use kern::{Cred, LwpHandle};
 
-use super::{boot, c, open, stat};
+use super::{boot, c, open, stat, touch};
 
 const ALICE: u32 = 1000;
 const BOB: u32 = 1001;
@@ -206,5 +206,52 @@ fn mounting_and_roots_are_the_superusers() {
         u.alice
             .etfs_register(c"/e", c"/etc/passwd", ETFS_REG, 0, -1),
         Err(Errno::EPERM)
+    );
+}
+
+#[test]
+fn extended_attributes_are_kept_and_guarded() {
+    let (kernel, lwp) = boot();
+    touch(&lwp, "/f");
+    let alice = kernel
+        .spawn("alice", kern::Cred::user(1000, 1000, &[]))
+        .expect("a process");
+    let mut buf = [0; 64];
+    lwp.setxattr(c"/f", c"user.a", b"one", 3, 0).expect("set");
+    lwp.setxattr(c"/f", c"trusted.b", b"two", 3, 0)
+        .expect("set");
+    assert_eq!(
+        lwp.setxattr(c"/f", c"user.a", b"x", 1, 1),
+        Err(Errno::EEXIST)
+    );
+    assert_eq!(
+        lwp.setxattr(c"/f", c"user.z", b"x", 1, 2),
+        Err(Errno::ENODATA)
+    );
+    assert_eq!(
+        lwp.setxattr(c"/f", c"system.posix_acl_access", b"x", 1, 0),
+        Err(Errno::EOPNOTSUPP)
+    );
+    assert_eq!(lwp.getxattr(c"/f", c"user.a", &mut [], 0), Ok(3));
+    assert_eq!(
+        lwp.getxattr(c"/f", c"user.a", &mut buf, 2),
+        Err(Errno::ERANGE)
+    );
+    assert_eq!(lwp.getxattr(c"/f", c"user.a", &mut buf, 64), Ok(3));
+    assert_eq!(&buf[..3], b"one");
+    assert_eq!(
+        alice.setxattr(c"/f", c"user.a", b"x", 1, 0),
+        Err(Errno::EACCES)
+    );
+    assert_eq!(
+        alice.getxattr(c"/f", c"trusted.b", &mut buf, 64),
+        Err(Errno::ENODATA)
+    );
+    assert_eq!(alice.listxattr(c"/f", &mut buf, 64), Ok(7));
+    assert_eq!(&buf[..7], b"user.a\0");
+    lwp.removexattr(c"/f", c"user.a").expect("removed");
+    assert_eq!(
+        lwp.getxattr(c"/f", c"user.a", &mut buf, 64),
+        Err(Errno::ENODATA)
     );
 }

@@ -9,6 +9,7 @@ use hypercall::sim::{SimConfig, SimHost};
 use hypercall::{Host, PosixHost};
 use inet::{IfAddr, Inet};
 use kern::{Curlwp, Kernel, KernelMemory, LwpHandle, PathBytes, RforkFds, UserMemory};
+use net::Ifnet;
 use std::cell::RefCell;
 
 pub const INET: i32 = 2;
@@ -42,7 +43,14 @@ pub fn ip(text: &str) -> IpAddr {
 }
 
 /// Puts an end of a cable into a kernel, with its addresses.
-pub fn plug(kernel: &Arc<Kernel>, end: veth::End, name: &str, mtu: u32, last: u8, addrs: &[&str]) {
+pub fn plug(
+    kernel: &Arc<Kernel>,
+    end: veth::End,
+    name: &str,
+    mtu: u32,
+    last: u8,
+    addrs: &[&str],
+) -> Arc<Ifnet> {
     run(kernel, |cx| {
         let with = veth::Plug {
             name: name.into(),
@@ -58,7 +66,8 @@ pub fn plug(kernel: &Arc<Kernel>, end: veth::End, name: &str, mtu: u32, last: u8
             addr.nodad = true;
             inet.add_address(cx.cpu(), addr).expect("added");
         }
-    });
+        interface
+    })
 }
 
 /// Runs on a simulated host under each seed.

@@ -1,5 +1,5 @@
 //! Frames that an attacker makes. Transport checksums count as looked at: that is not what is attacked.
-#![allow(dead_code, unreachable_pub)]
+#![allow(unreachable_pub)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

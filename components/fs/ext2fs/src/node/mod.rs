@@ -1,28 +1,32 @@
 //! The operations on a file.
 
+mod attr;
+mod vnode;
+
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
 use hypercall::Nanos;
 use kern::{Curlwp, PathBytes};
 use rsext4::{
-    DeviceNumber, DirectoryEntryType, Ext4Error, FileName, FilePermissions, InodeFlags, InodeInfo,
-    InodeMetadataUpdate, InodeNumber, MutationContext, RenameOptions, SpecialInodeKind,
-    XattrSetMode,
+    DeviceNumber, Ext4Error, FileName, FilePermissions, InodeInfo, InodeNumber, MutationContext,
+    RenameOptions, SpecialInodeKind, XattrSetMode,
 };
 use sync::Mutex;
-use vfs::{Attr, DirSink, Mount, NewNode, Rename, SetAttr, Vnode, VnodeKind, VnodeOps};
+use vfs::{DirSink, NewNode, Rename, SetAttr, Vnode, VnodeKind, VnodeOps};
 
 use crate::data::{Data, Stored};
 use crate::dir;
 use crate::fs::Fs;
-use crate::inner::{Inner, timestamp};
+use crate::inner::Inner;
 use crate::inode::{Attributes, Times};
 use crate::names::Names;
-use crate::quick;
 use crate::xattr;
+use attr::{metadata, store_owner};
+pub(crate) use vnode::{kind_of, load, root};
+use vnode::{new_vnode, number};
 
 /// What the driver keeps of a file in memory.
 ///
@@ -41,28 +45,6 @@ pub(crate) struct Node {
     target: OnceLock<PathBytes>,
 }
 
-/// The kind of a vnode for a kind of inode.
-pub(crate) fn kind_of(kind: DirectoryEntryType) -> Option<VnodeKind> {
-    Some(match kind {
-        DirectoryEntryType::Unknown => return None,
-        DirectoryEntryType::RegularFile => VnodeKind::Regular,
-        DirectoryEntryType::Directory => VnodeKind::Directory,
-        DirectoryEntryType::CharacterDevice => VnodeKind::Character,
-        DirectoryEntryType::BlockDevice => VnodeKind::Block,
-        DirectoryEntryType::Fifo => VnodeKind::Fifo,
-        DirectoryEntryType::Socket => VnodeKind::Socket,
-        DirectoryEntryType::Symlink => VnodeKind::Symlink,
-    })
-}
-
-/// The number of a vnode's inode.
-fn number(vp: &Vnode) -> Result<InodeNumber, Errno> {
-    u32::try_from(vp.ino)
-        .ok()
-        .and_then(|ino| InodeNumber::new(ino).ok())
-        .ok_or(Errno::ESTALE)
-}
-
 fn file_name(name: &[u8]) -> Result<FileName<'_>, Errno> {
     FileName::new(name).map_err(|_| {
         if name.len() > 255 {
@@ -77,107 +59,7 @@ fn permissions(perm: u32) -> Result<FilePermissions, Errno> {
     FilePermissions::new((perm & 0o7777) as u16).map_err(|_| Errno::EINVAL)
 }
 
-/// The vnode of an inode. An inode that no file can have, or of a kind that there is not, is damage.
-fn new_vnode(
-    fs: &Arc<Fs>,
-    mount: &Weak<Mount>,
-    info: &InodeInfo,
-    times: Times,
-    fresh: bool,
-) -> Result<Arc<Vnode>, Errno> {
-    let kind = kind_of(info.file_type()).ok_or(Errno::EUCLEAN)?;
-    // A directory has no holes. One that says it is longer would have us look for its blocks for hours.
-    if kind == VnodeKind::Directory && info.size > fs.sb.bytes() {
-        return Err(Errno::EUCLEAN);
-    }
-    let rdev = info
-        .device_number
-        .map_or(0, |d| vfs::makedev(d.major(), d.minor()));
-    let attr = Attr {
-        perm: u32::from(info.mode) & 0o7777,
-        nlink: u32::from(info.links),
-        uid: info.uid,
-        gid: info.gid,
-        size: info.size.min(i64::MAX as u64),
-        blocks: info.blocks,
-        atime: times.atime,
-        mtime: times.mtime,
-        ctime: times.ctime,
-        btime: times.btime,
-    };
-    let node = Node {
-        fs: fs.clone(),
-        ino: info.number,
-        regular: kind == VnodeKind::Regular,
-        uses_extents: info.flags.contains(InodeFlags::EXTENTS),
-        data: Mutex::new(Data::new(&attr, fresh)),
-        reserved: AtomicU64::new(0),
-        names: Mutex::new((fresh && kind == VnodeKind::Directory).then(Names::default)),
-        target: OnceLock::new(),
-    };
-    Ok(Vnode::new(
-        mount,
-        u64::from(info.number.raw()),
-        kind,
-        rdev,
-        attr,
-        Box::new(node),
-    ))
-}
-
-/// The vnode of the root directory.
-pub(crate) fn root(cx: &Curlwp<'_>, fs: &Arc<Fs>, mount: &Arc<Mount>) -> Result<Arc<Vnode>, Errno> {
-    let (info, times) = fs.look(cx, |inner| {
-        let root = inner.ext4()?.root_inode();
-        inner.inode(root)
-    })?;
-    mount.vget(cx, u64::from(info.number.raw()), || {
-        new_vnode(fs, &Arc::downgrade(mount), &info, times, false)
-    })
-}
-
-/// A new vnode of an inode that a file handle names. `ESTALE` when the inode is no file's.
-pub(crate) fn load(
-    cx: &Curlwp<'_>,
-    fs: &Arc<Fs>,
-    mount: &Weak<Mount>,
-    ino: u64,
-) -> Result<Arc<Vnode>, Errno> {
-    let ino = u32::try_from(ino).map_err(|_| Errno::ESTALE)?;
-    let ino = InodeNumber::new(ino).map_err(|_| Errno::ESTALE)?;
-    let sb = &fs.sb;
-    if (ino.raw() < sb.first_ino && ino.raw() != 2) || ino.raw() > sb.inodes {
-        return Err(Errno::ESTALE);
-    }
-    let (info, times) = fs.look(cx, |inner| inner.inode(ino))?;
-    if info.links == 0 {
-        return Err(Errno::ESTALE);
-    }
-    new_vnode(fs, mount, &info, times, false)
-}
-
 impl Node {
-    /// The vnode of an inode that a directory names.
-    fn vget(&self, cx: &Curlwp<'_>, dir: &Vnode, ino: InodeNumber) -> Result<Arc<Vnode>, Errno> {
-        let mount = dir.mount().ok_or(Errno::ENODEV)?;
-        let sb = &self.fs.sb;
-        if (ino.raw() < sb.first_ino && ino.raw() != 2) || ino.raw() > sb.inodes {
-            return Err(Errno::EUCLEAN);
-        }
-        mount.vget(cx, u64::from(ino.raw()), || {
-            let (info, times) = self.fs.look(cx, |inner| {
-                let (info, times) = inner.inode(ino)?;
-                if info.links == 0 && !inner.orphans.contains(&ino) {
-                    return Err(
-                        Ext4Error::corrupted().with_operation("directory:names_a_free_inode")
-                    );
-                }
-                Ok((info, times))
-            })?;
-            new_vnode(&self.fs, dir.mount_weak(), &info, times, false)
-        })
-    }
-
     /// Notes in a directory's vnode what an operation has changed; without an inode, nothing but the times.
     fn changed(cx: &Curlwp<'_>, dir: &Vnode, info: Option<&InodeInfo>, now: Nanos) {
         dir.update(cx, |attr| {
@@ -200,51 +82,6 @@ impl Node {
         {
             *names = None;
         }
-    }
-
-    /// Stores attributes, and the size of a file that has grown, if that can be done without rsext4.
-    fn store_quickly(
-        &self,
-        inner: &mut Inner,
-        attr: &Attr,
-        size: Option<u64>,
-    ) -> Result<bool, Ext4Error> {
-        let attributes = Attributes {
-            perm: attr.perm,
-            uid: attr.uid,
-            gid: attr.gid,
-            times: Times {
-                atime: attr.atime,
-                mtime: attr.mtime,
-                ctime: attr.ctime,
-                btime: attr.btime,
-            },
-        };
-        let ino = self.ino.raw();
-        let stored =
-            inner.try_quick(|store| quick::set_attributes(store, ino, &attributes, size))?;
-        if let (Some(()), Some(size)) = (stored, size) {
-            self.data.lock(&self.fs.off()).grow(size);
-        }
-        Ok(stored.is_some())
-    }
-
-    /// Writing takes set-id bits away in rsext4; whether it does is the vfs's to say.
-    pub(crate) fn keep_setid(&self, cx: &Curlwp<'_>, vp: &Vnode) -> Result<(), Errno> {
-        let attr = vp.attr(cx);
-        if attr.perm & 0o6000 == 0 {
-            return Ok(());
-        }
-        let update = InodeMetadataUpdate {
-            permissions: Some(permissions(attr.perm)?),
-            ..InodeMetadataUpdate::default()
-        };
-        self.fs.change(cx, attr.ctime, |inner| {
-            inner
-                .ext4()?
-                .update_inode_metadata(self.ino, update)
-                .map(drop)
-        })
     }
 
     /// Takes a name away, of a directory or of something else.
@@ -697,31 +534,4 @@ impl Node {
         });
         Ok(())
     }
-}
-
-/// Stores another owner. rsext4 takes set-id bits away with it, so that permissions are stored after it.
-fn store_owner(
-    inner: &mut Inner,
-    ino: InodeNumber,
-    before: &Attr,
-    after: &Attr,
-) -> Result<(), Ext4Error> {
-    if (before.uid, before.gid) == (after.uid, after.gid) {
-        return Ok(());
-    }
-    let update = InodeMetadataUpdate {
-        owner: Some((after.uid, after.gid)),
-        ..InodeMetadataUpdate::default()
-    };
-    inner.ext4()?.update_inode_metadata(ino, update).map(drop)
-}
-
-/// Permissions and times as the vnode has them; the change time is the operation's.
-fn metadata(attr: &Attr) -> Result<InodeMetadataUpdate, Ext4Error> {
-    Ok(InodeMetadataUpdate {
-        permissions: Some(FilePermissions::new((attr.perm & 0o7777) as u16)?),
-        atime: Some(timestamp(attr.atime)),
-        mtime: Some(timestamp(attr.mtime)),
-        ..InodeMetadataUpdate::default()
-    })
 }

@@ -1,5 +1,4 @@
 //! An allocator that counts, for each host thread: a simulated host is one.
-#![allow(unreachable_pub)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -44,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Does something, and answers by how many bytes more than before were allocated at its height.
-pub fn most_more(f: impl FnOnce()) -> usize {
+pub(crate) fn most_more(f: impl FnOnce()) -> usize {
     let before = NOW.get();
     MOST.set(before);
     f();
