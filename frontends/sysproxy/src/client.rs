@@ -190,6 +190,13 @@ impl Client {
         }
     }
 
+    /// Its threads that have rings do not look at the socket by themselves: tells them that a signal lies there.
+    pub(crate) fn tell_of_mail(&self) {
+        for ring in lock(&self.rings).values() {
+            ring.tell_of_mail();
+        }
+    }
+
     /// Does something as the process, outside any call. `ESRCH` when it is gone.
     pub(crate) fn with_main<R>(&self, f: impl FnOnce(&LwpHandle) -> R) -> Result<R, Errno> {
         let runner = self.runner(None).map_err(ErrorWord::errno)?;

@@ -102,8 +102,16 @@ struct Input {
 #[derive(Default)]
 struct Output {
     queue: VecDeque<u8>,
+    /// Signals whose frames the socket has not taken, a bit each: one that is sent again meanwhile is the same one, signal(7).
+    signals: u64,
     /// The socket once more, so that epoll can watch its two directions apart.
     twin: Option<OwnedFd>,
+}
+
+impl Output {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.signals == 0
+    }
 }
 
 /// What reading gives.
@@ -341,6 +349,38 @@ impl Conn {
         !was_empty || self.watch_output(&mut output)
     }
 
+    /// Sends a signal, or keeps it until the socket takes it. False when the client is gone.
+    pub(crate) fn raise(&self, signo: u32) -> bool {
+        let mut output = lock(&self.output);
+        let was_empty = output.is_empty();
+        output.signals |= 1 << (signo - 1);
+        if !was_empty {
+            return true;
+        }
+        if self.send_signals(&mut output).is_err() {
+            output.signals = 0;
+            return false;
+        }
+        output.is_empty() || self.watch_output(&mut output)
+    }
+
+    /// Sends the signals that are kept, behind what is queued; whether there was one that the socket took.
+    fn send_signals(&self, output: &mut Output) -> rustix::io::Result<bool> {
+        let before = output.signals;
+        while output.queue.is_empty() && output.signals != 0 {
+            let signo = output.signals.trailing_zeros() + 1;
+            let frame = Header::new(Class::Request, Kind::Raise, signo, 0, 0).encode();
+            let sent = self.send_now(&frame)?;
+            if sent == 0 {
+                break;
+            }
+            output.signals &= output.signals - 1;
+            output.queue.extend(&frame[sent..]);
+        }
+        self.queued.store(output.queue.len(), Ordering::SeqCst);
+        Ok(output.signals != before)
+    }
+
     fn send_now(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
         loop {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -377,15 +417,20 @@ impl Conn {
                 Err(_) => return false,
             }
         }
-        self.queued.store(output.queue.len(), Ordering::SeqCst);
+        let Ok(mail) = self.send_signals(&mut output) else {
+            return false;
+        };
         self.drained.notify_all();
-        if output.queue.is_empty() {
+        if output.is_empty() {
             output.queue.shrink_to(READ);
         } else if !self.watch_output(&mut output) {
             return false;
         }
         let resume = output.queue.len() <= QUEUE_HIGH / 2;
         drop(output);
+        if mail && let Some(client) = self.client.get() {
+            client.tell_of_mail();
+        }
         if resume
             && self
                 .role
@@ -480,7 +525,10 @@ impl Conn {
         if let Some(client) = self.client.get() {
             client.wake_calls(self.id);
         }
-        lock(&self.output).queue = VecDeque::new();
+        {
+            let mut output = lock(&self.output);
+            (output.queue, output.signals) = (VecDeque::new(), 0);
+        }
         self.queued.store(0, Ordering::SeqCst);
         self.drained.notify_all();
         let paused = self

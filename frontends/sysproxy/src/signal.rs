@@ -3,12 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use abi::sysproxy::{Class, Header, Kind};
 use kern::Pid;
 use kern::signal::SignalSink;
 
 use crate::client::Client;
-use crate::conn::lock;
 use crate::core::Core;
 
 struct Sink {
@@ -27,21 +25,17 @@ impl Core {
 }
 
 impl SignalSink for Sink {
-    /// Nothing waits for the client: a frame that its socket does not take is queued.
+    /// Nothing waits for the client: what its socket does not take is kept.
     fn raise(&self, _: Pid, signo: u32) -> bool {
         let (Some(core), Some(client)) = (self.core.upgrade(), self.client.upgrade()) else {
             return false;
         };
-        let frame = Header::new(Class::Request, Kind::Raise, signo, 0, 0).encode();
         let conns = core.conns_of(&client);
         let mut calls = conns.iter().filter(|c| !c.ready.load(Ordering::SeqCst));
-        if !calls.any(|conn| conn.send(&frame)) {
+        if !calls.any(|conn| conn.raise(signo)) {
             return false;
         }
-        // Its threads that have rings do not look at the socket by themselves.
-        for ring in lock(&client.rings).values() {
-            ring.tell_of_mail();
-        }
+        client.tell_of_mail();
         true
     }
 }
