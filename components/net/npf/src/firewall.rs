@@ -379,16 +379,24 @@ impl Visit<'_> {
             let state = State::new(keys, &seen.what, newcomer.counter.clone(), self.now);
             Arc::new(state)
         };
-        let settled = nat::settle(self, newcomer.key, seen.key, source, make);
+        let settled = nat::settle(
+            &loaded.states,
+            &*self.firewall.host,
+            self.now,
+            newcomer.key,
+            seen.key,
+            source,
+            make,
+        );
         match settled {
             Ok(state) => {
                 state.count(Way::Forward, seen.len);
                 self.turn(packet, seen, &state, Way::Forward, false, Side::Src)
                     .is_some()
             }
-            // The same packet twice at once: the other one was first.
-            Err(NoRoom::Known(state)) => self
-                .turn(packet, seen, &state, Way::Forward, false, Side::Src)
+            // The same packet twice at once, or both ends' first ones: the other one was first.
+            Err(NoRoom::Known(state, way)) => self
+                .turn(packet, seen, &state, way, false, Side::Src)
                 .is_some(),
             Err(_) => {
                 self.firewall

@@ -110,6 +110,18 @@ pub(crate) struct Inner {
 }
 
 impl Seen {
+    /// A packet of which only this is asked.
+    #[cfg(test)]
+    pub(crate) fn only(key: Key, what: What) -> Seen {
+        Seen {
+            v6: key.src.is_ipv6(),
+            key,
+            len: 100,
+            transport: 0,
+            what,
+        }
+    }
+
     /// Looks at a packet that begins with its IP header. `None` for what is cut off or lies about its lengths.
     pub(crate) fn of(packet: &mut Packet) -> Option<Seen> {
         let len = packet.len();

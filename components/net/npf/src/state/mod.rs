@@ -9,6 +9,9 @@
 //!
 //! **Locks.** Each bucket is a leaf, of which one is held at a time; a connection's tracking is a leaf that is held over nothing.
 
+#[cfg(test)]
+mod tests;
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -127,8 +130,8 @@ type Bucket = Mutex<Vec<Slot>>;
 
 /// Why a connection is not in the table.
 pub(crate) enum NoRoom {
-    /// It is there already.
-    Known(Arc<State>),
+    /// Its first packet is one of a connection that is there, which goes this way.
+    Known(Arc<State>, Way),
     /// The answers to another one would be taken for its.
     Taken,
     /// The table is full of what is better established.
@@ -223,14 +226,15 @@ impl States {
         // The answers' key first: it is the one that a translation has to find free.
         if self.put(parker, state, Way::Back, now).is_err() {
             return Err(match self.find(parker, &state.keys[0], now) {
-                Some((known, Way::Forward)) => NoRoom::Known(known),
-                _ => NoRoom::Taken,
+                Some((known, way)) => NoRoom::Known(known, way),
+                None => NoRoom::Taken,
             });
         }
-        self.put(parker, state, Way::Forward, now).map_err(|other| {
-            self.take(parker, state, Way::Back);
-            NoRoom::Known(other)
-        })
+        self.put(parker, state, Way::Forward, now)
+            .map_err(|(other, way)| {
+                self.take(parker, state, Way::Back);
+                NoRoom::Known(other, way)
+            })
     }
 
     fn put(
@@ -239,7 +243,7 @@ impl States {
         state: &Arc<State>,
         way: Way,
         now: Nanos,
-    ) -> Result<(), Arc<State>> {
+    ) -> Result<(), (Arc<State>, Way)> {
         let key = state.keys[way.index()];
         // What is too old in the bucket goes; its other key is in another bucket, which is looked into afterwards.
         let mut old = Vec::new();
@@ -253,7 +257,7 @@ impl States {
                 stays
             });
             match bucket.iter().find(|slot| slot.key == key) {
-                Some(slot) => Err(slot.state.clone()),
+                Some(slot) => Err((slot.state.clone(), slot.way)),
                 None => {
                     bucket.push(Slot {
                         key,
