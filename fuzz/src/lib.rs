@@ -5,7 +5,7 @@
 
 mod program;
 
-pub use program::{Memory, Program};
+pub use program::Program;
 pub use rumpkit;
 
 use hypercall::sim::{SimConfig, SimHost};

@@ -1,10 +1,9 @@
 //! A program: sockets of every kind, and memory that system calls look into.
 
-use std::cell::RefCell;
-
-use rumpkit::abi::{UserAddr, nr};
-use rumpkit::kern::{Curlwp, PathBytes, UserMemory};
+use rumpkit::abi::nr;
+use rumpkit::kern::Curlwp;
 use rumpkit::{Errno, LwpHandle, Syscalls};
+use testing::Memory;
 
 use crate::Input;
 
@@ -32,67 +31,6 @@ const KINDS: [(i32, i32, i32); 17] = [
     (17, 2, 0x0300),
 ];
 
-/// A caller's memory of one piece. Addresses begin at [`Memory::BASE`]; everything else is not there.
-pub struct Memory(RefCell<Vec<u8>>);
-
-impl Memory {
-    /// Where it begins.
-    pub const BASE: u64 = 0x1000;
-    const LEN: usize = 32 << 10;
-
-    fn range(&self, addr: UserAddr, len: usize) -> Result<std::ops::Range<usize>, Errno> {
-        let start = addr.0.checked_sub(Memory::BASE).ok_or(Errno::EFAULT)?;
-        let start = usize::try_from(start).map_err(|_| Errno::EFAULT)?;
-        let end = start.checked_add(len).ok_or(Errno::EFAULT)?;
-        (end <= Memory::LEN)
-            .then_some(start..end)
-            .ok_or(Errno::EFAULT)
-    }
-
-    /// Writes bytes, as many as there is room for; answers their address.
-    pub fn put(&self, offset: usize, bytes: &[u8]) -> u64 {
-        let mut all = self.0.borrow_mut();
-        let offset = offset.min(Memory::LEN);
-        let len = bytes.len().min(Memory::LEN - offset);
-        all[offset..offset + len].copy_from_slice(&bytes[..len]);
-        Memory::BASE + offset as u64
-    }
-
-    /// Writes numbers of eight bytes, as structures of pointers have.
-    pub fn put_words(&self, offset: usize, words: &[u64]) -> u64 {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.put(offset, &bytes)
-    }
-
-    fn get(&self, offset: usize, len: usize) -> Vec<u8> {
-        self.0.borrow()[offset..offset + len].to_vec()
-    }
-}
-
-impl UserMemory for Memory {
-    fn copyin(&self, _: &sync::Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
-        let range = self.range(from, to.len())?;
-        to.copy_from_slice(&self.0.borrow()[range]);
-        Ok(())
-    }
-
-    fn copyout(&self, _: &sync::Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
-        let range = self.range(to, from.len())?;
-        self.0.borrow_mut()[range].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn copyinstr(
-        &self,
-        _: &sync::Cpu<'_>,
-        _: UserAddr,
-        _: usize,
-        _: &mut PathBytes,
-    ) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
-    }
-}
-
 /// A program with a socket that it is at.
 pub struct Program {
     lwp: LwpHandle,
@@ -107,7 +45,7 @@ impl Program {
     pub fn new(lwp: LwpHandle) -> Program {
         let mut program = Program {
             lwp,
-            memory: Memory(RefCell::new(vec![0; Memory::LEN])),
+            memory: Memory::new(32 << 10),
             sockets: Vec::new(),
             current: -1,
         };

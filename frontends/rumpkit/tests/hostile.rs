@@ -1,13 +1,10 @@
 //! Programs that ask for more than they get: what one can make the kernel keep for it has bounds.
 
-mod flat;
-
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use abi::{Errno, Syscalls, nr};
-use flat::{BASE, Flat};
 use rumpkit::{Kernel, LwpHandle, RforkFds};
+use testing::Memory;
 
 const NONBLOCK: i32 = 0o4000;
 const DONTWAIT: i32 = 0x40;
@@ -86,38 +83,23 @@ fn control(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
 
 /// sendmsg(2) of a byte with control data.
 fn send(p: &LwpHandle, fd: i32, control: &[u8]) -> Result<i64, Errno> {
-    let words: Vec<u64> = vec![
-        0,
-        0,
-        BASE + 56,
-        1,
-        BASE + 80,
-        control.len() as u64,
-        0,
-        BASE + 72,
-        1,
-        7,
-    ];
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    bytes.extend(control);
-    let memory = Flat(RefCell::new(bytes));
-    p.syscall(
-        &memory,
-        nr::sendmsg,
-        &[fd as u64, BASE, DONTWAIT as u64, 0, 0, 0],
-    )
+    let memory = Memory::new(128 + control.len());
+    let data = memory.put(64, &[7]);
+    let iovec = memory.put_words(72, &[data, 1]);
+    let at = memory.put(128, control);
+    let header = memory.put_words(0, &[0, 0, iovec, 1, at, control.len() as u64]);
+    let args = [fd as u64, header, DONTWAIT as u64, 0, 0, 0];
+    p.syscall(&memory, nr::sendmsg, &args)
 }
 
 /// recvmsg(2): how much control data came.
 fn receive(p: &LwpHandle, fd: i32) -> u64 {
-    let words: [u64; 10] = [0, 0, BASE + 56, 1, BASE + 80, 4096, 0, BASE + 72, 1, 0];
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    bytes.resize(80 + 4096, 0);
-    let memory = Flat(RefCell::new(bytes));
-    p.syscall(&memory, nr::recvmsg, &[fd as u64, BASE, 0, 0, 0, 0])
+    let memory = Memory::new(128 + 4096);
+    let iovec = memory.put_words(72, &[Memory::at(64), 1]);
+    let header = memory.put_words(0, &[0, 0, iovec, 1, Memory::at(128), 4096]);
+    p.syscall(&memory, nr::recvmsg, &[fd as u64, header, 0, 0, 0, 0])
         .expect("received");
-    let len = memory.0.borrow()[40..48].try_into().expect("8 bytes");
-    u64::from_le_bytes(len)
+    u64::from_ne_bytes(memory.get(40, 8).try_into().expect("8 bytes"))
 }
 
 #[test]

@@ -1,13 +1,10 @@
 //! Local sockets (AF_UNIX) on a kernel in this process.
 
-mod flat;
-
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use abi::{Errno, Syscalls, nr};
-use flat::{BASE, Flat};
 use rumpkit::{Kernel, LwpHandle, RforkFds};
+use testing::Memory;
 
 const UNIX: i32 = 1;
 const STREAM: i32 = 1;
@@ -193,6 +190,18 @@ fn a_full_peer_makes_senders_wait_or_say_so() {
     drop(kernel);
 }
 
+/// A message of a byte and a descriptor: msghdr at 0, iovec at 64, data at 80, control data at 96.
+fn with_descriptor(fd: i32) -> Memory {
+    let memory = Memory::new(256);
+    let data = memory.put(80, b"d");
+    let iovec = memory.put_words(64, &[data, 1]);
+    let control = memory.put_words(96, &[20]);
+    memory.put(104, &[1, 0, 0, 0, 1, 0, 0, 0]);
+    memory.put(112, &fd.to_ne_bytes());
+    memory.put_words(0, &[0, 0, iovec, 1, control, 20]);
+    memory
+}
+
 #[test]
 fn descriptors_and_credentials_travel_with_a_message() {
     let (_kernel, p) = process();
@@ -204,35 +213,19 @@ fn descriptors_and_credentials_travel_with_a_message() {
     p.setsockopt(b, 1, 16, &1i32.to_le_bytes(), 4)
         .expect("SO_PASSCRED");
 
-    // msghdr at 0, iovec at 64, data at 80, control at 96.
-    let mut m = vec![0u8; 256];
-    let put =
-        |m: &mut Vec<u8>, at: usize, bytes: &[u8]| m[at..at + bytes.len()].copy_from_slice(bytes);
-    put(&mut m, 16, &(BASE + 64).to_le_bytes());
-    put(&mut m, 24, &1u64.to_le_bytes());
-    put(&mut m, 32, &(BASE + 96).to_le_bytes());
-    put(&mut m, 40, &20u64.to_le_bytes());
-    put(&mut m, 64, &(BASE + 80).to_le_bytes());
-    put(&mut m, 72, &1u64.to_le_bytes());
-    put(&mut m, 80, b"d");
-    put(&mut m, 96, &20u64.to_le_bytes());
-    put(&mut m, 104, &1i32.to_le_bytes());
-    put(&mut m, 108, &1i32.to_le_bytes());
-    put(&mut m, 112, &writer.to_le_bytes());
-    let memory = Flat(RefCell::new(m));
+    let memory = with_descriptor(writer);
     assert_eq!(
-        p.syscall(&memory, nr::sendmsg, &[a as u64, BASE, 0, 0, 0, 0]),
+        p.syscall(&memory, nr::sendmsg, &[a as u64, Memory::at(0), 0, 0, 0, 0]),
         Ok(1)
     );
     p.close(writer).expect("closed here, alive on its way");
 
-    put(&mut memory.0.borrow_mut(), 40, &100u64.to_le_bytes());
+    memory.put_words(40, &[100]);
     assert_eq!(
-        p.syscall(&memory, nr::recvmsg, &[b as u64, BASE, 0, 0, 0, 0]),
+        p.syscall(&memory, nr::recvmsg, &[b as u64, Memory::at(0), 0, 0, 0, 0]),
         Ok(1)
     );
-    let m = memory.0.borrow();
-    let word = |at: usize| i32::from_le_bytes(m[at..at + 4].try_into().expect("4 bytes"));
+    let word = |at: usize| i32::from_ne_bytes(memory.get(at, 4).try_into().expect("4 bytes"));
     assert_eq!((word(96), word(104), word(108)), (20, 1, 1), "SCM_RIGHTS");
     let arrived = word(112);
     assert_eq!(
@@ -254,21 +247,9 @@ fn a_descriptor_that_never_arrives_is_closed() {
     p.pipe2(&mut pipe, 0).expect("a pipe");
     let [reader, writer] =
         [0, 4].map(|at| i32::from_le_bytes(pipe[at..at + 4].try_into().expect("4 bytes")));
-    let mut m = vec![0u8; 128];
-    let put =
-        |m: &mut Vec<u8>, at: usize, bytes: &[u8]| m[at..at + bytes.len()].copy_from_slice(bytes);
-    put(&mut m, 16, &(BASE + 64).to_le_bytes());
-    put(&mut m, 24, &1u64.to_le_bytes());
-    put(&mut m, 32, &(BASE + 96).to_le_bytes());
-    put(&mut m, 40, &20u64.to_le_bytes());
-    put(&mut m, 64, &(BASE + 80).to_le_bytes());
-    put(&mut m, 72, &1u64.to_le_bytes());
-    put(&mut m, 96, &20u64.to_le_bytes());
-    put(&mut m, 104, &[1, 0, 0, 0, 1, 0, 0, 0]);
-    put(&mut m, 112, &writer.to_le_bytes());
-    let memory = Flat(RefCell::new(m));
+    let memory = with_descriptor(writer);
     assert_eq!(
-        p.syscall(&memory, nr::sendmsg, &[a as u64, BASE, 0, 0, 0, 0]),
+        p.syscall(&memory, nr::sendmsg, &[a as u64, Memory::at(0), 0, 0, 0, 0]),
         Ok(1)
     );
     p.close(writer).expect("closed");

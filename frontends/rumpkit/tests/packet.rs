@@ -1,15 +1,12 @@
 //! Packet sockets and the ioctls on interfaces, on a kernel whose one interface sends back what it gets.
 
-mod flat;
-
-use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
 
 use abi::{Errno, Syscalls, nr};
-use flat::{BASE, Flat};
 use rumpkit::kern::{Curlwp, Stage};
 use rumpkit::net::{Config, Driver, Features, Ifnet, LinkType, Net, Packet};
 use rumpkit::{Component, Kernel, LwpHandle, RforkFds};
+use testing::Memory;
 
 const PACKET: i32 = 17;
 const DGRAM: i32 = 2;
@@ -155,15 +152,11 @@ fn a_filter_chooses_and_cuts() {
         insns.extend_from_slice(&k.to_le_bytes());
     }
     // struct sock_fprog at 0, the program behind it.
-    let mut memory = vec![0; 16];
-    memory[0] = 4;
-    memory[8..].copy_from_slice(&(BASE + 16).to_le_bytes());
-    memory.extend_from_slice(&insns);
-    let args = [fd as u64, 1, 26, BASE, 16, 0];
-    assert_eq!(
-        p.syscall(&Flat(RefCell::new(memory)), nr::setsockopt, &args),
-        Ok(0)
-    );
+    let memory = Memory::new(16 + insns.len());
+    let at = memory.put(16, &insns);
+    let program = memory.put_words(0, &[4, at]);
+    let args = [fd as u64, 1, 26, program, 16, 0];
+    assert_eq!(p.syscall(&memory, nr::setsockopt, &args), Ok(0));
     for text in [&b"aaaa"[..], b"bbbb"] {
         send(&p, fd, &frame(0x88b5, text), &link_addr(0, ETH0, [0; 6])).expect("sent");
     }

@@ -19,14 +19,24 @@ pub trait UserMemory {
     fn copyout(&self, cpu: &Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno>;
 
     /// Appends the NUL-terminated string at `from` to `to`, without the NUL. `ENAMETOOLONG` when it has more than
-    /// `max` bytes.
+    /// `max` bytes. Copied in byte by byte, where a memory knows no better way.
     fn copyinstr(
         &self,
         cpu: &Cpu<'_>,
         from: UserAddr,
         max: usize,
         to: &mut PathBytes,
-    ) -> Result<(), Errno>;
+    ) -> Result<(), Errno> {
+        let mut byte = [0];
+        for at in 0..=max {
+            self.copyin(cpu, from.add(at), &mut byte)?;
+            if byte == [0] {
+                return Ok(());
+            }
+            to.extend(byte);
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
 
     /// Whether a copy may have to wait for the caller, as for a remote one who has to be asked. What others need is not
     /// kept locked meanwhile: such data is staged in memory of the kernel.
@@ -71,16 +81,6 @@ impl UserMemory for KernelMemory {
         } else {
             Err(Errno::EFAULT)
         }
-    }
-
-    fn copyinstr(
-        &self,
-        _: &Cpu<'_>,
-        _: UserAddr,
-        _: usize,
-        _: &mut PathBytes,
-    ) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
     }
 
     fn may_wait(&self) -> bool {

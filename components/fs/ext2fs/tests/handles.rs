@@ -4,57 +4,24 @@
 
 mod common;
 
-use abi::{AT_FDCWD, Errno, Syscalls, UserAddr, nr};
+use abi::{AT_FDCWD, Errno, Syscalls, nr};
 use common::{Image, Machine, c, pattern};
-use kern::{PathBytes, UserMemory};
+use testing::Memory;
 
-/// The test's own memory, by address.
-struct Own<'a>(std::cell::RefCell<&'a mut [u8]>, &'a std::ffi::CStr);
-
-const HANDLE: u64 = 0x10_0000;
-const MOUNT: u64 = HANDLE + 40;
-const PATH: u64 = 0x20_0000;
-
-impl UserMemory for Own<'_> {
-    fn copyin(&self, _: &sync::Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
-        let at = (from.0 - HANDLE) as usize;
-        to.copy_from_slice(&self.0.borrow()[at..at + to.len()]);
-        Ok(())
-    }
-
-    fn copyout(&self, _: &sync::Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
-        let at = (to.0 - HANDLE) as usize;
-        self.0.borrow_mut()[at..at + from.len()].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn copyinstr(
-        &self,
-        _: &sync::Cpu<'_>,
-        _: UserAddr,
-        _: usize,
-        to: &mut PathBytes,
-    ) -> Result<(), Errno> {
-        to.extend_from_slice(self.1.to_bytes());
-        Ok(())
-    }
-}
-
-fn handle(m: &Machine, path: &str) -> [u8; 48] {
-    let mut raw = [0; 48];
-    raw[0] = 24;
-    let path = c(path);
-    let memory = Own((&mut raw[..]).into(), &path);
-    let args = [AT_FDCWD as u64, PATH, HANDLE, MOUNT, 0, 0];
+fn handle(m: &Machine, path: &str) -> Vec<u8> {
+    let memory = Memory::new(256);
+    let handle = memory.put(0, &[24]);
+    let path = memory.put(100, path.as_bytes());
+    let args = [AT_FDCWD as u64, path, handle, Memory::at(50), 0, 0];
     m.lwp
         .syscall(&memory, nr::name_to_handle_at, &args)
         .expect("a handle");
-    raw
+    memory.get(0, 48)
 }
 
-fn open(m: &Machine, mut handle: [u8; 48]) -> Result<i32, Errno> {
-    let memory = Own((&mut handle[..]).into(), c"");
-    let args = [AT_FDCWD as u64, HANDLE, 0, 0, 0, 0];
+fn open(m: &Machine, handle: Vec<u8>) -> Result<i32, Errno> {
+    let args = [AT_FDCWD as u64, Memory::at(0), 0, 0, 0, 0];
+    let memory = Memory::of(handle);
     let fd = m.lwp.syscall(&memory, nr::open_by_handle_at, &args)?;
     Ok(fd as i32)
 }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use abi::{EPOLL_CTL_ADD, EpollEvent, Errno, Syscalls, UserAddr, nr};
 use common::*;
-use kern::{Ahead, LwpHandle, PathBytes, UserMemory};
+use kern::{Ahead, LwpHandle, UserMemory};
 use sync::Cpu;
 
 const SOL_SOCKET: i32 = 1;
@@ -41,16 +41,6 @@ impl UserMemory for Caller {
 
     fn copyout(&self, _: &Cpu<'_>, _: &[u8], _: UserAddr) -> Result<(), Errno> {
         Ok(())
-    }
-
-    fn copyinstr(
-        &self,
-        _: &Cpu<'_>,
-        _: UserAddr,
-        _: usize,
-        _: &mut PathBytes,
-    ) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
     }
 
     fn takes_ahead(&self) -> Option<usize> {

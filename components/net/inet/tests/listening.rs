@@ -2,7 +2,7 @@
 
 mod common;
 
-use abi::{Errno, Kevent, Syscalls, Timespec, UserAddr, nr};
+use abi::{Errno, Kevent, Syscalls, Timespec, nr};
 use common::*;
 use kern::LwpHandle;
 
@@ -123,14 +123,12 @@ fn what_a_reader_s_memory_does_not_take_is_still_to_be_read() {
     let b = accept(&p, l).expect("accepted");
     write(&p, a, b"0123456789").expect("written");
     let memory = Memory::new(64);
-    let read_into = |first: UserAddr, second: UserAddr| {
-        for (at, word) in [first.0, 4, second.0, 6].into_iter().enumerate() {
-            memory.put(at * 8, &word.to_ne_bytes());
-        }
-        let args = [b as u64, Memory::at(0).0, 2, 0, 0, 0];
+    let read_into = |first: u64, second: u64| {
+        let at = memory.put_words(0, &[first, 4, second, 6]);
+        let args = [b as u64, at, 2, 0, 0, 0];
         p.syscall(&memory, nr::readv, &args)
     };
-    let nowhere = UserAddr(8);
+    let nowhere = 8;
     assert_eq!(read_into(nowhere, nowhere), Err(Errno::EFAULT));
     assert_eq!(read_into(Memory::at(32), nowhere), Ok(4));
     assert_eq!(memory.get(32, 4), b"0123");

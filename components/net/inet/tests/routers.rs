@@ -316,11 +316,11 @@ fn addresses_and_routes_are_set_by_ioctl() {
         );
         let memory = Memory::new(512);
         memory.put(0, &400i32.to_ne_bytes());
-        memory.put(8, &Memory::at(64).0.to_ne_bytes());
+        memory.put(8, &Memory::at(64).to_ne_bytes());
         a.syscall(
             &memory,
             abi::nr::ioctl,
-            &[fd as u64, SIOCGIFCONF.into(), Memory::at(0).0, 0, 0, 0],
+            &[fd as u64, SIOCGIFCONF.into(), Memory::at(0), 0, 0, 0],
         )
         .expect("a list");
         assert_eq!(memory.get(0, 4), 80i32.to_ne_bytes());

@@ -1,77 +1,33 @@
 //! File handles: name_to_handle_at and open_by_handle_at.
 
-use std::cell::RefCell;
-
 use abi::*;
-use kern::{Cred, Kernel, LwpHandle, PathBytes, UserMemory};
+use kern::{Cred, Kernel, LwpHandle};
+use testing::Memory;
 
 use super::{boot, c, open, stat};
 
-/// The caller's memory: some bytes at an address, for calls whose arguments say not how long they are.
-struct Memory(RefCell<Vec<u8>>);
-
-const BASE: u64 = 0x1_0000;
-const PATH: u64 = BASE + 1000;
-const MOUNT: u64 = BASE + 500;
-
-impl Memory {
-    fn range(&self, at: UserAddr, len: usize) -> Result<std::ops::Range<usize>, Errno> {
-        let start = at.0.checked_sub(BASE).ok_or(Errno::EFAULT)? as usize;
-        let end = start + len;
-        (end <= self.0.borrow().len())
-            .then_some(start..end)
-            .ok_or(Errno::EFAULT)
-    }
-}
-
-impl UserMemory for Memory {
-    fn copyin(&self, _: &sync::Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
-        to.copy_from_slice(&self.0.borrow()[self.range(from, to.len())?]);
-        Ok(())
-    }
-
-    fn copyout(&self, _: &sync::Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
-        let range = self.range(to, from.len())?;
-        self.0.borrow_mut()[range].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn copyinstr(
-        &self,
-        _: &sync::Cpu<'_>,
-        from: UserAddr,
-        _: usize,
-        to: &mut PathBytes,
-    ) -> Result<(), Errno> {
-        let start = self.range(from, 0)?.start;
-        let bytes = self.0.borrow();
-        to.extend(bytes[start..].iter().copied().take_while(|&b| b != 0));
-        Ok(())
-    }
-}
-
 /// A handle as it lies in memory, of `room` bytes.
 fn handle_of(lwp: &LwpHandle, path: &str, room: u32, flags: i32) -> Result<Vec<u8>, (Errno, u32)> {
-    let memory = Memory(RefCell::new(vec![0; 2000]));
-    memory.0.borrow_mut()[..4].copy_from_slice(&room.to_le_bytes());
-    memory.0.borrow_mut()[1000..1000 + path.len()].copy_from_slice(path.as_bytes());
-    let args = [AT_FDCWD as u64, PATH, BASE, MOUNT, flags as u64, 0];
+    let memory = Memory::new(2000);
+    let handle = memory.put(0, &room.to_le_bytes());
+    let name = memory.put(1000, path.as_bytes());
+    let mount = Memory::at(500);
+    let args = [AT_FDCWD as u64, name, handle, mount, flags as u64, 0];
     let result = lwp.syscall(&memory, nr::name_to_handle_at, &args);
-    let bytes = memory.0.borrow();
-    let len = u32::from_le_bytes(bytes[..4].try_into().expect("four"));
+    let len = u32::from_le_bytes(memory.get(0, 4).try_into().expect("four"));
     match result {
         Ok(_) => {
             let dev = stat(lwp, path).expect("there").st_dev as i32;
-            assert_eq!(bytes[500..504], dev.to_le_bytes());
-            Ok(bytes[..8 + len as usize].to_vec())
+            assert_eq!(memory.get(500, 4), dev.to_le_bytes());
+            Ok(memory.get(0, 8 + len as usize))
         }
         Err(error) => Err((error, len)),
     }
 }
 
 fn open_handle(lwp: &LwpHandle, handle: &[u8], flags: i32) -> Result<i32, Errno> {
-    let memory = Memory(RefCell::new(handle.to_vec()));
-    let args = [AT_FDCWD as u64, BASE, flags as u64, 0, 0, 0];
+    let memory = Memory::of(handle.to_vec());
+    let args = [AT_FDCWD as u64, Memory::at(0), flags as u64, 0, 0, 0];
     let fd = lwp.syscall(&memory, nr::open_by_handle_at, &args)?;
     Ok(fd as i32)
 }

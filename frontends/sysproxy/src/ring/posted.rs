@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::ring::{POST_ADDR, POSTED, QUEUE, QUEUED, RAN, RECALLED, RequestHead, post_size};
 use abi::{Errno, UserAddr, nr};
-use kern::{LwpHandle, PathBytes, UserMemory};
+use kern::{LwpHandle, UserMemory};
 use sync::Cpu;
 
 use super::map::Map;
@@ -129,16 +129,6 @@ impl UserMemory for Data<'_> {
 
     fn copyout(&self, _: &Cpu<'_>, _: &[u8], _: UserAddr) -> Result<(), Errno> {
         Ok(())
-    }
-
-    fn copyinstr(
-        &self,
-        _: &Cpu<'_>,
-        _: UserAddr,
-        _: usize,
-        _: &mut PathBytes,
-    ) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
     }
 
     fn may_wait(&self) -> bool {

@@ -4,13 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use abi::{Errno, Syscalls, UserAddr, nr};
+use abi::{Errno, Syscalls, nr};
 use hypercall::sim::{SimConfig, SimHost};
 use hypercall::{Host, PosixHost};
 use inet::{IfAddr, Inet};
-use kern::{Curlwp, Kernel, KernelMemory, LwpHandle, PathBytes, RforkFds, UserMemory};
+use kern::{Curlwp, Kernel, KernelMemory, LwpHandle, RforkFds};
 use net::Ifnet;
-use std::cell::RefCell;
+pub use testing::Memory;
 
 pub const INET: i32 = 2;
 pub const INET6: i32 = 10;
@@ -209,81 +209,17 @@ pub fn poll(p: &LwpHandle, fd: i32, events: i16) -> i16 {
     i16::from_ne_bytes([raw[6], raw[7]])
 }
 
-/// A caller's memory of one piece, for calls with structures in structures.
-pub struct Memory(RefCell<Vec<u8>>);
-
-impl Memory {
-    pub const BASE: u64 = 0x1000;
-
-    pub fn new(len: usize) -> Memory {
-        Memory(RefCell::new(vec![0; len]))
-    }
-
-    pub fn at(offset: usize) -> UserAddr {
-        UserAddr(Memory::BASE + offset as u64)
-    }
-
-    pub fn put(&self, offset: usize, bytes: &[u8]) {
-        self.0.borrow_mut()[offset..offset + bytes.len()].copy_from_slice(bytes);
-    }
-
-    pub fn get(&self, offset: usize, len: usize) -> Vec<u8> {
-        self.0.borrow()[offset..offset + len].to_vec()
-    }
-
-    fn range(&self, addr: UserAddr, len: usize) -> Result<std::ops::Range<usize>, Errno> {
-        let start = addr.0.checked_sub(Memory::BASE).ok_or(Errno::EFAULT)? as usize;
-        let end = start + len;
-        (end <= self.0.borrow().len())
-            .then_some(start..end)
-            .ok_or(Errno::EFAULT)
-    }
-}
-
-impl UserMemory for Memory {
-    fn copyin(&self, _: &sync::Cpu<'_>, from: UserAddr, to: &mut [u8]) -> Result<(), Errno> {
-        let range = self.range(from, to.len())?;
-        to.copy_from_slice(&self.0.borrow()[range]);
-        Ok(())
-    }
-
-    fn copyout(&self, _: &sync::Cpu<'_>, from: &[u8], to: UserAddr) -> Result<(), Errno> {
-        let range = self.range(to, from.len())?;
-        self.0.borrow_mut()[range].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn copyinstr(
-        &self,
-        _: &sync::Cpu<'_>,
-        _: UserAddr,
-        _: usize,
-        _: &mut PathBytes,
-    ) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
-    }
-}
-
 /// Data, control data (level, type, bytes), flags, who sent it.
 pub type Message = (Vec<u8>, Vec<(i32, i32, Vec<u8>)>, i32, String);
 
 /// recvmsg(2): data, control data (level, type, bytes), flags, who sent it.
 pub fn recvmsg(p: &LwpHandle, fd: i32, flags: i32) -> Result<Message, Errno> {
     let memory = Memory::new(8192);
-    let word = |at: usize, value: u64| memory.put(at, &value.to_ne_bytes());
-    word(0, Memory::at(512).0);
-    word(8, 28);
-    word(16, Memory::at(64).0);
-    word(24, 1);
-    word(32, Memory::at(1024).0);
-    word(40, 1024);
-    word(64, Memory::at(4096).0);
-    word(72, 4096);
-    let n = p.syscall(
-        &memory,
-        nr::recvmsg,
-        &[fd as u64, Memory::at(0).0, flags as u64, 0, 0, 0],
-    )?;
+    let [name, iovec, control, data] = [512, 64, 1024, 4096].map(Memory::at);
+    memory.put_words(64, &[data, 4096]);
+    let header = memory.put_words(0, &[name, 28, iovec, 1, control, 1024]);
+    let args = [fd as u64, header, flags as u64, 0, 0, 0];
+    let n = p.syscall(&memory, nr::recvmsg, &args)?;
     let number = |bytes: Vec<u8>| u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
     let control_len = number(memory.get(40, 8)) as usize;
     let control = memory.get(1024, control_len);
@@ -317,26 +253,17 @@ pub fn sendmsg(
     (level, kind, value): (i32, i32, &[u8]),
 ) -> Result<i64, Errno> {
     let memory = Memory::new(4096 + data.len());
-    let word = |at: usize, value: u64| memory.put(at, &value.to_ne_bytes());
     let addr = sockaddr(to);
-    word(0, Memory::at(512).0);
-    word(8, addr.len() as u64);
-    word(16, Memory::at(64).0);
-    word(24, 1);
-    word(32, Memory::at(1024).0);
-    word(40, (16 + value.len()) as u64);
-    word(64, Memory::at(4096).0);
-    word(72, data.len() as u64);
-    memory.put(512, &addr);
-    word(1024, (16 + value.len()) as u64);
+    let name = memory.put(512, &addr);
+    let control_len = 16 + value.len() as u64;
+    let control = memory.put_words(1024, &[control_len]);
     memory.put(1032, &[level.to_ne_bytes(), kind.to_ne_bytes()].concat());
     memory.put(1040, value);
-    memory.put(4096, data);
-    p.syscall(
-        &memory,
-        nr::sendmsg,
-        &[fd as u64, Memory::at(0).0, 0, 0, 0, 0],
-    )
+    let bytes = memory.put(4096, data);
+    let iovec = memory.put_words(64, &[bytes, data.len() as u64]);
+    let words = [name, addr.len() as u64, iovec, 1, control, control_len];
+    let header = memory.put_words(0, &words);
+    p.syscall(&memory, nr::sendmsg, &[fd as u64, header, 0, 0, 0, 0])
 }
 
 /// Packets that an interface has sent.

@@ -96,7 +96,7 @@ impl Link {
     pub(crate) fn wait(&self, seconds: u64) {
         let memory = Memory::new(16);
         memory.put(0, &seconds.to_ne_bytes());
-        let time = Memory::at(0).0;
+        let time = Memory::at(0);
         self.us
             .syscall(&memory, abi::nr::nanosleep, &[time, 0, 0, 0, 0, 0])
             .expect("slept");
