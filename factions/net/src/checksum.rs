@@ -97,6 +97,17 @@ mod tests {
         assert_eq!(InternetSum::default().with(&bytes).folded(), 0xddf2);
     }
 
+    #[test]
+    fn the_sum_of_a_known_segment() {
+        // A SYN between 192.168.0.1:1000 and 192.168.0.2:80, summed by hand.
+        let syn: [u16; 10] = [1000, 80, 0, 1, 0, 0, 0x5002, 0xffff, 0, 0];
+        let sum = InternetSum::pseudo(&[192, 168, 0, 1, 192, 168, 0, 2], 6, 20)
+            .with(&syn.map(u16::to_be_bytes).concat());
+        let pseudo = [0xc0a8, 1, 0xc0a8, 2, 6, 20];
+        let by_hand: u32 = pseudo.into_iter().chain(syn.map(u32::from)).sum();
+        assert_eq!(sum.folded(), ((by_hand & 0xffff) + (by_hand >> 16)) as u16);
+    }
+
     proptest! {
         #[test]
         fn pieces_of_any_length_sum_up_to_what_the_whole_does(

@@ -40,6 +40,4 @@ pub use conn::{
 pub use listen::{
     Accepted, End, Isn, Key, SynCache, SynLimits, SynReply, TimeWait, TimeWaitReply, Tuple,
 };
-pub use wire::{
-    Cookie, Ecn, Flags, Malformed, Options, Payload, SackBlocks, Segment, Timestamps, checksum,
-};
+pub use wire::{Cookie, Ecn, Flags, Malformed, Options, Payload, SackBlocks, Segment, Timestamps};

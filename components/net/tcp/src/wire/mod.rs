@@ -1,6 +1,5 @@
-//! Bytes on the wire: the header, its options, its checksum.
+//! Bytes on the wire: the header and its options. The checksum is the owner's, who has the addresses.
 
-pub mod checksum;
 mod options;
 mod segment;
 

@@ -7,11 +7,12 @@
 )]
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use bytes::Bytes;
+use net::InternetSum;
 use tcp::{
-    Connection, Ecn, Isn, Key, Open, Segment, Settings, State, SynCache, SynLimits, SynReply,
-    Tuple, checksum,
+    Connection, Ecn, Isn, Key, Open, Segment, Settings, State, SynCache, SynLimits, SynReply, Tuple,
 };
 
 pub const MS: u64 = 1_000_000;
@@ -334,9 +335,11 @@ impl Sim {
     fn arrive(&mut self, packet: Packet) {
         let host = &self.hosts[packet.to];
         let (src, dst) = (host.tuple.remote.ip(), host.tuple.local.ip());
-        let mut sum = checksum::Sum::pseudo(src, dst, packet.bytes.len());
-        sum.add(&packet.bytes);
-        if sum.finish() != 0 {
+        if pseudo(src, dst, packet.bytes.len())
+            .with(&packet.bytes)
+            .checksum()
+            != 0
+        {
             return;
         }
         let Ok(mut segment) = Segment::parse(packet.bytes) else {
@@ -382,21 +385,25 @@ impl Sim {
     }
 }
 
+/// The sum of the pseudo header.
+fn pseudo(src: IpAddr, dst: IpAddr, len: usize) -> InternetSum {
+    let octets = |addr: IpAddr| match addr {
+        IpAddr::V4(addr) => addr.octets().to_vec(),
+        IpAddr::V6(addr) => addr.octets().to_vec(),
+    };
+    InternetSum::pseudo(&[octets(src), octets(dst)].concat(), 6, len as u32)
+}
+
 /// The bytes of a segment with its checksum.
 pub fn wire(tuple: Tuple, segment: &Segment) -> Vec<u8> {
     let mut bytes = vec![0; segment.header_len()];
     segment.emit_header(&mut bytes);
-    let sum = checksum::tcp(
-        tuple.local.ip(),
-        tuple.remote.ip(),
-        &bytes,
-        &segment.payload,
-    );
-    bytes[16..18].copy_from_slice(&sum.to_be_bytes());
     segment
         .payload
         .iter()
         .for_each(|piece| bytes.extend_from_slice(piece));
+    let sum = pseudo(tuple.local.ip(), tuple.remote.ip(), bytes.len()).with(&bytes);
+    bytes[16..18].copy_from_slice(&sum.checksum().to_be_bytes());
     bytes
 }
 
