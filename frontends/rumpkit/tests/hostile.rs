@@ -5,8 +5,8 @@ use std::sync::Arc;
 use abi::{Errno, Syscalls, nr};
 use rumpkit::{Kernel, LwpHandle, RforkFds};
 use testing::Memory;
+use testing::sockets::*;
 
-const NONBLOCK: i32 = 0o4000;
 const DONTWAIT: i32 = 0x40;
 /// What SO_RCVBUF and SO_SNDBUF start with.
 const BUFFER: usize = 212_992;
@@ -15,13 +15,6 @@ fn process() -> (Arc<Kernel>, LwpHandle) {
     let kernel = rumpkit::builder().boot().expect("boots");
     let process = kernel.rfork(RforkFds::Clear).expect("a process");
     (kernel, process)
-}
-
-fn pair(p: &LwpHandle, kind: i32) -> [i32; 2] {
-    let mut sv = [0; 8];
-    p.socketpair(1, kind | NONBLOCK, 0, &mut sv)
-        .expect("a pair");
-    [0, 4].map(|at| i32::from_le_bytes(sv[at..at + 4].try_into().expect("4 bytes")))
 }
 
 /// `RTM_GETLINK` of everything.
@@ -62,7 +55,7 @@ fn answers_that_nobody_reads_are_as_many_as_fit_and_one() {
 fn a_local_message_without_bytes_takes_room_too() {
     let (_kernel, p) = process();
     for kind in [2, 5] {
-        let [a, _b] = pair(&p, kind);
+        let [a, _b] = socketpair(&p, kind | NONBLOCK);
         let mut count = 0;
         while p.write(a, b"", 0).is_ok() && p.sendto(a, b"", 0, DONTWAIT, &[], 0).is_ok() {
             count += 1;
@@ -105,7 +98,7 @@ fn receive(p: &LwpHandle, fd: i32) -> u64 {
 #[test]
 fn control_data_of_other_domains_are_not_kept() {
     let (_kernel, p) = process();
-    let [a, b] = pair(&p, 1);
+    let [a, b] = socketpair(&p, 1 | NONBLOCK);
     assert_eq!(send(&p, a, &control(41, 50, &[9; 60_000])), Ok(1));
     assert_eq!(receive(&p, b), 0);
 }
@@ -113,9 +106,9 @@ fn control_data_of_other_domains_are_not_kept() {
 #[test]
 fn so_many_descriptors_go_along_with_a_message_however_they_are_cut() {
     let (_kernel, p) = process();
-    let [a, b] = pair(&p, 2);
+    let [a, b] = socketpair(&p, 2 | NONBLOCK);
     let fds = |count: usize| control(1, 1, &b.to_le_bytes().repeat(count));
-    let other = pair(&p, 2)[0];
+    let other = socketpair(&p, 2 | NONBLOCK)[0];
     let many = |count: usize| control(1, 1, &other.to_le_bytes().repeat(count));
     assert_eq!(send(&p, a, &many(254)), Err(Errno::EINVAL));
     assert_eq!(

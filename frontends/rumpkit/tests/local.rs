@@ -5,12 +5,10 @@ use std::sync::Arc;
 use abi::{Errno, Syscalls, nr};
 use rumpkit::{Kernel, LwpHandle, RforkFds};
 use testing::Memory;
+use testing::sockets::*;
 
 const UNIX: i32 = 1;
-const STREAM: i32 = 1;
-const DGRAM: i32 = 2;
 const SEQPACKET: i32 = 5;
-const NONBLOCK: i32 = 0o4000;
 
 fn process() -> (Arc<Kernel>, LwpHandle) {
     let kernel = rumpkit::builder().boot().expect("boots");
@@ -18,31 +16,14 @@ fn process() -> (Arc<Kernel>, LwpHandle) {
     (kernel, process)
 }
 
-fn pair(p: &LwpHandle, kind: i32) -> [i32; 2] {
-    let mut sv = [0; 8];
-    p.socketpair(UNIX, kind, 0, &mut sv).expect("a pair");
-    [0, 4].map(|at| i32::from_le_bytes(sv[at..at + 4].try_into().expect("4 bytes")))
-}
-
 fn addr(name: &[u8]) -> Vec<u8> {
     [&1u16.to_le_bytes(), name].concat()
-}
-
-fn read(p: &LwpHandle, fd: i32, most: usize) -> Result<Vec<u8>, Errno> {
-    let mut buf = vec![0; most];
-    let n = p.read(fd, &mut buf, most)?;
-    buf.truncate(n as usize);
-    Ok(buf)
-}
-
-fn write(p: &LwpHandle, fd: i32, data: &[u8]) -> Result<i64, Errno> {
-    p.write(fd, data, data.len())
 }
 
 #[test]
 fn a_stream_carries_bytes_both_ways_and_ends() {
     let (_kernel, p) = process();
-    let [a, b] = pair(&p, STREAM);
+    let [a, b] = socketpair(&p, STREAM);
     assert_eq!(write(&p, a, b"hello "), Ok(6));
     assert_eq!(write(&p, a, b"world"), Ok(5));
     assert_eq!(
@@ -63,7 +44,7 @@ fn a_stream_carries_bytes_both_ways_and_ends() {
 #[test]
 fn unread_data_at_close_resets_the_peer_once() {
     let (_kernel, p) = process();
-    let [a, b] = pair(&p, STREAM);
+    let [a, b] = socketpair(&p, STREAM);
     write(&p, a, b"unread").expect("sent");
     p.close(b).expect("closed");
     assert_eq!(read(&p, a, 1), Err(Errno::ECONNRESET));
@@ -114,7 +95,7 @@ fn a_listener_in_the_file_system_accepts_in_order() {
 #[test]
 fn messages_keep_their_borders_and_their_senders() {
     let (_kernel, p) = process();
-    let [a, b] = pair(&p, SEQPACKET);
+    let [a, b] = socketpair(&p, SEQPACKET);
     write(&p, a, b"one").expect("sent");
     write(&p, a, b"three").expect("sent");
     assert_eq!(
@@ -155,7 +136,7 @@ fn messages_keep_their_borders_and_their_senders() {
 #[test]
 fn a_full_peer_makes_senders_wait_or_say_so() {
     let (kernel, p) = process();
-    let [a, b] = pair(&p, STREAM | NONBLOCK);
+    let [a, b] = socketpair(&p, STREAM | NONBLOCK);
     let mut sent = 0;
     loop {
         match write(&p, a, &[7; 10_000]) {
@@ -205,7 +186,7 @@ fn with_descriptor(fd: i32) -> Memory {
 #[test]
 fn descriptors_and_credentials_travel_with_a_message() {
     let (_kernel, p) = process();
-    let [a, b] = pair(&p, STREAM);
+    let [a, b] = socketpair(&p, STREAM);
     let mut pipe = [0; 8];
     p.pipe2(&mut pipe, 0).expect("a pipe");
     let writer = i32::from_le_bytes(pipe[4..].try_into().expect("4 bytes"));
@@ -242,7 +223,7 @@ fn descriptors_and_credentials_travel_with_a_message() {
 #[test]
 fn a_descriptor_that_never_arrives_is_closed() {
     let (_kernel, p) = process();
-    let [a, b] = pair(&p, STREAM);
+    let [a, b] = socketpair(&p, STREAM);
     let mut pipe = [0; 8];
     p.pipe2(&mut pipe, 0).expect("a pipe");
     let [reader, writer] =

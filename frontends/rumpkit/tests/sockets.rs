@@ -4,23 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, O_NONBLOCK, Syscalls};
-use kern::KernelMemory;
 use rumpkit::{LwpHandle, RforkFds};
+use testing::sockets::{DGRAM, STREAM, socketpair};
 use testing::{Setup, Thread};
 
 const UNIX: i32 = 1;
-const STREAM: i32 = 1;
-const DGRAM: i32 = 2;
 
 /// The bare kernel with sockets.
 fn with_sockets() -> Setup {
     Setup::new().components(&[&net::NET, &local::LOCAL])
-}
-
-fn pair(p: &LwpHandle, kind: i32) -> [i32; 2] {
-    let mut sv = [0; 8];
-    p.socketpair(UNIX, kind, 0, &mut sv).expect("a pair");
-    [0, 4].map(|at| i32::from_le_bytes(sv[at..at + 4].try_into().expect("4 bytes")))
 }
 
 fn addr(name: &[u8]) -> Vec<u8> {
@@ -79,7 +71,7 @@ fn connections_come_and_go_in_any_order() {
 fn datagrams_stay_whole_and_each_goes_to_one_reader() {
     with_sockets().run(|bed| {
         let main = bed.process();
-        let [a, b] = pair(&main, DGRAM);
+        let [a, b] = socketpair(&main, DGRAM);
         let got = Arc::new(AtomicU32::new(0));
         let count = got.clone();
         bed.lwps(main.pid(), 4, move |i, lwp| {
@@ -104,7 +96,7 @@ fn datagrams_stay_whole_and_each_goes_to_one_reader() {
 fn a_stream_is_polled_while_others_read_and_close() {
     with_sockets().run(|bed| {
         let main = bed.process();
-        let [a, b] = pair(&main, STREAM | O_NONBLOCK);
+        let [a, b] = socketpair(&main, STREAM | O_NONBLOCK);
         let far = main.rfork(RforkFds::Copy).expect("a process");
         main.close(b).expect("closed");
         far.close(a).expect("closed");
@@ -143,11 +135,10 @@ fn a_stream_is_polled_while_others_read_and_close() {
 fn a_dying_process_leaves_every_wait_for_a_socket() {
     with_sockets().run(|bed| {
         let dying = bed.process();
-        let pid = dying.pid();
         let (name, full) = (addr(b"\0name"), addr(b"\0full"));
         let listens = listener(&dying, &name);
-        let [a, _b] = pair(&dying, STREAM);
-        let [c, _d] = pair(&dying, STREAM);
+        let [a, _b] = socketpair(&dying, STREAM);
+        let [c, _d] = socketpair(&dying, STREAM);
         // One that nobody accepts from, and that has as many waiting as it takes.
         let other = bed.process();
         let _crowded = listener(&other, &full);
@@ -161,40 +152,25 @@ fn a_dying_process_leaves_every_wait_for_a_socket() {
                 Err(error) => break assert_eq!(error, Errno::EAGAIN),
             }
         }
-        let waiters: Vec<_> = (0..4)
-            .map(|i| {
-                let (on, full) = (bed.clone(), full.clone());
-                bed.spawn(&format!("waiter{i}"), move || {
-                    let Ok(lwp) = on.kernel().newlwp(pid) else {
-                        return;
-                    };
-                    let ended = match i {
-                        0 => lwp.accept(listens, &mut [], &mut []),
-                        1 => lwp.read(a, &mut [0; 1], 1),
-                        2 => {
-                            let data = [0; 100_000];
-                            let mut sent = lwp.write(c, &data, data.len());
-                            while sent.is_ok() {
-                                sent = lwp.write(c, &data, data.len());
-                            }
-                            sent
-                        }
-                        _ => {
-                            let fd = lwp.socket(UNIX, STREAM, 0).expect("a socket") as i32;
-                            lwp.connect(fd, &full, full.len())
-                        }
-                    };
-                    assert_eq!(ended, Err(Errno::EINTR), "waiter {i}");
-                })
-            })
-            .collect();
-        bed.pause();
-        bed.kernel().implicit(&KernelMemory, |cx| {
-            let proc = cx.kernel().find_proc(cx, pid).expect("it lives");
-            cx.kernel().proc_exit(cx, &proc);
+        bed.lwps_of_dying(dying, 4, move |i, lwp| {
+            let ended = match i {
+                0 => lwp.accept(listens, &mut [], &mut []),
+                1 => lwp.read(a, &mut [0; 1], 1),
+                2 => {
+                    let data = [0; 100_000];
+                    let mut sent = lwp.write(c, &data, data.len());
+                    while sent.is_ok() {
+                        sent = lwp.write(c, &data, data.len());
+                    }
+                    sent
+                }
+                _ => {
+                    let fd = lwp.socket(UNIX, STREAM, 0).expect("a socket") as i32;
+                    lwp.connect(fd, &full, full.len())
+                }
+            };
+            assert_eq!(ended, Err(Errno::EINTR), "waiter {i}");
         });
-        drop(dying);
-        waiters.into_iter().for_each(Thread::join);
         // Its name is free again.
         let again = listener(&other, &name);
         other.close(again).expect("closed");

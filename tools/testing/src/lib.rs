@@ -16,10 +16,11 @@ mod dice;
 mod faulty;
 mod memory;
 mod setup;
+pub mod sockets;
 mod testbed;
 
 pub use dice::Dice;
 pub use faulty::{Faults, FaultyHost};
 pub use memory::Memory;
 pub use setup::{SEEDS, Setup, on_both_hosts};
-pub use testbed::{Testbed, Thread};
+pub use testbed::{Testbed, Thread, program};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hypercall::sim::{SimFile, SimHost};
 use hypercall::{Host, JoinHandle, PosixHost};
-use kern::{Kernel, LwpHandle, Pid, RforkFds};
+use kern::{Kernel, KernelMemory, LwpHandle, Pid, RforkFds};
 
 use crate::Dice;
 
@@ -153,15 +153,47 @@ impl Testbed {
         });
     }
 
+    /// Runs `body` on each of `count` threads, each with an lwp of a process, ends that process from outside, and waits for all.
+    /// A thread that comes too late for an lwp does nothing.
+    pub fn lwps_of_dying(
+        self: &Arc<Self>,
+        dying: LwpHandle,
+        count: usize,
+        body: impl Fn(usize, &LwpHandle) + Send + Sync + 'static,
+    ) {
+        let (bed, pid) = (self.clone(), dying.pid());
+        let threads = self.start(count, move |i| {
+            if let Ok(lwp) = bed.kernel.newlwp(pid) {
+                body(i, &lwp);
+            }
+        });
+        self.pause();
+        self.end(pid);
+        drop(dying);
+        threads.into_iter().for_each(Thread::join);
+    }
+
+    /// Ends a process from outside.
+    pub fn end(&self, pid: Pid) {
+        self.kernel.implicit(&KernelMemory, |cx| {
+            let proc = cx.kernel().find_proc(cx, pid).expect("it lives");
+            cx.kernel().proc_exit(cx, &proc);
+        });
+    }
+
     fn crowd(&self, count: usize, body: impl Fn(usize) + Send + Sync + 'static) {
+        let threads = self.start(count, body);
+        threads.into_iter().for_each(Thread::join);
+    }
+
+    fn start(&self, count: usize, body: impl Fn(usize) + Send + Sync + 'static) -> Vec<Thread> {
         let body = Arc::new(body);
-        let threads: Vec<Thread> = (0..count)
+        (0..count)
             .map(|i| {
                 let body = body.clone();
                 self.spawn(&format!("user{i}"), move || body(i))
             })
-            .collect();
-        threads.into_iter().for_each(Thread::join);
+            .collect()
     }
 
     /// A file of the host with this content, until the end of the test; its path.
@@ -201,4 +233,15 @@ impl Testbed {
             None => std::fs::read(path).expect("read"),
         }
     }
+}
+
+/// Runs a body on a simulated host, with a thread and a process of its own.
+pub fn program(
+    host: &Arc<SimHost>,
+    kernel: &Arc<Kernel>,
+    body: impl FnOnce(&LwpHandle) + Send + 'static,
+) -> Box<dyn JoinHandle> {
+    let kernel = kernel.clone();
+    let run = move || body(&kernel.rfork(RforkFds::Clear).expect("a process"));
+    host.spawn("program", Box::new(run)).expect("a thread")
 }

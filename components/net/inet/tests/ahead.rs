@@ -57,17 +57,6 @@ impl UserMemory for Caller {
     }
 }
 
-fn pair(p: &LwpHandle) -> (i32, i32) {
-    let l = socket(p, INET, STREAM, 0);
-    bind(p, l, "127.0.0.1:0").expect("bound");
-    p.listen(l, 1).expect("listens");
-    let a = socket(p, INET, STREAM, 0);
-    connect(p, a, &name(p, l)).expect("connected");
-    let b = p.accept4(l, &mut [], &mut [], 0).expect("accepted") as i32;
-    p.close(l).expect("closed");
-    (a, b)
-}
-
 /// Ends a connection at once.
 fn reset(p: &LwpHandle, fd: i32) {
     let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();

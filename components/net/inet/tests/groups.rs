@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use abi::{Errno, Syscalls};
 use common::*;
-use hypercall::sim::{SimConfig, SimHost};
-use kern::{Kernel, LwpHandle, RforkFds};
+use kern::{Kernel, LwpHandle};
 
 const MSG_DONTWAIT: i32 = 0x40;
 
@@ -39,27 +38,13 @@ const BLOCK: u8 = 6;
 /// Host `a` (10.0.0.2, fe80::2) and router `r` (10.0.0.1, and 10.0.0.11 to send from; fe80::1).
 fn linked(body: fn(&LwpHandle, &LwpHandle, [&Arc<Kernel>; 2])) {
     for seed in 0..4 {
-        let sim = SimHost::run(SimConfig::new(seed), move |host| {
-            let [a, r] = [(); 2].map(|()| boot_on(host.clone()));
+        kernels(seed, move |_, [a, r]| {
             let (a_end, r_end) = veth::cable();
-            plug(&a, a_end, "eth0", 1500, 1, &["10.0.0.2/24", "fe80::2/64"]);
+            plug(a, a_end, "eth0", 1500, 1, &["10.0.0.2/24", "fe80::2/64"]);
             let both = ["10.0.0.1/24", "10.0.0.11/24", "fe80::1/64"];
-            plug(&r, r_end, "eth0", 1500, 2, &both);
-            {
-                let pa = a.rfork(RforkFds::Clear).expect("a process");
-                let pr = r.rfork(RforkFds::Clear).expect("a process");
-                body(&pa, &pr, [&a, &r]);
-            }
-            for kernel in [a, r] {
-                kernel.shutdown(true).expect("halts");
-            }
+            plug(r, r_end, "eth0", 1500, 2, &both);
+            body(&process_of(a), &process_of(r), [a, r]);
         });
-        if let Err(failure) = &sim.result {
-            panic!(
-                "seed {seed}: {failure:?}\n{}",
-                String::from_utf8_lossy(&sim.console)
-            );
-        }
     }
 }
 

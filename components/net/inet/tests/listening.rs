@@ -5,6 +5,7 @@ mod common;
 use abi::{Errno, Kevent, Syscalls, Timespec, nr};
 use common::*;
 use kern::LwpHandle;
+use testing::Memory;
 
 const SOL_SOCKET: i32 = 1;
 const SOL_TCP: i32 = 6;
@@ -14,10 +15,6 @@ const TCP_FASTOPEN: i32 = 23;
 const TCP_FASTOPEN_CONNECT: i32 = 30;
 const POLLIN: i16 = 1;
 const POLLOUT: i16 = 4;
-
-fn accept(p: &LwpHandle, fd: i32) -> Result<i32, Errno> {
-    p.accept4(fd, &mut [], &mut [], 0).map(|fd| fd as i32)
-}
 
 fn connected(p: &LwpHandle, to: &str) -> i32 {
     let fd = socket(p, INET, STREAM, 0);

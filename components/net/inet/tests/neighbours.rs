@@ -6,33 +6,18 @@ use std::sync::Arc;
 
 use abi::Errno;
 use common::*;
-use hypercall::sim::{SimConfig, SimHost};
 use inet::{IfAddr, Inet, NeighbourState};
-use kern::{Kernel, LwpHandle, RforkFds};
+use kern::{Kernel, LwpHandle};
 
 /// Host `a` (10.0.0.2, fd00::2) and `r` (10.0.0.1, fd00::1) on a cable.
 fn linked(body: fn(&LwpHandle, &LwpHandle, [&Arc<Kernel>; 2])) {
     for seed in 0..4 {
-        let sim = SimHost::run(SimConfig::new(seed), move |host| {
-            let [a, r] = [(); 2].map(|()| boot_on(host.clone()));
+        kernels(seed, move |_, [a, r]| {
             let (a_end, r_end) = veth::cable();
-            plug(&a, a_end, "eth0", 1500, 1, &["10.0.0.2/24", "fd00::2/64"]);
-            plug(&r, r_end, "eth0", 1500, 2, &["10.0.0.1/24", "fd00::1/64"]);
-            {
-                let pa = a.rfork(RforkFds::Clear).expect("a process");
-                let pr = r.rfork(RforkFds::Clear).expect("a process");
-                body(&pa, &pr, [&a, &r]);
-            }
-            for kernel in [a, r] {
-                kernel.shutdown(true).expect("halts");
-            }
+            plug(a, a_end, "eth0", 1500, 1, &["10.0.0.2/24", "fd00::2/64"]);
+            plug(r, r_end, "eth0", 1500, 2, &["10.0.0.1/24", "fd00::1/64"]);
+            body(&process_of(a), &process_of(r), [a, r]);
         });
-        if let Err(failure) = &sim.result {
-            panic!(
-                "seed {seed}: {failure:?}\n{}",
-                String::from_utf8_lossy(&sim.console)
-            );
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use abi::{Errno, Syscalls};
@@ -10,54 +10,34 @@ use common::*;
 use hypercall::sim::{SimConfig, SimHost};
 use inet::{IfThere, Inet, Prefix, Route, netconfig};
 use kern::{Curlwp, Kernel, LwpHandle, RforkFds};
+use testing::{Memory, program};
 
 const MSG_ERRQUEUE: i32 = 0x2000;
 const MSG_DONTWAIT: i32 = 0x40;
 
-fn default_route(kernel: &Arc<Kernel>, via: &str) {
-    run(kernel, |cx| {
-        let inet = Inet::of(cx).expect("a stack");
-        let all = match ip(via) {
-            IpAddr::V4(_) => ip("0.0.0.0"),
-            IpAddr::V6(_) => ip("::"),
-        };
-        let route = Route::via(Prefix::new(all, 0).expect("a prefix"), ip(via), 0);
-        inet.add_route(cx.cpu(), route, IfThere::Fail)
-            .expect("added");
-    });
-}
-
 /// Hosts `a` (10.0.1.2, fd01::2) and `b` (10.0.2.2, fd02::2) with a router between; the far cable has an MTU of its own.
 fn row(seed: u64, far_mtu: u32, body: fn(&LwpHandle, &LwpHandle, [&Arc<Kernel>; 3])) {
-    let sim = SimHost::run(SimConfig::new(seed), move |host| {
-        let [a, r, b] = [(); 3].map(|()| boot_on(host.clone()));
+    kernels(seed, move |_, [a, r, b]| {
         let (a_end, ra_end) = veth::cable();
         let (rb_end, b_end) = veth::cable();
-        plug(&a, a_end, "eth0", 1500, 1, &["10.0.1.2/24", "fd01::2/64"]);
-        plug(&r, ra_end, "eth0", 1500, 2, &["10.0.1.1/24", "fd01::1/64"]);
+        plug(a, a_end, "eth0", 1500, 1, &["10.0.1.2/24", "fd01::2/64"]);
+        plug(r, ra_end, "eth0", 1500, 2, &["10.0.1.1/24", "fd01::1/64"]);
         plug(
-            &r,
+            r,
             rb_end,
             "eth1",
             far_mtu,
             3,
             &["10.0.2.1/24", "fd02::1/64"],
         );
-        plug(
-            &b,
-            b_end,
-            "eth0",
-            far_mtu,
-            4,
-            &["10.0.2.2/24", "fd02::2/64"],
-        );
+        plug(b, b_end, "eth0", far_mtu, 4, &["10.0.2.2/24", "fd02::2/64"]);
         for via in ["10.0.1.1", "fd01::1"] {
-            default_route(&a, via);
+            default_route(a, via);
         }
         for via in ["10.0.2.1", "fd02::1"] {
-            default_route(&b, via);
+            default_route(b, via);
         }
-        run(&r, |cx| {
+        run(r, |cx| {
             for name in ["net.inet.ip.forwarding", "net.inet6.ip6.forwarding"] {
                 cx.kernel()
                     .sysctl()
@@ -65,21 +45,8 @@ fn row(seed: u64, far_mtu: u32, body: fn(&LwpHandle, &LwpHandle, [&Arc<Kernel>; 
                     .expect("set");
             }
         });
-        {
-            let pa = a.rfork(RforkFds::Clear).expect("a process");
-            let pb = b.rfork(RforkFds::Clear).expect("a process");
-            body(&pa, &pb, [&a, &r, &b]);
-        }
-        for kernel in [a, r, b] {
-            kernel.shutdown(true).expect("halts");
-        }
+        body(&process_of(a), &process_of(b), [a, r, b]);
     });
-    if let Err(failure) = &sim.result {
-        panic!(
-            "seed {seed}: {failure:?}\n{}",
-            String::from_utf8_lossy(&sim.console)
-        );
-    }
 }
 
 /// As [`row`], under some seeds.

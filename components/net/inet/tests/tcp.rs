@@ -8,6 +8,7 @@ use abi::{Errno, Syscalls};
 use common::*;
 use hypercall::Host;
 use kern::LwpHandle;
+use testing::program;
 
 const MSG_OOB: i32 = 1;
 const MSG_PEEK: i32 = 2;
@@ -23,39 +24,6 @@ const POLLOUT: i16 = 4;
 const POLLERR: i16 = 8;
 const POLLHUP: i16 = 16;
 const POLLRDHUP: i16 = 0x2000;
-
-fn listener(p: &LwpHandle, family: i32, to: &str, backlog: i32) -> (i32, String) {
-    let fd = socket(p, family, STREAM, 0);
-    set(p, fd, SOL_SOCKET, 2, 1).expect("SO_REUSEADDR");
-    bind(p, fd, to).expect("bound");
-    p.listen(fd, backlog).expect("listens");
-    (fd, name(p, fd))
-}
-
-fn accept(p: &LwpHandle, fd: i32) -> Result<i32, Errno> {
-    p.accept4(fd, &mut [], &mut [], 0).map(|fd| fd as i32)
-}
-
-/// Two ends of a connection.
-fn pair(p: &LwpHandle) -> (i32, i32) {
-    let (l, to) = listener(p, INET, "127.0.0.1:0", 5);
-    let a = socket(p, INET, STREAM, 0);
-    connect(p, a, &to).expect("connected");
-    let b = accept(p, l).expect("accepted");
-    p.close(l).expect("closed");
-    (a, b)
-}
-
-fn recv(p: &LwpHandle, fd: i32, most: usize, flags: i32) -> Result<Vec<u8>, Errno> {
-    let mut buf = vec![0; most];
-    let n = p.recvfrom(fd, &mut buf, most, flags, &mut [], &mut [])?;
-    buf.truncate(n as usize);
-    Ok(buf)
-}
-
-fn send(p: &LwpHandle, fd: i32, data: &[u8], flags: i32) -> Result<i64, Errno> {
-    p.sendto(fd, data, data.len(), flags, &[], 0)
-}
 
 #[test]
 fn a_connection_carries_bytes_both_ways_and_ends_in_order() {

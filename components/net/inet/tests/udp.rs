@@ -4,6 +4,7 @@ mod common;
 
 use abi::{Errno, Syscalls};
 use common::*;
+use testing::program;
 
 const MSG_PEEK: i32 = 2;
 const MSG_TRUNC: i32 = 0x20;

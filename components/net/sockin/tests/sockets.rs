@@ -6,15 +6,12 @@ use std::sync::Arc;
 use abi::{Errno, O_NONBLOCK, Syscalls};
 use hypercall::sim::{SimConfig, SimHost};
 use inet::INET as OWN;
-use kern::{Kernel, KernelMemory, LwpHandle};
+use kern::Kernel;
 use net::consts::*;
 use sockin::SOCKIN;
+use testing::sockets::*;
 use testing::{Setup, Testbed, Thread};
 
-const INET: i32 = AF_INET as i32;
-const INET6: i32 = AF_INET6 as i32;
-const STREAM: i32 = SOCK_STREAM;
-const DGRAM: i32 = SOCK_DGRAM;
 const TCP: i32 = 6;
 const POLLIN: i16 = 1;
 const POLLOUT: i16 = 4;
@@ -25,92 +22,13 @@ fn setup() -> Setup {
     Setup::new().components(&[&net::NET, &SOCKIN]).seeds(300)
 }
 
-fn any(family: i32) -> Vec<u8> {
-    match family {
-        INET => [&AF_INET.to_ne_bytes()[..], &[0, 0, 127, 0, 0, 1], &[0; 8]].concat(),
-        _ => {
-            let mut addr = [0; 28];
-            addr[..2].copy_from_slice(&AF_INET6.to_ne_bytes());
-            addr[23] = 1;
-            addr.to_vec()
-        }
+/// Some port of the loopback.
+fn any(family: i32) -> &'static str {
+    if family == INET {
+        "127.0.0.1:0"
+    } else {
+        "[::1]:0"
     }
-}
-
-fn socket(p: &LwpHandle, family: i32, kind: i32) -> i32 {
-    p.socket(family, kind, 0).expect("a socket") as i32
-}
-
-fn name(p: &LwpHandle, fd: i32) -> Vec<u8> {
-    let (mut addr, mut len) = ([0; 28], 28u32.to_ne_bytes());
-    p.getsockname(fd, &mut addr, &mut len).expect("a name");
-    addr[..u32::from_ne_bytes(len) as usize].to_vec()
-}
-
-/// A socket bound to some port of the loopback, and its name.
-fn bound(p: &LwpHandle, family: i32, kind: i32) -> (i32, Vec<u8>) {
-    let fd = socket(p, family, kind);
-    let addr = any(family);
-    p.bind(fd, &addr, addr.len()).expect("bound");
-    (fd, name(p, fd))
-}
-
-fn listener(p: &LwpHandle, family: i32) -> (i32, Vec<u8>) {
-    let (fd, addr) = bound(p, family, STREAM);
-    p.listen(fd, 2).expect("listens");
-    (fd, addr)
-}
-
-fn connect(p: &LwpHandle, fd: i32, to: &[u8]) -> Result<i64, Errno> {
-    p.connect(fd, to, to.len())
-}
-
-fn accept(p: &LwpHandle, fd: i32) -> Result<i32, Errno> {
-    p.accept(fd, &mut [], &mut []).map(|fd| fd as i32)
-}
-
-/// Both ends of a connection.
-fn pair(p: &LwpHandle, family: i32) -> (i32, i32) {
-    let (l, to) = listener(p, family);
-    let a = socket(p, family, STREAM);
-    connect(p, a, &to).expect("connected");
-    let b = accept(p, l).expect("accepted");
-    p.close(l).expect("closed");
-    (a, b)
-}
-
-fn recv(p: &LwpHandle, fd: i32, most: usize, flags: i32) -> Result<Vec<u8>, Errno> {
-    let mut buf = vec![0; most];
-    let n = p.recvfrom(fd, &mut buf, most, flags, &mut [], &mut [])?;
-    buf.truncate(n as usize);
-    Ok(buf)
-}
-
-fn send(p: &LwpHandle, fd: i32, data: &[u8]) -> Result<i64, Errno> {
-    p.sendto(fd, data, data.len(), 0, &[], 0)
-}
-
-fn sendto(p: &LwpHandle, fd: i32, data: &[u8], to: &[u8]) -> Result<i64, Errno> {
-    p.sendto(fd, data, data.len(), 0, to, to.len())
-}
-
-fn set(p: &LwpHandle, fd: i32, level: i32, name: i32, value: i32) -> Result<i64, Errno> {
-    p.setsockopt(fd, level, name, &value.to_ne_bytes(), 4)
-}
-
-fn get(p: &LwpHandle, fd: i32, level: i32, name: i32) -> Result<i32, Errno> {
-    let (mut value, mut len) = ([0; 4], 4u32.to_ne_bytes());
-    p.getsockopt(fd, level, name, &mut value, &mut len)?;
-    Ok(i32::from_ne_bytes(value))
-}
-
-/// Waits for events of a descriptor, `timeout` in milliseconds.
-fn poll(p: &LwpHandle, fd: i32, events: i16, timeout: i32) -> i16 {
-    let mut raw = [0; 8];
-    raw[..4].copy_from_slice(&fd.to_ne_bytes());
-    raw[4..6].copy_from_slice(&events.to_ne_bytes());
-    p.poll(&mut raw, 1, timeout).expect("polled");
-    i16::from_ne_bytes([raw[6], raw[7]])
 }
 
 #[test]
@@ -118,15 +36,15 @@ fn many_connect_and_several_accept() {
     setup().run(|bed| {
         let main = bed.process();
         let family = if bed.seed() % 2 == 0 { INET } else { INET6 };
-        let (l, to) = listener(&main, family);
+        let (l, to) = listener(&main, family, any(family), 2);
         let clients: Vec<Thread> = (0..4u8)
             .map(|i| {
                 let (on, to) = (bed.clone(), to.clone());
                 bed.spawn(&format!("client{i}"), move || {
                     let p = on.process();
-                    let fd = socket(&p, family, STREAM);
+                    let fd = socket(&p, family, STREAM, 0);
                     connect(&p, fd, &to).expect("connected");
-                    assert_eq!(send(&p, fd, &[i; 3000]), Ok(3000));
+                    assert_eq!(send(&p, fd, &[i; 3000], 0), Ok(3000));
                     p.shutdown(fd, 1).expect("shut down");
                     let back = recv(&p, fd, 3000, MSG_WAITALL).expect("received");
                     assert_eq!(back, vec![i; 3000]);
@@ -144,7 +62,7 @@ fn many_connect_and_several_accept() {
                         more => all.extend(more),
                     }
                 }
-                assert_eq!(send(p, fd, &all), Ok(3000));
+                assert_eq!(send(p, fd, &all, 0), Ok(3000));
                 p.close(fd).expect("closed");
             }
         });
@@ -157,12 +75,12 @@ fn a_sender_waits_for_room_and_nothing_is_lost() {
     const TOTAL: usize = 6 << 20;
     setup().seeds(40).run(|bed| {
         let main = bed.process();
-        let (a, b) = pair(&main, INET);
+        let (a, b) = pair(&main);
         let byte = |at: usize| (at / 7 + at / 65_536) as u8;
         bed.lwps(main.pid(), 2, move |side, p| {
             if side == 0 {
                 let data: Vec<u8> = (0..TOTAL).map(byte).collect();
-                assert_eq!(send(p, a, &data), Ok(TOTAL as i64));
+                assert_eq!(send(p, a, &data, 0), Ok(TOTAL as i64));
                 p.shutdown(a, 1).expect("shut down");
                 return;
             }
@@ -183,23 +101,21 @@ fn a_sender_waits_for_room_and_nothing_is_lost() {
 fn a_connection_is_made_while_the_caller_does_something_else() {
     setup().run(|bed| {
         let p = bed.process();
-        let (l, to) = listener(&p, INET);
-        let fd = socket(&p, INET, STREAM | O_NONBLOCK);
+        let (l, to) = listener(&p, INET, any(INET), 2);
+        let fd = socket(&p, INET, STREAM | O_NONBLOCK, 0);
         match connect(&p, fd, &to) {
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(error, Errno::EINPROGRESS);
-                assert_eq!(poll(&p, fd, POLLOUT, -1), POLLOUT);
+                assert_eq!(poll_for(&p, fd, POLLOUT, -1), POLLOUT);
                 assert_eq!(get(&p, fd, SOL_SOCKET, SO_ERROR), Ok(0));
             }
         }
-        assert_eq!(poll(&p, l, POLLIN, -1), POLLIN);
+        assert_eq!(poll_for(&p, l, POLLIN, -1), POLLIN);
         let b = accept(&p, l).expect("accepted");
-        let mut peer = ([0; 28], 28u32.to_ne_bytes());
-        p.getpeername(b, &mut peer.0, &mut peer.1).expect("a peer");
-        assert_eq!(peer.0[..16], name(&p, fd));
+        assert_eq!(peer(&p, b), Ok(name(&p, fd)));
         assert_eq!(recv(&p, fd, 1, 0), Err(Errno::EAGAIN), "it does not wait");
-        assert_eq!(poll(&p, l, POLLIN, 0), 0);
+        assert_eq!(poll_for(&p, l, POLLIN, 0), 0);
     });
 }
 
@@ -207,14 +123,14 @@ fn a_connection_is_made_while_the_caller_does_something_else() {
 fn who_is_not_there_refuses() {
     setup().run(|bed| {
         let p = bed.process();
-        let (gone, to) = bound(&p, INET, STREAM);
+        let (gone, to) = bound(&p, INET, STREAM, any(INET));
         p.close(gone).expect("closed");
-        let fd = socket(&p, INET, STREAM);
+        let fd = socket(&p, INET, STREAM, 0);
         assert_eq!(connect(&p, fd, &to), Err(Errno::ECONNREFUSED));
-        let fd = socket(&p, INET, STREAM | O_NONBLOCK);
+        let fd = socket(&p, INET, STREAM | O_NONBLOCK, 0);
         match connect(&p, fd, &to) {
             Err(Errno::EINPROGRESS) => {
-                assert_ne!(poll(&p, fd, POLLOUT, -1) & POLLHUP, 0);
+                assert_ne!(poll_for(&p, fd, POLLOUT, -1) & POLLHUP, 0);
                 let error = get(&p, fd, SOL_SOCKET, SO_ERROR);
                 assert_eq!(error, Ok(Errno::ECONNREFUSED.0));
             }
@@ -229,25 +145,22 @@ fn datagrams_stay_whole_and_say_who_sent_them() {
     setup().run(|bed| {
         let p = bed.process();
         for family in [INET, INET6] {
-            let (a, a_name) = bound(&p, family, DGRAM);
-            let (b, b_name) = bound(&p, family, DGRAM);
+            let (a, a_name) = bound(&p, family, DGRAM, any(family));
+            let (b, b_name) = bound(&p, family, DGRAM, any(family));
             assert_eq!(sendto(&p, a, b"first", &b_name), Ok(5));
             assert_eq!(sendto(&p, a, &[7; 9000], &b_name), Ok(9000));
             assert_eq!(recv(&p, b, 100, MSG_PEEK), Ok(b"first".to_vec()));
+            let first = (b"first".to_vec(), a_name.clone());
+            assert_eq!(recvfrom(&p, b, 0), Ok(first));
             let mut buf = [0; 100];
-            let (mut from, mut len) = ([0; 28], 28u32.to_ne_bytes());
-            let n = p.recvfrom(b, &mut buf, 100, 0, &mut from, &mut len);
-            assert_eq!((n, &buf[..5]), (Ok(5), &b"first"[..]));
-            assert_eq!(from[..u32::from_ne_bytes(len) as usize], a_name);
             let whole = p.recvfrom(b, &mut buf, 100, MSG_TRUNC, &mut [], &mut []);
             assert_eq!((whole, buf), (Ok(9000), [7; 100]));
             assert_eq!(recv(&p, b, 1, MSG_DONTWAIT), Err(Errno::EAGAIN));
             connect(&p, b, &a_name).expect("connected");
-            assert_eq!(send(&p, b, b""), Ok(0));
+            assert_eq!(send(&p, b, b"", 0), Ok(0));
             assert_eq!(recv(&p, a, 1, 0), Ok(vec![]), "an empty one");
-            let unspecified = [0; 16];
-            connect(&p, b, &unspecified).expect("connected to nobody");
-            assert_eq!(send(&p, b, b"x"), Err(Errno::EDESTADDRREQ));
+            p.connect(b, &[0; 16], 16).expect("connected to nobody");
+            assert_eq!(send(&p, b, b"x", 0), Err(Errno::EDESTADDRREQ));
             let long = vec![0; 70_000];
             assert_eq!(sendto(&p, a, &long, &b_name), Err(Errno::EMSGSIZE));
         }
@@ -258,25 +171,25 @@ fn datagrams_stay_whole_and_say_who_sent_them() {
 fn ends_are_told_by_poll_and_by_what_calls_answer() {
     setup().run(|bed| {
         let p = bed.process();
-        let (a, b) = pair(&p, INET);
-        assert_eq!(poll(&p, b, POLLIN | POLLOUT | POLLRDHUP, 0), POLLOUT);
-        send(&p, a, b"last words").expect("sent");
+        let (a, b) = pair(&p);
+        assert_eq!(poll_for(&p, b, POLLIN | POLLOUT | POLLRDHUP, 0), POLLOUT);
+        send(&p, a, b"last words", 0).expect("sent");
         p.shutdown(a, 1).expect("shut down");
         let all = POLLIN | POLLOUT | POLLRDHUP;
-        while poll(&p, b, POLLRDHUP, -1) != POLLRDHUP {}
-        assert_eq!(poll(&p, b, all, 0), all);
+        while poll_for(&p, b, POLLRDHUP, -1) != POLLRDHUP {}
+        assert_eq!(poll_for(&p, b, all, 0), all);
         let mut count = [0; 4];
         p.ioctl(b, SIOCINQ as i32, &mut count).expect("SIOCINQ");
         assert_eq!(i32::from_ne_bytes(count), 10);
         assert_eq!(recv(&p, b, 4, MSG_PEEK | MSG_WAITALL), Ok(b"last".to_vec()));
         assert_eq!(recv(&p, b, 100, MSG_WAITALL), Ok(b"last words".to_vec()));
         assert_eq!(recv(&p, b, 100, 0), Ok(vec![]));
-        assert_eq!(send(&p, a, b"x"), Err(Errno::EPIPE));
-        send(&p, b, b"half closed").expect("sent");
+        assert_eq!(send(&p, a, b"x", 0), Err(Errno::EPIPE));
+        send(&p, b, b"half closed", 0).expect("sent");
         assert_eq!(recv(&p, a, 11, MSG_WAITALL), Ok(b"half closed".to_vec()));
         p.shutdown(b, 1).expect("shut down");
-        while poll(&p, b, 0, -1) != POLLHUP {}
-        let alone = socket(&p, INET, STREAM);
+        while poll_for(&p, b, 0, -1) != POLLHUP {}
+        let alone = socket(&p, INET, STREAM, 0);
         assert_eq!(recv(&p, alone, 1, 0), Err(Errno::ENOTCONN));
         assert_eq!(p.shutdown(alone, 2), Err(Errno::ENOTCONN));
     });
@@ -287,7 +200,7 @@ fn an_edge_is_told_once_and_again_with_the_next_bytes() {
     const EPOLLET: u32 = 1 << 31;
     setup().run(|bed| {
         let p = bed.process();
-        let (a, b) = pair(&p, INET);
+        let (a, b) = pair(&p);
         let ep = p.epoll_create1(0).expect("an instance") as i32;
         let event = [&(1 | EPOLLET).to_ne_bytes()[..], &7u64.to_ne_bytes()].concat();
         p.epoll_ctl(ep, 1, b, &event).expect("added");
@@ -296,7 +209,7 @@ fn an_edge_is_told_once_and_again_with_the_next_bytes() {
             p.epoll_wait(ep, &mut event, 1, timeout).expect("waited") == 1 && event[4] == 7
         };
         for text in [b"one", b"two"] {
-            send(&p, a, text).expect("sent");
+            send(&p, a, text, 0).expect("sent");
             assert!(edge(-1), "though nothing was read");
         }
         assert_eq!(recv(&p, b, 6, MSG_WAITALL), Ok(b"onetwo".to_vec()));
@@ -304,7 +217,7 @@ fn an_edge_is_told_once_and_again_with_the_next_bytes() {
             let (kernel, pid) = (bed.kernel().clone(), p.pid());
             bed.spawn("writer", move || {
                 let p = kernel.newlwp(pid).expect("an lwp");
-                send(&p, a, b"x").expect("sent");
+                send(&p, a, b"x", 0).expect("sent");
             })
         };
         // An edge too many may be told, none too few.
@@ -319,18 +232,18 @@ fn an_edge_is_told_once_and_again_with_the_next_bytes() {
 fn waits_end_by_their_timeouts() {
     setup().run(|bed| {
         let p = bed.process();
-        let (a, b) = pair(&p, INET);
+        let (a, b) = pair(&p);
         let time = [0u64.to_ne_bytes(), 2000u64.to_ne_bytes()].concat();
         p.setsockopt(b, SOL_SOCKET, SO_RCVTIMEO, &time, 16)
             .expect("set");
         assert_eq!(recv(&p, b, 1, 0), Err(Errno::EAGAIN));
-        send(&p, a, b"abc").expect("sent");
+        send(&p, a, b"abc", 0).expect("sent");
         // What there is when the time is up is answered.
         assert_eq!(recv(&p, b, 4, MSG_WAITALL), Ok(b"abc".to_vec()));
         set(&p, b, SOL_SOCKET, SO_RCVLOWAT, 3).expect("set");
-        send(&p, a, b"de").expect("sent");
+        send(&p, a, b"de", 0).expect("sent");
         assert_eq!(recv(&p, b, 10, 0), Ok(b"de".to_vec()));
-        let (l, _) = listener(&p, INET);
+        let (l, _) = listener(&p, INET, any(INET), 2);
         p.setsockopt(l, SOL_SOCKET, SO_RCVTIMEO, &time, 16)
             .expect("set");
         assert_eq!(accept(&p, l), Err(Errno::EAGAIN));
@@ -341,38 +254,22 @@ fn waits_end_by_their_timeouts() {
 fn a_process_that_ends_leaves_its_waits() {
     setup().run(|bed| {
         let dying = bed.process();
-        let pid = dying.pid();
-        let (l, _) = listener(&dying, INET);
-        let (a, _b) = pair(&dying, INET);
-        let (c, _d) = pair(&dying, INET);
-        let waiters: Vec<Thread> = (0..3)
-            .map(|i| {
-                let on = bed.clone();
-                bed.spawn(&format!("waiter{i}"), move || {
-                    let Ok(p) = on.kernel().newlwp(pid) else {
-                        return;
-                    };
-                    let ended = match i {
-                        0 => accept(&p, l).map(i64::from),
-                        1 => recv(&p, a, 1, 0).map(|_| 0),
-                        _ => loop {
-                            let sent = send(&p, c, &[0; 100_000]);
-                            if sent.is_err() {
-                                break sent;
-                            }
-                        },
-                    };
-                    assert_eq!(ended, Err(Errno::EINTR), "waiter {i}");
-                })
-            })
-            .collect();
-        bed.pause();
-        bed.kernel().implicit(&KernelMemory, |cx| {
-            let proc = cx.kernel().find_proc(cx, pid).expect("it lives");
-            cx.kernel().proc_exit(cx, &proc);
+        let (l, _) = listener(&dying, INET, any(INET), 2);
+        let (a, _b) = pair(&dying);
+        let (c, _d) = pair(&dying);
+        bed.lwps_of_dying(dying, 3, move |i, p| {
+            let ended = match i {
+                0 => accept(p, l).map(i64::from),
+                1 => recv(p, a, 1, 0).map(|_| 0),
+                _ => loop {
+                    let sent = send(p, c, &[0; 100_000], 0);
+                    if sent.is_err() {
+                        break sent;
+                    }
+                },
+            };
+            assert_eq!(ended, Err(Errno::EINTR), "waiter {i}");
         });
-        drop(dying);
-        waiters.into_iter().for_each(Thread::join);
     });
 }
 
@@ -380,7 +277,7 @@ fn a_process_that_ends_leaves_its_waits() {
 fn a_call_that_waits_ends_when_its_descriptor_is_closed() {
     setup().run(|bed| {
         let p = bed.process();
-        let (a, b) = pair(&p, INET);
+        let (a, b) = pair(&p);
         let reader = {
             let (kernel, pid) = (bed.kernel().clone(), p.pid());
             bed.spawn("reader", move || {
@@ -399,7 +296,7 @@ fn a_call_that_waits_ends_when_its_descriptor_is_closed() {
 fn options_that_are_known_go_through_and_no_others() {
     setup().seeds(1).run(|bed| {
         let p = bed.process();
-        let fd = socket(&p, INET, STREAM);
+        let fd = socket(&p, INET, STREAM, 0);
         for (level, name, value) in [
             (SOL_SOCKET, SO_REUSEADDR, 1),
             (SOL_SOCKET, SO_KEEPALIVE, 1),
@@ -426,7 +323,7 @@ fn options_that_are_known_go_through_and_no_others() {
         }
         let short = p.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &[1], 1);
         assert_eq!(short, Err(Errno::EINVAL));
-        let (l, _) = listener(&p, INET);
+        let (l, _) = listener(&p, INET, any(INET), 2);
         assert_eq!(get(&p, l, SOL_SOCKET, SO_ACCEPTCONN), Ok(1));
     });
 }
@@ -437,10 +334,8 @@ fn low_ports_are_the_superusers_whoever_the_host_is() {
         let p = bed.process();
         p.setuid(1000).expect("somebody else");
         for kind in [STREAM, DGRAM] {
-            let fd = socket(&p, INET, kind);
-            let mut addr = any(INET);
-            addr[2..4].copy_from_slice(&80u16.to_be_bytes());
-            assert_eq!(p.bind(fd, &addr, addr.len()), Err(Errno::EACCES));
+            let fd = socket(&p, INET, kind, 0);
+            assert_eq!(bind(&p, fd, "127.0.0.1:80"), Err(Errno::EACCES));
         }
         assert_eq!(p.socket(INET, SOCK_RAW, 1), Err(Errno::EPERM));
     });
@@ -459,11 +354,11 @@ fn what_there_is_not_is_refused() {
             assert_eq!(p.socket(INET, kind, protocol), Err(error));
         }
         assert_eq!(p.socket(17, SOCK_RAW, 0), Err(Errno::EAFNOSUPPORT));
-        let fd = socket(&p, INET, STREAM);
-        let v6 = any(INET6);
+        let fd = socket(&p, INET, STREAM, 0);
+        let v6 = sockaddr("[::1]:0");
         assert_eq!(p.bind(fd, &v6, v6.len()), Err(Errno::EAFNOSUPPORT));
         assert_eq!(p.bind(fd, &v6, 3), Err(Errno::EAFNOSUPPORT));
-        assert_eq!(p.bind(fd, &any(INET), 10), Err(Errno::EINVAL));
+        assert_eq!(p.bind(fd, &sockaddr(any(INET)), 10), Err(Errno::EINVAL));
     });
 }
 
@@ -487,7 +382,7 @@ fn a_kernel_without_threads_does_not_wait() {
     let setup = setup().param("RUMP_THREADS", "0").seeds(1);
     setup.run(|bed: &Arc<Testbed>| {
         let p = bed.process();
-        let (a, a_name) = bound(&p, INET, DGRAM);
+        let (a, a_name) = bound(&p, INET, DGRAM, any(INET));
         assert_eq!(recv(&p, a, 1, 0), Err(Errno::EOPNOTSUPP));
         sendto(&p, a, b"to myself", &a_name).expect("sent");
         assert_eq!(recv(&p, a, 100, 0), Ok(b"to myself".to_vec()));

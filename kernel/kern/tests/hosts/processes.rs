@@ -110,10 +110,7 @@ fn a_dying_process_leaves_every_kind_of_wait_at_once() {
             })
             .collect();
         bed.pause();
-        bed.kernel().implicit(&KernelMemory, |cx| {
-            let proc = cx.kernel().find_proc(cx, pid).expect("it lives");
-            cx.kernel().proc_exit(cx, &proc);
-        });
+        bed.end(pid);
         assert!(matches!(bed.kernel().newlwp(pid), Err(Errno::EBUSY)));
         drop(first);
         assert_eq!(watcher.read(r, &mut [0; 1], 1), Ok(0), "all is closed");

@@ -113,10 +113,7 @@ fn who_leaves_a_sleep_takes_no_wake_up_with_it() {
             let bed2 = bed.clone();
             bed.spawn("interrupts", move || {
                 bed2.pause();
-                bed2.kernel().implicit(&KernelMemory, |cx| {
-                    let proc = cx.kernel().find_proc(cx, pid).expect("it lives");
-                    cx.kernel().proc_exit(cx, &proc);
-                });
+                bed2.end(pid);
             })
         };
         bed.pause();

@@ -1,13 +1,12 @@
 //! A kernel that is attacked, and a cable.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use abi::Syscalls;
-use hypercall::sim::{SimConfig, SimHost};
-use inet::{IfThere, Inet, Prefix, Route};
-use kern::{Curlwp, Kernel, LwpHandle, RforkFds};
+use inet::Inet;
+use kern::{Curlwp, Kernel, LwpHandle};
 use net::{Ifnet, Packet};
+use testing::Memory;
 
 use crate::common::*;
 
@@ -24,48 +23,25 @@ pub(crate) struct Link {
 
 /// Runs a test between `10.0.0.1` and `fd00::1`, which is attacked, and `10.0.0.2` and `fd00::2`, where everything else is behind.
 pub(crate) fn attacked(body: fn(&Link)) {
-    let sim = SimHost::run(SimConfig::new(7), move |host| {
-        let [kernel, friend] = [(); 2].map(|()| boot_on(host.clone()));
+    kernels(7, move |_, [kernel, friend]| {
         let (a, b) = veth::cable();
-        let eth0 = plug(&kernel, a, "eth0", 1500, 1, &["10.0.0.1/16", "fd00::1/64"]);
-        plug(&friend, b, "eth0", 1500, 2, &["10.0.0.2/16", "fd00::2/64"]);
-        run(&kernel, |cx| {
-            let inet = Inet::of(cx).expect("a stack");
-            for via in ["10.0.0.2", "fd00::2"] {
-                let all = match ip(via) {
-                    IpAddr::V4(_) => ip("0.0.0.0"),
-                    IpAddr::V6(_) => ip("::"),
-                };
-                let all = Prefix::new(all, 0).expect("a prefix");
-                inet.add_route(cx.cpu(), Route::via(all, ip(via), 0), IfThere::Fail)
-                    .expect("added");
-            }
-        });
+        let near = ["10.0.0.1/16", "fd00::1/64"];
+        let eth0 = plug(kernel, a, "eth0", 1500, 1, &near);
+        plug(friend, b, "eth0", 1500, 2, &["10.0.0.2/16", "fd00::2/64"]);
+        for via in ["10.0.0.2", "fd00::2"] {
+            default_route(kernel, via);
+        }
         let link = Link {
-            us: kernel.rfork(RforkFds::Clear).expect("a process"),
-            them: friend.rfork(RforkFds::Clear).expect("a process"),
-            kernel,
-            friend,
+            us: process_of(kernel),
+            them: process_of(friend),
+            kernel: kernel.clone(),
+            friend: friend.clone(),
             eth0,
         };
         // They know each other before it begins.
         link.greet();
         body(&link);
-        let Link {
-            kernel,
-            friend,
-            us,
-            them,
-            ..
-        } = link;
-        drop((us, them));
-        for kernel in [kernel, friend] {
-            kernel.shutdown(true).expect("halts");
-        }
     });
-    if let Err(failure) = &sim.result {
-        panic!("{failure:?}\n{}", String::from_utf8_lossy(&sim.console));
-    }
 }
 
 impl Link {

@@ -6,10 +6,7 @@
 //! ```
 //!
 //! Every kernel knows the way to every other one.
-#![allow(dead_code, unreachable_pub, unused_imports)]
-
-#[path = "../../../inet/tests/common/mod.rs"]
-mod sockets;
+#![allow(dead_code, unreachable_pub)]
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,10 +17,7 @@ use inet::{IfAddr, IfThere, Inet, Prefix, Route};
 use kern::{Curlwp, Kernel, KernelMemory, LwpHandle, RforkFds};
 use npf::Npf;
 
-pub use sockets::{
-    DGRAM, INET, INET6, RAW, STREAM, bind, bound, connect, get, name, peer, program, read,
-    recvfrom, recvmsg, sendto, set, shown, socket, write,
-};
+pub use testing::sockets::*;
 
 pub const MSG_DONTWAIT: i32 = 0x40;
 pub const MSG_ERRQUEUE: i32 = 0x2000;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::*;
 use kern::{LwpHandle, RforkFds};
-use testing::{Setup, Thread};
+use testing::Setup;
 
 use super::{dice, open, touch, with_vfs};
 
@@ -160,34 +160,18 @@ fn who_waits_for_a_lock_gets_it_or_is_told_to_go() {
         lwp.flock(fd, LOCK_EX).expect("locked");
         record(&lwp, fd, F_SETLK, F_WRLCK, 0, 0).expect("locked");
         let dying = bed.process();
-        let pid = dying.pid();
-        let waiters: Vec<_> = (0..3)
-            .map(|i| {
-                let on = bed.clone();
-                bed.spawn(&format!("waiter{i}"), move || {
-                    let Ok(lwp) = on.kernel().newlwp(pid) else {
-                        return;
-                    };
-                    let Ok(fd) = open(&lwp, "/f", O_RDWR) else {
-                        return;
-                    };
-                    let got = match i {
-                        0 => lwp.flock(fd, LOCK_SH),
-                        1 => record(&lwp, fd, F_SETLKW, F_RDLCK, 0, 1),
-                        _ => record(&lwp, fd, F_OFD_SETLKW, F_WRLCK, 5, 1),
-                    };
-                    // Closing any descriptor of the file ends the locks of a process; so a waiter may get it.
-                    assert_eq!(got, Err(Errno::EINTR), "waiter {i}");
-                })
-            })
-            .collect();
-        bed.pause();
-        bed.kernel().implicit(&kern::KernelMemory, |cx| {
-            let proc = cx.kernel().find_proc(cx, pid).expect("it lives");
-            cx.kernel().proc_exit(cx, &proc);
+        bed.lwps_of_dying(dying, 3, move |i, lwp| {
+            let Ok(fd) = open(lwp, "/f", O_RDWR) else {
+                return;
+            };
+            let got = match i {
+                0 => lwp.flock(fd, LOCK_SH),
+                1 => record(lwp, fd, F_SETLKW, F_RDLCK, 0, 1),
+                _ => record(lwp, fd, F_OFD_SETLKW, F_WRLCK, 5, 1),
+            };
+            // Closing any descriptor of the file ends the locks of a process; so a waiter may get it.
+            assert_eq!(got, Err(Errno::EINTR), "waiter {i}");
         });
-        drop(dying);
-        waiters.into_iter().for_each(Thread::join);
         let other = bed.process();
         let again = open(&other, "/f", O_RDWR).expect("open");
         assert_eq!(other.flock(again, LOCK_SH | LOCK_NB), Err(Errno::EAGAIN));
