@@ -1,7 +1,6 @@
 //! Interfaces against the host's own stack: tap devices, raw interfaces, passt.
 //!
-//! The first two need root; without it they say so and test nothing. Interfaces of the host have names and addresses (198.18.0.0/15, for
-//! benchmarks, RFC 2544) that the tests do not share.
+//! Each test that makes interfaces of the host does so in a network namespace of its own.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +10,7 @@ use net::consts::ETHERTYPE_IP;
 use net::{EtherAddr, InternetSum, Packet};
 use netif_testing::{BROADCAST, Station, arp_request, ether, is_arp_reply};
 use shmif::SHMIF;
+use support::Namespace;
 use virtif::VIRTIF;
 
 const MAC: EtherAddr = [2, 0, 0, 0, 0, 0x77];
@@ -19,14 +19,19 @@ fn boot() -> Station {
     Station::boot(PosixHost::new(), &[&VIRTIF])
 }
 
-/// Whether the host lets us make network devices; says so if not.
-fn may_make_devices(test: &str) -> bool {
-    let root = Command::new("id").arg("-u").output();
-    let may = root.is_ok_and(|out| out.stdout == b"0\n") && Path::new("/dev/net/tun").exists();
-    if !may {
-        println!("{test}: not tested: it needs root and /dev/net/tun");
+/// Has a test run in a network namespace of its own, in a process that starts for it: whether this is that process.
+fn in_a_namespace(test: &str) -> bool {
+    const INSIDE: &str = "RUMPKIT_IN_NAMESPACE";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
     }
-    may
+    if let Some(namespace) = Namespace::new() {
+        let this = std::env::current_exe().expect("a path");
+        let again = format!("{INSIDE}=1 exec '{}' --exact {test}", this.display());
+        let said = namespace.run(&again).ok();
+        assert!(said.contains("1 passed"), "{test} is no test: {said}");
+    }
+    false
 }
 
 fn ip(args: &str) {
@@ -80,11 +85,11 @@ fn arp_and_ping(station: &Station, interface: &net::Ifnet, me: [u8; 4], host: [u
 
 #[test]
 fn the_host_answers_arp_and_ping_over_a_tap_device_at_every_mtu() {
-    if !may_make_devices("tap") {
+    if !in_a_namespace("the_host_answers_arp_and_ping_over_a_tap_device_at_every_mtu") {
         return;
     }
     for (n, mtu) in [(1u8, 1500usize), (2, 9000), (3, 65_520)] {
-        let name = format!("rk{}t{n}", std::process::id() % 100_000);
+        let name = format!("host{n}");
         let station = boot();
         let params = format!("tap={name},mac=02:00:00:00:00:77,mtu={mtu}");
         let tap = station.create("virt0", &params).expect("made");
@@ -102,16 +107,16 @@ fn the_host_answers_arp_and_ping_over_a_tap_device_at_every_mtu() {
 #[test]
 fn the_host_cuts_what_is_too_long_and_completes_checksums() {
     use net::{Checksum, Cut, Gso};
-    if !may_make_devices("tap offload") {
+    if !in_a_namespace("the_host_cuts_what_is_too_long_and_completes_checksums") {
         return;
     }
-    let name = format!("rk{}o", std::process::id() % 100_000);
     let station = boot();
-    let params = format!("tap={name},mac=02:00:00:00:00:77");
-    let tap = station.create("virt0", &params).expect("made");
+    let tap = station
+        .create("virt0", "tap=host0,mac=02:00:00:00:00:77")
+        .expect("made");
     assert!(tap.features().checksum && tap.features().gso_max >= 65_000);
-    ip(&format!("link set {name} up"));
-    ip(&format!("addr add 198.18.4.1/24 dev {name}"));
+    ip("link set host0 up");
+    ip("addr add 198.18.4.1/24 dev host0");
     let (me, host) = ([198, 18, 4, 2], [198, 18, 4, 1]);
     station
         .send(&tap, arp_request(MAC, me, host))
@@ -151,37 +156,33 @@ fn the_host_cuts_what_is_too_long_and_completes_checksums() {
 
 #[test]
 fn the_host_answers_over_a_raw_interface() {
-    if !may_make_devices("packet") {
+    if !in_a_namespace("the_host_answers_over_a_raw_interface") {
         return;
     }
-    let id = std::process::id() % 100_000;
-    let (ours, hosts) = (format!("rk{id}p"), format!("rk{id}q"));
-    ip(&format!("link add {ours} type veth peer name {hosts}"));
-    ip(&format!("link set {ours} up"));
-    ip(&format!("link set {hosts} up"));
-    ip(&format!("addr add 198.18.5.1/24 dev {hosts}"));
+    ip("link add kernel0 type veth peer name host0");
+    ip("link set kernel0 up");
+    ip("link set host0 up");
+    ip("addr add 198.18.5.1/24 dev host0");
     let station = boot();
-    let params = format!("packet={ours},mac=02:00:00:00:00:77");
-    let raw = station.create("virt0", &params).expect("made");
+    let raw = station
+        .create("virt0", "packet=kernel0,mac=02:00:00:00:00:77")
+        .expect("made");
     arp_and_ping(&station, &raw, [198, 18, 5, 2], [198, 18, 5, 1], 1500);
-    ip(&format!("link del {ours}"));
     station.end();
 }
 
 /// The host takes tags out of frames before a packet socket sees them, and says beside them which: the kernel gets them in their place.
 #[test]
 fn tags_that_the_host_takes_out_are_in_the_frames() {
-    if !may_make_devices("vlan") {
+    if !in_a_namespace("tags_that_the_host_takes_out_are_in_the_frames") {
         return;
     }
-    let id = std::process::id() % 100_000;
-    let (one, other) = (format!("rk{id}v"), format!("rk{id}w"));
-    ip(&format!("link add {one} type veth peer name {other}"));
-    ip(&format!("link set {one} up"));
-    ip(&format!("link set {other} up"));
+    ip("link add one type veth peer name other");
+    ip("link set one up");
+    ip("link set other up");
     let station = boot();
-    let raw = |name: &str| station.create("virt", &format!("packet={name}"));
-    let (from, to) = (raw(&one).expect("made"), raw(&other).expect("made"));
+    let raw = |params: &str| station.create("virt", params).expect("made");
+    let (from, _to) = (raw("packet=one"), raw("packet=other"));
     for tag in [[0x81, 0, 0x60, 5], [0x88, 0xa8, 0, 7]] {
         let body = [&tag[..], &[0x88, 0xb5], &[tag[3]; 60]].concat();
         let mut frame = [&BROADCAST[..], &MAC, &body].concat();
@@ -198,8 +199,6 @@ fn tags_that_the_host_takes_out_are_in_the_frames() {
         let got = station.next_that(|frame| frame.ends_with(&[tag[3]; 60]));
         assert_eq!(got, frame);
     }
-    drop(to);
-    ip(&format!("link del {one}"));
     station.end();
 }
 
