@@ -256,7 +256,13 @@ fn table(lines: &[Line]) -> String {
             Line::Call(call) => {
                 let how = match &call.served {
                     Served::By(by, _) => format!("`{by}`"),
-                    Served::Hand(module) => format!("by hand, `sys/{module}.rs`"),
+                    Served::Hand(module) => {
+                        let own = Path::new(env!("CARGO_MANIFEST_DIR"))
+                            .join(format!("src/{module}.rs"))
+                            .exists();
+                        let dir = if own { "" } else { "sys/" };
+                        format!("by hand, `{dir}{module}.rs`")
+                    }
                     Served::Absent(errno) => format!("absent: `{errno}`"),
                 };
                 let shown = shown_by(&call.name);
