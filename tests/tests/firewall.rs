@@ -114,6 +114,12 @@ fn rules_are_loaded_and_refused_by_the_command() {
     let rules: Vec<serde_json::Value> = serde_json::from_str(&shown).expect("an array");
     assert_eq!(rules[1]["rule"], "block in");
     lab.run(&["firewall", "flush", "-s", "a"]).ok();
+    let words = [
+        "firewall", "flush", "proto", "tcp", "to", "port", "22", "-s", "a",
+    ];
+    lab.run(&words).ok();
+    lab.run(&["firewall", "flush", "via", "eth0", "-s", "a"])
+        .fails(125, &["flush: 1:7: \"via\": unknown word"]);
     lab.run(&["firewall", "list", "-s", "a"])
         .fails(125, &["list: want show"]);
     lab.run(&["firewall", "load", "none.npf", "-s", "a"])

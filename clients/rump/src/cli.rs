@@ -338,7 +338,8 @@ Example of a file:
   reject in log on eth0
   block forward
 
-The first rule that fits decides; what none fits passes; answers pass by their connection's state.
+The first rule that fits decides; what none fits passes; answers pass by their connection's state. Connections outlive the rules that let
+them in: states lists them, flush forgets all of them, or those that clauses mean.
 docs/network.md has the whole language.")]
 pub(crate) struct Firewall {
     #[command(flatten)]
@@ -350,7 +351,7 @@ pub(crate) struct Firewall {
 
     #[arg(
         value_name = "WORD",
-        help = "show, states, load FILE (- is the standard input), or flush"
+        help = "show, states, load FILE (- is the standard input), or flush [CLAUSES], as flush proto tcp to port 22"
     )]
     pub(crate) words: Vec<String>,
 }

@@ -43,16 +43,7 @@ impl<S: Invoke> Process<S> {
     /// Replaces a kernel's rules by those of a text, all or none of them. The error says where the text is wrong, as `LINE:COLUMN: ...`;
     /// `EPERM` and `EACCES` for who is not the superuser, `ENOENT` where there is no packet filter.
     pub fn load_firewall(&self, rules: &str) -> io::Result<()> {
-        let mut device = self.open_with(RULES, abi::O_RDWR, 0)?;
-        match device.write(rules.as_bytes()) {
-            Ok(_) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(Errno::EINVAL.0) => {
-                let mut why = String::new();
-                device.read_to_string(&mut why)?;
-                Err(io::Error::new(io::ErrorKind::InvalidInput, why))
-            }
-            Err(error) => Err(error),
-        }
+        self.tell(RULES, rules)
     }
 
     /// A kernel's rules in the language of rules, with what they have counted as comments; empty where there are none.
@@ -86,10 +77,24 @@ impl<S: Invoke> Process<S> {
         states.collect()
     }
 
-    /// Has a kernel's packet filter forget all connections.
-    pub fn flush_firewall(&self) -> io::Result<()> {
-        let mut device = self.open_with(STATES, abi::O_WRONLY, 0)?;
-        device.write_all(b"flush")
+    /// Has a kernel's packet filter forget the connections that clauses of the language of rules mean, as `proto tcp to port 80`; without
+    /// any, all. They are compared with first packets as the rules saw them. The error says what is wrong with the clauses.
+    pub fn flush_firewall(&self, clauses: &str) -> io::Result<()> {
+        self.tell(STATES, &format!("flush {clauses}"))
+    }
+
+    /// Writes a text to a device, which is asked what is wrong with it.
+    fn tell(&self, device: &str, text: &str) -> io::Result<()> {
+        let mut device = self.open_with(device, abi::O_RDWR, 0)?;
+        match device.write(text.as_bytes()) {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL.0) => {
+                let mut why = String::new();
+                device.read_to_string(&mut why)?;
+                Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -143,7 +148,13 @@ mod tests {
         );
         assert_eq!(process.firewall().expect("rules").len(), 3);
         assert_eq!(process.firewall_states().expect("states"), []);
-        process.flush_firewall().expect("flushed");
+        process.flush_firewall("").expect("flushed");
+        process.flush_firewall("inet proto udp").expect("flushed");
+        let refused = process.flush_firewall("on eth0").expect_err("no clause");
+        assert!(
+            refused.to_string().starts_with("1:7: \"on\": unknown word"),
+            "{refused}"
+        );
         process.load_firewall("").expect("loaded");
         assert_eq!(process.firewall_text().expect("text"), "");
     }

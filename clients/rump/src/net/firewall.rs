@@ -21,13 +21,20 @@ pub(crate) fn firewall(options: &Firewall) -> Outcome {
         [] | ["show"] => show(&process, options.json)?,
         ["states"] => states(&process, options.json)?,
         ["load", file] => load(&process, Path::new(file))?,
-        ["flush"] => process.flush_firewall().map_err(explain)?,
+        ["flush", clauses @ ..] => process
+            .flush_firewall(&clauses.join(" "))
+            .map_err(|error| match error.raw_os_error() {
+                None => anyhow!("flush: {error}"),
+                Some(_) => explain(error),
+            })?,
         ["load", ..] => {
             return Err(
                 anyhow!("load: want one file of rules, or - for the standard input").into(),
             );
         }
-        [word, ..] => return Err(anyhow!("{word}: want show, states, load FILE or flush").into()),
+        [word, ..] => {
+            return Err(anyhow!("{word}: want show, states, load FILE or flush [CLAUSES]").into());
+        }
     }
     Ok(0)
 }

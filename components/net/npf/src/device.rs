@@ -2,7 +2,7 @@
 //!
 //! `/dev/npf` has the rules: reading gives them with what they have counted; one write(2) is one whole text, which replaces all of them or,
 //! with `EINVAL`, none, and then what is wrong with it is read from the same descriptor. `/dev/npfstates` has the connections: reading gives a line for
-//! each ([`Npf::connections`]), writing `flush` forgets them.
+//! each ([`Npf::connections`]), writing `flush` forgets them, `flush CLAUSES` some of them ([`Npf::flush`]).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -97,11 +97,11 @@ impl Opened {
         let text = std::str::from_utf8(bytes).map_err(|_| "the text is no UTF-8".to_owned())?;
         match self.part {
             Part::Rules => self.npf.load(cx, text).map_err(|error| error.to_string()),
-            Part::States if text.trim() == "flush" => {
-                self.npf.flush(cx);
-                Ok(())
-            }
-            Part::States => Err(format!("\"{}\": want flush", text.trim())),
+            Part::States => self
+                .npf
+                .flush(cx, text)
+                .map(drop)
+                .map_err(|e| e.to_string()),
         }
     }
 }

@@ -11,7 +11,7 @@ use net::{Config, Driver, Features, Ifnet, InternetSum, LinkType, Net, Packet};
 use sync::Cpu;
 
 use crate::Npf;
-use crate::lang::Ruleset;
+use crate::lang::{Ruleset, flush};
 
 /// All that a filter can do, in few lines.
 const RULES: &str = "set states 64
@@ -28,14 +28,16 @@ pass in proto icmp icmp-type echo-request
 pass out stateless proto udp to port 53
 block forward";
 
-/// Reads a text of rules; what is read is written, and reads as the same.
+/// Reads a text of rules; what is read is written, and reads as the same. The same text as clauses of `flush`.
 pub fn fuzz_rules(text: &[u8]) {
-    if let Ok(text) = std::str::from_utf8(text)
-        && let Ok(rules) = text.parse::<Ruleset>()
-    {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    if let Ok(rules) = text.parse::<Ruleset>() {
         let again = rules.to_string().parse::<Ruleset>();
         assert_eq!(again, Ok(rules));
     }
+    let _ = flush(&format!("flush {text}"), &[]);
 }
 
 /// Sends packets through a router between two links: each is two bytes of length, a byte of flags, and the packet. The lowest flag says by

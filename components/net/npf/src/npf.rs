@@ -13,9 +13,9 @@ use sync::{Cpu, Mutex, OffCpu};
 
 use crate::device;
 use crate::firewall::Firewall;
-use crate::lang::{Ruleset, SyntaxError};
+use crate::lang::{Match, Ruleset, SyntaxError, flush};
 use crate::log::Log;
-use crate::rules::Loaded;
+use crate::rules::{Loaded, Named, Which};
 use crate::state::States;
 
 /// Where it stands among filters: Linux's `NF_IP_PRI_FILTER`.
@@ -44,7 +44,7 @@ pub(crate) fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
         if let Some(firewall) = weak.upgrade().and_then(|npf| npf.firewall.load_full())
             && let Some(npf) = weak.upgrade()
         {
-            npf.resolve(cpu, &firewall.loaded.load());
+            npf.resolve(cpu, &firewall.loaded.load().interfaces);
         }
     }));
     Net::of(cx)?.offer(cx, npf);
@@ -75,7 +75,7 @@ impl Npf {
         }
         let states = self.states(cx, there.as_deref(), rules.states);
         let loaded = Arc::new(Loaded::new(rules, states));
-        self.resolve(cx.cpu(), &loaded);
+        self.resolve(cx.cpu(), &loaded.interfaces);
         match there {
             Some(firewall) => firewall.loaded.store(loaded.clone()),
             None => {
@@ -87,7 +87,7 @@ impl Npf {
             }
         }
         // An interface may have come meanwhile.
-        self.resolve(cx.cpu(), &loaded);
+        self.resolve(cx.cpu(), &loaded.interfaces);
         Ok(())
     }
 
@@ -128,21 +128,32 @@ impl Npf {
         }
     }
 
-    /// Forgets all connections; how many there were.
-    pub fn flush(&self, cx: &Curlwp<'_>) -> usize {
-        match &*self.firewall.load() {
-            Some(firewall) => firewall
-                .loaded
-                .load()
-                .states
-                .clear(&OffCpu(&**cx.kernel().host())),
-            None => 0,
+    /// Forgets connections: those that `command` means by `flush` and clauses that stand in rules too, as `flush proto tcp to port 80`,
+    /// which compare them with their first packets as the rules saw them; by `flush` alone, all. What comes of them afterwards is asked
+    /// of the rules. How many there were.
+    pub fn flush(&self, cx: &Curlwp<'_>, command: &str) -> Result<usize, SyntaxError> {
+        let firewall = self.firewall.load_full();
+        let loaded = firewall.map(|firewall| firewall.loaded.load_full());
+        let tables = loaded.as_ref().map_or(&[][..], |l| &l.text.tables);
+        let which = flush(command, tables)?;
+        let Some(loaded) = &loaded else {
+            return Ok(0);
+        };
+        let host = cx.kernel().host();
+        let (leaf, states) = (OffCpu(&**host), &loaded.states);
+        if which == Match::default() {
+            return Ok(states.clear(&leaf));
         }
+        let which = Which::new(&which, tables);
+        self.resolve(cx.cpu(), &which.interfaces);
+        let all = states.list(&leaf, host.now(Clock::Monotonic));
+        let meant = all.iter().filter(|state| which.has(state, &*self.inet));
+        Ok(meant.filter(|state| states.remove(&leaf, state)).count())
     }
 
     /// Finds out which interfaces there are of the names in rules.
-    fn resolve(&self, cpu: &Cpu<'_>, loaded: &Loaded) {
-        for named in &loaded.interfaces {
+    fn resolve(&self, cpu: &Cpu<'_>, interfaces: &[Arc<Named>]) {
+        for named in interfaces {
             let found = self.inet.interfaces().by_name(cpu, &named.name);
             let index = found.map_or(0, |interface| interface.index());
             named.index.store(index, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::lang::{self, Action, Direction, Family, Host, Match, Rule, Ruleset, Source};
-use crate::state::States;
+use crate::state::{State, States};
 use crate::wire::{Key, Seen};
 
 /// What rules ask of the stack: the addresses of its interfaces.
@@ -98,14 +98,7 @@ pub(crate) struct Place {
 impl Loaded {
     /// Prepares a text.
     pub(crate) fn new(text: Ruleset, states: Arc<States>) -> Loaded {
-        let mut maker = Maker {
-            interfaces: Vec::new(),
-            tables: Vec::new(),
-        };
-        for table in &text.tables {
-            let ranges = Arc::new(Ranges::new(table.nets.iter()));
-            maker.tables.push((table.name.clone(), ranges));
-        }
+        let mut maker = Maker::new(&text.tables);
         let rules = text.rules.iter().map(|rule| maker.rule(rule)).collect();
         let nat = text.nat.iter().map(|nat| Translation {
             on: maker.interface(nat.on.as_deref()),
@@ -179,6 +172,27 @@ impl Translation {
     }
 }
 
+/// Some of the connections: those that a [`Match`] means.
+pub(crate) struct Which {
+    pattern: Pattern,
+    pub(crate) interfaces: Vec<Arc<Named>>,
+}
+
+impl Which {
+    pub(crate) fn new(matches: &Match, tables: &[lang::Table]) -> Which {
+        let mut maker = Maker::new(tables);
+        Which {
+            pattern: maker.pattern(matches),
+            interfaces: maker.interfaces,
+        }
+    }
+
+    /// Whether a connection is one of them.
+    pub(crate) fn has(&self, state: &State, own: &dyn Addresses) -> bool {
+        self.pattern.fits_ends(&state.as_rules_saw_it(), own)
+    }
+}
+
 /// A [`Match`], prepared.
 struct Pattern {
     family: Option<Family>,
@@ -190,31 +204,29 @@ struct Pattern {
 
 impl Pattern {
     fn fits(&self, seen: &Seen, own: &dyn Addresses) -> bool {
-        let Key {
-            src,
-            dst,
-            sport,
-            dport,
-            protocol,
-        } = &seen.key;
-        let family = match seen.v6 {
-            true => Family::Inet6,
-            false => Family::Inet,
-        };
         // Without it there is no link: it is meant only where it is named.
         let meant = match seen.is_link_housekeeping() {
             true => !self.icmp_types.is_empty(),
             false => true,
         };
         meant
-            && self.family.is_none_or(|f| f == family)
-            && (self.protocols.is_empty() || self.protocols.contains(protocol))
             && (self.icmp_types.is_empty()
                 || seen
                     .icmp_type()
                     .is_some_and(|t| self.icmp_types.contains(&t)))
-            && self.from.fits(src, *sport, own)
-            && self.to.fits(dst, *dport, own)
+            && self.fits_ends(&seen.key, own)
+    }
+
+    /// The same by protocol and ends alone.
+    fn fits_ends(&self, key: &Key, own: &dyn Addresses) -> bool {
+        let family = match key.src.is_ipv6() {
+            true => Family::Inet6,
+            false => Family::Inet,
+        };
+        self.family.is_none_or(|f| f == family)
+            && (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
+            && self.from.fits(&key.src, key.sport, own)
+            && self.to.fits(&key.dst, key.dport, own)
     }
 }
 
@@ -300,6 +312,17 @@ struct Maker {
 }
 
 impl Maker {
+    fn new(tables: &[lang::Table]) -> Maker {
+        let ranges = |table: &lang::Table| Arc::new(Ranges::new(table.nets.iter()));
+        Maker {
+            interfaces: Vec::new(),
+            tables: tables
+                .iter()
+                .map(|table| (table.name.clone(), ranges(table)))
+                .collect(),
+        }
+    }
+
     fn rule(&mut self, rule: &Rule) -> Decision {
         Decision {
             action: rule.action,

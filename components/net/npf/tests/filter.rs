@@ -124,6 +124,55 @@ fn new_rules_keep_connections_and_bad_ones_keep_the_old() {
     });
 }
 
+/// NetBSD's npf and Linux keep connections that new rules would not let begin, and let the superuser drop them.
+#[test]
+fn what_is_flushed_is_asked_of_the_rules_again() {
+    worlds(4, 1500, |w| {
+        w.r.load("rdr on eth0 proto tcp to 10.0.1.1 port 8080 -> 10.0.2.2 port 80\npass forward");
+        let open = |to: &str, at: &str| connection(&w.a.p, &w.s.p, INET, to, at);
+        let first = open("10.0.1.1:8080", "10.0.2.2:80");
+        let second = open("10.0.2.2:81", "10.0.2.2:81");
+        w.r.load("table old { 10.0.2.2 }\nblock forward proto tcp to <old> port 80\npass forward");
+        transfer((&w.a.p, first.0), (&w.s.p, first.1), 1000);
+        let flush = |command: &str| {
+            run(&w.r.kernel, |cx| {
+                npf::Npf::of(cx).expect("a filter").flush(cx, command)
+            })
+        };
+        assert_eq!(flush("flush inet6"), Ok(0));
+        assert_eq!(flush("flush proto udp"), Ok(0));
+        assert_eq!(flush("flush from ! { (eth0), 10.0.1.2 }"), Ok(0));
+        // What it was redirected to, as the rule has it.
+        assert_eq!(flush("flush proto tcp to 10.0.1.1"), Ok(0));
+        assert_eq!(w.r.states().len(), 2);
+        assert_eq!(flush("flush proto tcp to <old> port 80"), Ok(1));
+        let states = w.r.states();
+        assert_eq!(states.len(), 1, "{states:?}");
+        assert!(states[0].contains(" 10.0.2.2:81 "), "{states:?}");
+        transfer((&w.a.p, second.0), (&w.s.p, second.1), 1000);
+        // What the other end sends is of no connection that the rules let begin.
+        w.r.load("block forward proto tcp from 10.0.2.2 port 80\npass forward");
+        write(&w.s.p, first.1, b"lost").expect("taken");
+        transfer((&w.s.p, second.1), (&w.a.p, second.0), 1000);
+        assert!(w.r.counted("block forward proto tcp from 10.0.2.2 port 80") > 0);
+        assert_eq!(flush("flush"), Ok(1));
+        assert!(w.r.states().is_empty());
+        for (command, at) in [
+            ("flush on eth0", "1:7: \"on\""),
+            ("flush to port 80", "1:7: ports are of"),
+            ("flush proto icmp icmp-type 8", "1:18: connections"),
+            ("flush to <new>", "1:11: there is no table"),
+            ("flush\nflush", "2:1: one flush"),
+            ("flush -> 1.1.1.1", "1:7: "),
+            ("empty", "1:1: \"empty\": want flush"),
+            ("", "1:1: the line ends; want flush"),
+        ] {
+            let refused = flush(command).expect_err(command).to_string();
+            assert!(refused.starts_with(at), "{refused}");
+        }
+    });
+}
+
 #[test]
 fn a_flood_does_not_lock_out_what_is_established() {
     worlds(2, 1500, |w| {

@@ -45,6 +45,7 @@ mod tests;
 use core::fmt;
 use core::net::IpAddr;
 
+pub(crate) use parse::flush;
 pub(crate) use print::protocol;
 
 /// Internet protocol numbers.

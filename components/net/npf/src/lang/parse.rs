@@ -26,6 +26,25 @@ impl FromStr for Ruleset {
     }
 }
 
+/// Reads which connections are meant by `flush` and clauses; by `flush` alone, all. `tables` are those that can be named.
+pub(crate) fn flush(text: &str, tables: &[Table]) -> Result<Match, SyntaxError> {
+    let lines = lines(text)?;
+    let mut words = Words {
+        tokens: lines.first().map_or(&[], Vec::as_slice),
+        at: 0,
+    };
+    words.expect(
+        "flush",
+        "flush, or flush CLAUSES as flush proto tcp to port 80",
+    )?;
+    let clauses = Clauses::read(&mut words, tables, Kind::Flush)?;
+    words.end()?;
+    match lines.get(1).and_then(|line| line.first()) {
+        Some(more) => Err(more.error("one flush at a time; leave the other lines out")),
+        None => Ok(clauses.matches),
+    }
+}
+
 fn statement(words: &mut Words<'_>, rules: &mut Ruleset) -> Result<(), SyntaxError> {
     let first = words.next("a rule")?;
     let action = match first.text {
@@ -161,6 +180,8 @@ enum Kind {
     Rule(Action),
     Nat,
     Rdr,
+    /// Of connections that are there.
+    Flush,
 }
 
 /// The clauses of a line.
@@ -223,7 +244,7 @@ impl Clauses {
             "out" if rule => self.direction = Some(Direction::Out),
             "forward" if rule => self.direction = Some(Direction::Forward),
             "log" if rule => self.log = true,
-            "on" => self.on = Some(interface(&words.next("an interface")?)?),
+            "on" if kind != Kind::Flush => self.on = Some(interface(&words.next("an interface")?)?),
             "via" if rule => self.via = Some(interface(&words.next("an interface")?)?),
             "all" => {}
             "stateless" if matches!(kind, Kind::Rule(Action::Pass { .. })) => self.stateless = true,
@@ -273,9 +294,9 @@ impl Clauses {
                 self.needs_ports(key)?;
             }
         }
-        if let (Kind::Nat | Kind::Rdr, Some(types)) = (kind, at("icmp-type")) {
+        if let (Kind::Nat | Kind::Rdr | Kind::Flush, Some(types)) = (kind, at("icmp-type")) {
             return Err(
-                types.error("connections are translated, not messages; leave icmp-type out")
+                types.error("connections are meant here, not messages; leave icmp-type out")
             );
         }
         Ok(())
@@ -305,9 +326,12 @@ fn sort(word: &str) -> &str {
 fn unknown(word: &str, kind: Kind) -> String {
     let rule = matches!(kind, Kind::Rule(_));
     match word {
+        "port" => "\"port\" stands behind from or to: to port 80, from any port 53".into(),
+        _ if kind == Kind::Flush => {
+            format!("\"{word}\": unknown word; there are inet, inet6, proto, from, to and all")
+        }
         "stateless" => "stateless is for pass: what does not pass has no state".into(),
         "with" => "with is for reject: nobody is told of what is blocked".into(),
-        "port" => "\"port\" stands behind from or to: to port 80, from any port 53".into(),
         "via" | "in" | "out" | "forward" | "log" => {
             format!("\"{word}\" is for pass, block and reject; say on INTERFACE here")
         }

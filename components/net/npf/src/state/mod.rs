@@ -104,6 +104,16 @@ impl State {
         self.expires.load(Ordering::Relaxed)
     }
 
+    /// Its first packet as the rules saw it: with its new destination, and not yet with its new source.
+    pub(crate) fn as_rules_saw_it(&self) -> Key {
+        let [first, answer] = &self.keys;
+        Key {
+            dst: answer.src,
+            dport: answer.sport,
+            ..*first
+        }
+    }
+
     /// What an end of a packet becomes on its way through.
     pub(crate) fn target(&self, way: Way, side: Side) -> (std::net::IpAddr, u16) {
         let other = match side {
