@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -193,7 +194,7 @@ fn wait_for(socket: &Path, child: &mut Child) -> Result<()> {
     let dir = socket.parent().unwrap_or(Path::new("/"));
     rustix::fs::inotify::add_watch(&inotify, dir, rustix::fs::inotify::WatchFlags::CREATE)?;
     loop {
-        if socket.exists() {
+        if listens(socket) {
             return Ok(());
         }
         if let Some(status) = child.try_wait()? {
@@ -203,12 +204,36 @@ fn wait_for(socket: &Path, child: &mut Child) -> Result<()> {
             &inotify,
             rustix::event::PollFlags::IN,
         )];
-        let second = rustix::event::Timespec {
+        // Nothing tells that it listens, but that comes right behind the socket's name.
+        let wait = rustix::event::Timespec {
             tv_sec: 0,
-            tv_nsec: 100_000_000,
+            tv_nsec: if socket.exists() {
+                1_000_000
+            } else {
+                100_000_000
+            },
         };
-        let _ = rustix::event::poll(&mut fds, Some(&second));
+        let _ = rustix::event::poll(&mut fds, Some(&wait));
     }
+}
+
+/// Whether somebody listens at a path. To connect would be to be its only client. Where the host does not say, who is there is taken
+/// to listen.
+fn listens(socket: &Path) -> bool {
+    /// `__SO_ACCEPTCON`, proc_net(5).
+    const LISTENS: u32 = 0x1_0000;
+    let Ok(table) = std::fs::read("/proc/net/unix") else {
+        return socket.exists();
+    };
+    let path = socket.as_os_str().as_bytes();
+    table.split(|&byte| byte == b'\n').any(|line| {
+        let flags = line.split(|&byte| byte == b' ').nth(3);
+        let flags = flags.and_then(|hex| std::str::from_utf8(hex).ok());
+        let flags = flags.and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        line.strip_suffix(path)
+            .is_some_and(|rest| rest.ends_with(b" "))
+            && flags.is_some_and(|flags| flags & LISTENS != 0)
+    })
 }
 
 /// Whose the sockets of a kernel's programs are. A kernel has a network when its loopback interface is up; one on the host's sockets
@@ -250,5 +275,23 @@ pub(crate) fn explain(spec: &NetSpec, error: &io::Error, said: &str) -> anyhow::
     {
         Some(why) => anyhow!("{what}: {why}"),
         None => anyhow!("{what}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_with_a_name_may_not_listen() {
+        use std::os::unix::net::{UnixDatagram, UnixListener};
+        let dir = tempfile::tempdir().expect("a directory");
+        let [named, path] = ["named", "socket"].map(|name| dir.path().join(name));
+        let _named = UnixDatagram::bind(&named).expect("bound");
+        assert!(named.exists() && !listens(&named) && !listens(&path));
+        let listener = UnixListener::bind(&path).expect("listens");
+        assert!(listens(&path) && !listens(&dir.path().join("ocket")));
+        drop(listener);
+        assert!(path.exists() && !listens(&path));
     }
 }
