@@ -14,7 +14,7 @@ mod tests;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use hypercall::{Host, Nanos};
 use sync::{Mutex, Parker};
@@ -42,6 +42,8 @@ pub(crate) struct State {
     expires: AtomicU64,
     /// A [`Phase`].
     phase: AtomicU8,
+    /// It has been taken out of a table, perhaps while it was put in.
+    gone: AtomicBool,
     kind: Kind,
     /// Of TCP. A leaf.
     tcp: Mutex<Option<Tcp>>,
@@ -61,6 +63,7 @@ impl State {
             traffic: Default::default(),
             expires: AtomicU64::new(now.saturating_add(Phase::Opening.patience(kind))),
             phase: AtomicU8::new(Phase::Opening as u8),
+            gone: AtomicBool::new(false),
             kind,
             tcp: Mutex::new(tcp),
         }
@@ -244,7 +247,12 @@ impl States {
             .map_err(|(other, way)| {
                 self.take(parker, state, Way::Back);
                 NoRoom::Known(other, way)
-            })
+            })?;
+        if state.gone.load(Ordering::SeqCst) {
+            // Who took it out may have come between the two keys.
+            self.remove(parker, state);
+        }
+        Ok(())
     }
 
     fn put(
@@ -287,6 +295,7 @@ impl States {
 
     /// Takes a connection out; false when somebody else was first.
     pub(crate) fn remove(&self, parker: &dyn Parker, state: &Arc<State>) -> bool {
+        state.gone.store(true, Ordering::SeqCst);
         let gone = self.take(parker, state, Way::Forward);
         self.take(parker, state, Way::Back);
         gone
@@ -355,10 +364,17 @@ impl States {
     pub(crate) fn clear(&self, parker: &dyn Parker) -> usize {
         let mut gone = 0;
         for bucket in &self.buckets {
-            let slots = std::mem::take(&mut *bucket.lock(parker));
-            let forward = slots.iter().filter(|slot| slot.way == Way::Forward).count();
-            self.count.fetch_sub(forward, Ordering::Relaxed);
-            gone += forward;
+            let slots = {
+                let mut bucket = bucket.lock(parker);
+                let states = bucket.iter().map(|slot| &slot.state);
+                states.for_each(|state| state.gone.store(true, Ordering::SeqCst));
+                std::mem::take(&mut *bucket)
+            };
+            for slot in slots {
+                self.forget(slot.way);
+                let other = self.take(parker, &slot.state, slot.way.other());
+                gone += usize::from(other || slot.way == Way::Forward);
+            }
         }
         gone
     }

@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hypercall::{Host, Nanos, PosixHost};
 use proptest::prelude::*;
@@ -535,4 +536,69 @@ proptest! {
             both.run(op)?;
         }
     }
+}
+
+/// Whatever is taken out while it is put in: no key stays behind alone, under which nobody would be found or which nobody could have.
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "threads of the host are what meets here"
+)]
+fn a_connection_has_both_keys_in_the_table_or_none() {
+    const ROUNDS: usize = 20_000;
+    let host: Arc<dyn Host> = PosixHost::new();
+    let leaf = OffCpu(&*host);
+    let states = States::new(&*host, 4);
+    // Two threads go on when both have come to a step: so they do meet.
+    let steps = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let meet = |me: usize| {
+        let step = steps[me].fetch_add(1, Ordering::SeqCst) + 1;
+        for turn in 0.. {
+            if steps[1 - me].load(Ordering::SeqCst) >= step {
+                break;
+            }
+            match turn < 1000 {
+                true => std::hint::spin_loop(),
+                false => std::thread::yield_now(),
+            }
+        }
+    };
+    let key = |round: usize| Key {
+        protocol: 17,
+        src: [10, 0, 0, 1].into(),
+        dst: [10, 0, 1, 1].into(),
+        sport: round as u16,
+        dport: 7,
+    };
+    let alone = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                meet(0);
+                if round % 2 == 0 {
+                    states.clear(&leaf);
+                } else if let Some((state, _)) = states.find(&leaf, &key(round).reversed(), 0) {
+                    states.remove(&leaf, &state);
+                }
+                meet(0);
+            }
+        });
+        let mut alone = 0;
+        for round in 0..ROUNDS {
+            let keys = [key(round), key(round).reversed()];
+            let state = Arc::new(State::new(keys, &What::Udp, Arc::default(), 0));
+            meet(1);
+            let _ = states.insert(&leaf, &state, 0);
+            meet(1);
+            let there = |way: Way| {
+                let bucket = states.bucket(&keys[way.index()]).lock(&leaf);
+                bucket.iter().any(|slot| Arc::ptr_eq(&slot.state, &state))
+            };
+            let both = [Way::Forward, Way::Back].map(there);
+            let counted = states.count() == usize::from(both[0]);
+            alone += usize::from(both[0] != both[1] || !counted);
+            states.clear(&leaf);
+        }
+        alone
+    });
+    assert_eq!(alone, 0);
 }
