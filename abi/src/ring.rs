@@ -2,7 +2,7 @@
 //!
 //! It is a sealed memfd of [`SIZE`] bytes that the client makes and hands over. One call at a time: the client writes
 //! the request and counts [`REQUEST`] up, the server runs it, writes the reply and counts [`REPLY`] up. Both words are
-//! futexes. Whoever waits spins a little ([`Spin`]), then raises its `ASLEEP` word, looks at the futex once more and
+//! futexes. Whoever waits looks for a while ([`Spin`]), then raises its `ASLEEP` word, looks at the futex once more and
 //! sleeps; whoever counts up looks at the other's `ASLEEP` word and makes the wake-up call only when it is raised. Both
 //! do so in sequentially consistent order, so one of the two sees the other.
 //!
@@ -46,8 +46,10 @@ pub const AT_TID: usize = 4;
 pub const MAIL: usize = 8;
 // One cache line for each direction, so that a call moves as few as can be from processor to processor.
 
-/// `u32` futex: counted up by the client.
+/// `u32` futex: counted up by the client, in whose [`COUNT`] it shows. The server changes other bits of it to wake its own thread.
 pub const REQUEST: usize = 64;
+/// The bits of [`REQUEST`] that say whether there is a request.
+pub const COUNT: u32 = (1 << 24) - 1;
 /// `u32`: raised while the server sleeps or is about to: 1, or [`SHORTLY`].
 pub const SERVER_ASLEEP: usize = 68;
 /// The request's head, [`RequestHead`]. Its end reaches into the next line, where a call with few arguments does not go.
@@ -56,7 +58,7 @@ pub const REQUEST_HEAD: usize = 72;
 pub const REPLY: usize = 192;
 /// `u32`: raised while the client sleeps or is about to.
 pub const CLIENT_ASLEEP: usize = 196;
-/// `u32`: 0 when the client had better not spin, because there are more rings at work than processors.
+/// `u32`: 0 when the client had better not spin, because there are more rings at work than processors; see [`Spin`].
 pub const MAY_SPIN: usize = 200;
 /// `u32` futex: the server thread's number and `FUTEX_WAITERS`, as an entry of its robust list, so that the host sets
 /// [`OWNER_DIED`] and wakes the client when the thread dies, however it does. 0 while it has not begun.
@@ -291,52 +293,80 @@ pub fn step(
     })
 }
 
-/// How long to spin before sleeping: longer while that is rewarded, down to nothing while it is not.
+/// How long to look for an answer before sleeping: longer while that is rewarded, down to nothing while it is not.
+///
+/// There are two ways of it. Where two processors are free for the two sides one *spins*. Where they are not, one lets others have
+/// the processor between two looks (sched_yield(2)): they are likely to be who brings the answer, and nobody has to be woken,
+/// which takes longer than all the rest where the processors are a virtual machine's.
 #[derive(Clone, Copy, Debug)]
 pub struct Spin {
+    max: u32,
     budget: u32,
     lost: u32,
+    every: u32,
 }
 
 impl Spin {
     /// The most turns of one spin, each a `pause`: some 50 to 100 microseconds.
     pub const MAX: u32 = 2000;
-    /// Turns of the try that is made now and then after spinning has stopped.
-    const TRY: u32 = 200;
-    /// Sleeps between two such tries.
+    /// The most turns in which others may have the processor.
+    pub const MAX_YIELDS: u32 = 64;
+    /// Who gets the processor back only after so long, in nanoseconds, shares it with somebody who does not wait: sleeping, he
+    /// would have been woken earlier.
+    pub const TOO_LONG: u64 = 500_000;
+    /// Sleeps between two tries that are made when looking has stopped.
     const EVERY: u32 = 8;
+    /// The same at most, after such tries took too long.
+    const SELDOM: u32 = 4096;
 
-    /// Starts with some hope.
+    /// Starts with some hope; for spinning.
     pub const fn new() -> Spin {
+        Spin::of(Spin::MAX)
+    }
+
+    /// The same for looking between others' turns.
+    pub const fn yielding() -> Spin {
+        Spin::of(Spin::MAX_YIELDS)
+    }
+
+    const fn of(max: u32) -> Spin {
         Spin {
-            budget: Spin::MAX,
+            max,
+            budget: max,
             lost: 0,
+            every: Spin::EVERY,
         }
     }
 
-    /// How many turns to spin this time.
+    /// How many turns to look this time.
     pub const fn turns(&self) -> u32 {
-        if self.budget == 0 && self.lost.is_multiple_of(Spin::EVERY) {
-            Spin::TRY
+        if self.budget == 0 && self.lost.is_multiple_of(self.every) {
+            self.max / 10
         } else {
             self.budget
         }
     }
 
-    /// The wait ended while spinning.
+    /// The wait ended while looking.
     pub fn won(&mut self) {
-        self.budget = Spin::MAX;
-        self.lost = 0;
+        *self = Spin::of(self.max);
     }
 
     /// The wait ended in sleep.
     pub fn lost(&mut self) {
         self.lost = self.lost.wrapping_add(1);
-        self.budget = if self.budget > Spin::MAX / 8 {
+        self.budget = if self.budget > self.max / 8 {
             self.budget / 2
         } else {
             0
         };
+    }
+
+    /// The processor was with others for [`TOO_LONG`](Self::TOO_LONG).
+    pub fn lost_the_processor(&mut self) {
+        self.budget = 0;
+        self.lost = 1;
+        self.every = (2 * self.every).min(Spin::SELDOM);
     }
 }
 
@@ -365,6 +395,23 @@ mod tests {
         assert_eq!(tries, 10);
         spin.won();
         assert_eq!(spin.turns(), Spin::MAX);
+    }
+
+    #[test]
+    fn who_loses_the_processor_tries_again_ever_more_seldom() {
+        let mut spin = Spin::yielding();
+        let mut sleeps = 0;
+        for _ in 0..20 {
+            spin.lost_the_processor();
+            sleeps = 0;
+            while spin.turns() == 0 {
+                spin.lost();
+                sleeps += 1;
+            }
+        }
+        assert_eq!(sleeps, Spin::SELDOM - 1);
+        spin.won();
+        assert_eq!(spin.turns(), Spin::MAX_YIELDS);
     }
 
     #[test]

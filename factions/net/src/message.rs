@@ -68,7 +68,7 @@ pub(crate) fn send(
     let gone_on = cx.memory().has_gone_on();
     let nonblock = of.nonblocking() || flags & MSG_DONTWAIT != 0;
     let wait = match gone_on {
-        true => Wait::new(false, 0),
+        true => Wait::new(!cx.memory().may_sleep(), 0),
         false => so.common().send_wait(nonblock),
     };
     let result = so.protocol().send(

@@ -35,7 +35,7 @@ pub(crate) struct Core {
     /// Connections whose next frame has been received already.
     pub(crate) handoff: Mutex<Vec<Arc<Conn>>>,
     pub(crate) workers: Workers,
-    /// Rings that exist, and those that are awake.
+    /// Rings that exist, and those that somebody awake looks at.
     pub(crate) rings: AtomicUsize,
     pub(crate) rings_awake: AtomicUsize,
     pub(crate) next_ring: AtomicU32,
@@ -107,6 +107,11 @@ impl Core {
             halted: Mutex::new(false),
             halt: Condvar::new(),
         }))
+    }
+
+    /// Spinning helps while each ring that is awake can have two processors.
+    pub(crate) fn may_spin(&self) -> bool {
+        self.rings_awake.load(Ordering::Relaxed) * 2 <= self.cpus
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use kern::LwpHandle;
 
 use crate::conn::lock;
-use crate::ring::RingControl;
+use crate::ring::{Ran, RingControl};
 
 /// The leases of a process. `holder` is locked before a ring's queue, and held while what is posted there runs; it is never
 /// waited for by who has a virtual CPU.
@@ -49,6 +49,26 @@ impl Leases {
             self.recall_unless(ring, handle);
         }
         call
+    }
+
+    /// [`enter`](Self::enter) for a thread that may not sleep; `None` when it would have to, or another ring has leases.
+    pub(crate) fn enter_at_once(
+        &self,
+        ring: &Arc<RingControl>,
+        handle: &LwpHandle,
+    ) -> Option<InFlight<'_>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let call = InFlight(self);
+        if ring.run_posted_at_once(handle) == Ran::Stuck {
+            return None;
+        }
+        if self.given.load(Ordering::SeqCst) {
+            let holder = self.holder.try_lock().ok()?;
+            if holder.as_ref().is_some_and(|own| !Arc::ptr_eq(own, ring)) {
+                return None;
+            }
+        }
+        Some(call)
     }
 
     /// Takes the leases back, whoever has them.

@@ -9,6 +9,7 @@ use hypercall::{Clock, Nanos};
 use smallvec::SmallVec;
 use sync::{Cpu, OnBlock, Wake};
 
+use crate::poll::Watcher;
 use crate::usermem::PathBytes;
 use crate::{Cred, Kernel, Lwp, OpenFile, Proc, UserMemory};
 
@@ -183,6 +184,14 @@ impl<'a> Curlwp<'a> {
             Wake::Interrupted => Err(Errno::EINTR),
             Wake::TimedOut | Wake::Woken => Ok(()),
         }
+    }
+
+    /// [`UserMemory::waits_by`]; `None` also where the lwp has duties in its sleep, because the kernel has no threads.
+    pub(crate) fn waits_by(&self, deadline: Option<Nanos>) -> Option<Arc<dyn Watcher>> {
+        if self.kernel.is_threadless() {
+            return None;
+        }
+        self.memory().waits_by(deadline)
     }
 
     /// How long a wait may last until something is due that only this lwp can do, because the kernel has no threads:

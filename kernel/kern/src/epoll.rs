@@ -162,13 +162,15 @@ impl Epoll {
     }
 
     /// epoll_wait(2): at most `max` events, waiting until the deadline (0: not at all) for the first; with what each is of.
+    /// `EINTR`; `ERESTART` when the caller waits in its own way, [`UserMemory::waits_by`](crate::UserMemory::waits_by).
     pub fn wait(
         &self,
         cx: &Curlwp<'_>,
         max: usize,
         deadline: Option<Nanos>,
     ) -> Result<Vec<(EpollEvent, Arc<Item>)>, Errno> {
-        poll::wait_for(cx, &self.ready, &self.changed, deadline, || {
+        let head = Some(&self.poll);
+        poll::wait_for(cx, &self.ready, &self.changed, head, deadline, || {
             self.collect(cx, max)
         })
     }
@@ -203,6 +205,7 @@ impl Epoll {
         }
         if !events.is_empty() && !self.ready.lock(cx.cpu()).is_empty() {
             self.changed.signal(cx.cpu());
+            self.poll.hand_on(cx.cpu(), Events::IN | Events::RDNORM);
         }
         events
     }
@@ -235,8 +238,8 @@ impl Epoll {
         }
         let waited = self.changed.has_waiters();
         self.changed.signal(parker);
-        self.poll.notify(parker, Events::IN | Events::RDNORM);
-        waited
+        let taken = self.poll.notify(parker, Events::IN | Events::RDNORM);
+        waited || taken
     }
 }
 

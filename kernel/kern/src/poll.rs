@@ -128,14 +128,27 @@ impl PollHead {
         self.count.store(watchers.len() as u32, Ordering::SeqCst);
     }
 
-    /// Tells every watcher that the events may have become true.
-    pub fn notify(&self, parker: &dyn Parker, events: Events) {
+    /// Tells one exclusive watcher, if there is any: something is left over for another one.
+    pub fn hand_on(&self, parker: &dyn Parker, events: Events) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
+        if let Some(watchers) = &*self.watchers.lock(parker) {
+            let exclusive = watchers.iter().filter_map(Weak::upgrade);
+            let _ = exclusive
+                .filter(|w| w.exclusive())
+                .any(|w| w.notify_exclusive(parker, events));
+        }
+    }
+
+    /// Tells every watcher that the events may have become true, of the exclusive ones the first that takes it; whether one did.
+    pub fn notify(&self, parker: &dyn Parker, events: Events) -> bool {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
         let mut watchers = self.watchers.lock(parker);
         let Some(watchers) = &mut *watchers else {
-            return;
+            return false;
         };
         let mut taken = false;
         let mut gone = false;
@@ -151,6 +164,7 @@ impl PollHead {
             watchers.retain(|w| w.strong_count() != 0);
             self.count.store(watchers.len() as u32, Ordering::SeqCst);
         }
+        taken
     }
 }
 
@@ -201,11 +215,13 @@ impl Watcher for LwpWaiter {
     }
 }
 
-/// Collects events from a queue of what is ready, waiting until the deadline (0: not at all) for the first. `EINTR`.
+/// Collects events from a queue of what is ready, waiting until the deadline (0: not at all) for the first. `EINTR`; with a head
+/// that is told when there is something, `ERESTART` for a caller that would rather be told than sleep.
 pub(crate) fn wait_for<I, E>(
     cx: &Curlwp<'_>,
     ready: &Mutex<VecDeque<I>>,
     changed: &Condvar,
+    head: Option<&PollHead>,
     deadline: Option<Nanos>,
     collect: impl Fn() -> Vec<E>,
 ) -> Result<Vec<E>, Errno> {
@@ -213,6 +229,15 @@ pub(crate) fn wait_for<I, E>(
         let events = collect();
         if !events.is_empty() || deadline == Some(0) {
             return Ok(events);
+        }
+        if let Some(head) = head
+            && let Some(watcher) = cx.waits_by(deadline)
+        {
+            head.watch(cx.cpu(), &watcher);
+            if ready.lock(cx.cpu()).is_empty() {
+                return Err(Errno::ERESTART);
+            }
+            continue;
         }
         let queue = ready.lock(cx.cpu());
         if !queue.is_empty() {

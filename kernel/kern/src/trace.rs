@@ -76,6 +76,10 @@ pub(crate) fn traced(
         }
     };
     let (call, result, ret) = line;
+    if result == Err(Errno::ERESTART) {
+        // Not finished: it is made again.
+        return result;
+    }
     sink(cx.proc().pid, &format!("{call} = {}", outcome(result, ret)));
     result
 }

@@ -1,11 +1,14 @@
 //! User memory: how the kernel reaches a caller's buffers.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use abi::{Arg, Errno, UserAddr};
+use hypercall::Nanos;
 use sync::Cpu;
 
 use crate::Ahead;
+use crate::poll::Watcher;
 
 /// The memory of whoever makes a system call: in this process, at the other end of a connection, or in a window
 /// shared with a client. Addresses come from the caller and mean nothing before they are checked here.
@@ -53,10 +56,23 @@ pub trait UserMemory {
     /// Tells that of the stream which is `fd` to the caller, alone and nowhere else, and which the epoll instance `epfd` watches.
     fn tell_ahead(&self, _fd: i32, _epfd: i32, _ahead: &Ahead) {}
 
+    /// Who is to be told instead of a sleep, by a caller that would rather leave the kernel than wait in it until the deadline on
+    /// the monotonic clock: the call then ends with `ERESTART`, having done nothing, and the caller makes it again when it has
+    /// been told. Asked by epoll_wait(2) when nothing is ready.
+    fn waits_by(&self, _deadline: Option<Nanos>) -> Option<Arc<dyn Watcher>> {
+        None
+    }
+
     /// Whether the caller has gone on, knowing what the call would answer. Then it takes all that is sent, however long it has
     /// to wait, and an error stays with the file for the next call.
     fn has_gone_on(&self) -> bool {
         false
+    }
+
+    /// Of a caller that has gone on: whether the thread that does the call for it may sleep. If not, what would have to wait is not
+    /// taken, as for a file that does not block.
+    fn may_sleep(&self) -> bool {
+        true
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Ring {
     mail: Cell<u32>,
     calls: Cell<u32>,
     spin: Cell<Spin>,
+    linger: Cell<Spin>,
     pub(super) leases: Leases,
     /// The server did not want one.
     refused: Cell<bool>,
@@ -82,6 +83,7 @@ impl Ring {
                     self.mail.set(0);
                     self.calls.set(0);
                     self.spin.set(Spin::new());
+                    self.linger.set(Spin::yielding());
                     self.refused.set(false);
                 }
                 _ => self.unmap(),
@@ -374,7 +376,7 @@ impl Ring {
     /// Looks for the answer for a while, if that makes sense. True when it is there.
     fn spin(&self) -> Result<bool, Closed> {
         if self.word(MAY_SPIN).load(Ordering::Relaxed) == 0 {
-            return Ok(false);
+            return self.linger();
         }
         let word = self.word(REPLY);
         let mut spin = self.spin.get();
@@ -388,6 +390,38 @@ impl Ring {
         }
         spin.lost();
         self.spin.set(spin);
+        Ok(false)
+    }
+
+    /// The same, and lets others have the processor in between.
+    fn linger(&self) -> Result<bool, Closed> {
+        let word = self.word(REPLY);
+        let mut linger = self.linger.get();
+        let mut since = sys::ticks();
+        let mut turns = linger.turns();
+        if sys::is_confined() {
+            turns = 0;
+        }
+        loop {
+            if self.look(word.load(Ordering::Acquire))? {
+                linger.won();
+                self.linger.set(linger);
+                return Ok(true);
+            }
+            if turns == 0 {
+                linger.lost();
+                break;
+            }
+            turns -= 1;
+            sys::sched_yield();
+            let now = sys::ticks();
+            if now.wrapping_sub(since) > 2 * Spin::TOO_LONG {
+                linger.lost_the_processor();
+                break;
+            }
+            since = now;
+        }
+        self.linger.set(linger);
         Ok(false)
     }
 

@@ -1,7 +1,7 @@
 //! The memory of a client behind a ring.
 
 use std::cell::{Cell, RefCell};
-use std::time::Instant;
+use std::sync::Arc;
 
 use abi::ring::{
     AHEAD, AHEAD_LEN, ANSWER, ASKED, IN, LEASES, LeaseHead, MAX_LEASES, OUT, PART, Place,
@@ -9,16 +9,26 @@ use abi::ring::{
 };
 use abi::sysproxy::{MAX_SEGMENTS, SegmentHead, padded};
 use abi::{Errno, UserAddr};
+use hypercall::Nanos;
+use kern::poll::Watcher;
 use kern::{Ahead, PathBytes, UserMemory};
 use smallvec::SmallVec;
 use sync::Cpu;
 
-use super::Ring;
+use super::control::RingControl;
+use super::seat::{By, End, is_wait};
+use crate::client::Client;
 use crate::conn::PATIENCE;
 
 /// The memory of one call on a ring.
-pub(crate) struct RingMemory<'a> {
-    ring: RefCell<&'a mut Ring>,
+pub(super) struct RingMemory<'a> {
+    control: &'a Arc<RingControl>,
+    client: &'a Client,
+    end: RefCell<&'a mut End>,
+    by: By,
+    /// Whether the call leaves the kernel rather than sleep there, and with which deadline it has.
+    parks: bool,
+    deadline: Cell<Option<Nanos>>,
     /// What came with the request, and last what was asked for; places are relative to the client's window.
     known: RefCell<SmallVec<[Place; 8]>>,
     /// How many of those came with the request.
@@ -42,20 +52,31 @@ struct Written {
 
 impl<'a> RingMemory<'a> {
     /// Memory for a call; `None` when the request's segments make no sense.
-    pub(crate) fn new(ring: &'a mut Ring, head: &RequestHead) -> Option<RingMemory<'a>> {
-        let end = head.len as usize;
-        if head.count as usize > MAX_SEGMENTS || end > WINDOW {
+    pub(super) fn new(
+        control: &'a Arc<RingControl>,
+        client: &'a Client,
+        end: &'a mut End,
+        head: &RequestHead,
+        by: By,
+    ) -> Option<RingMemory<'a>> {
+        let bytes = head.len as usize;
+        if head.count as usize > MAX_SEGMENTS || bytes > WINDOW {
             return None;
         }
         let mut known = SmallVec::new();
         let mut at = 0;
         for _ in 0..head.count {
             let mut raw = [0; SegmentHead::SIZE];
-            ring.map().read(IN + at, &mut raw);
-            known.push(step(&raw, &mut at, end).ok()?);
+            control.map.read(IN + at, &mut raw);
+            known.push(step(&raw, &mut at, bytes).ok()?);
         }
         Some(RingMemory {
-            ring: RefCell::new(ring),
+            control,
+            client,
+            end: RefCell::new(end),
+            by,
+            parks: is_wait(head.nr),
+            deadline: Cell::new(None),
             given: known.len(),
             known: RefCell::new(known),
             written: RefCell::default(),
@@ -64,13 +85,18 @@ impl<'a> RingMemory<'a> {
     }
 
     /// How many segments are in the window, and how many bytes they take.
-    pub(crate) fn written(&self) -> (u32, u32) {
+    pub(super) fn written(&self) -> (u32, u32) {
         let written = self.written.borrow();
         (written.count, written.len as u32)
     }
 
+    /// Until when a call that has left the kernel would have slept.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        self.deadline.get()
+    }
+
     /// How many leases are in the ring.
-    pub(crate) fn leases(&self) -> u32 {
+    pub(super) fn leases(&self) -> u32 {
         self.told.get().0 as u32
     }
 
@@ -78,7 +104,7 @@ impl<'a> RingMemory<'a> {
     fn take(&self, addr: u64, to: &mut [u8]) -> usize {
         let place = self.find(addr);
         let n = place.len.min(to.len());
-        self.ring.borrow().map().read(IN + place.at, &mut to[..n]);
+        self.control.map.read(IN + place.at, &mut to[..n]);
         n
     }
 
@@ -104,22 +130,30 @@ impl<'a> RingMemory<'a> {
 
     /// Asks the client for something and waits for its answer.
     fn exchange(&self, cpu: &Cpu<'_>, ask: &ReplyHead) -> Result<RequestHead, Errno> {
-        let mut ring = self.ring.borrow_mut();
+        let core = self.control.core.upgrade().ok_or(Errno::EFAULT)?;
+        if self.by == By::Other {
+            return Err(Errno::EFAULT);
+        }
+        let mut end = self.end.borrow_mut();
         cpu.unscheduled(|| {
-            ring.reply(ask);
-            let answer = ring.wait(Some(Instant::now() + PATIENCE));
-            if answer.is_err() {
-                ring.control.close();
+            self.control.reply(ask, core.may_spin());
+            if end.answer(self.control, &core, PATIENCE).is_err() {
+                self.control.close();
                 return Err(Errno::EFAULT);
             }
             let mut raw = [0; RequestHead::SIZE];
-            ring.map().read(REQUEST_HEAD, &mut raw);
+            self.control.map.read(REQUEST_HEAD, &mut raw);
             let head = RequestHead::from_bytes(&raw);
             if head.nr != ANSWER || head.count != 0 {
                 return Err(Errno::EFAULT);
             }
             Ok(head)
         })
+    }
+
+    /// Writes data to the client's window.
+    fn write(&self, at: usize, data: &[u8]) {
+        self.end.borrow().pace.write(&self.control.map, at, data);
     }
 
     fn fetch(&self, cpu: &Cpu<'_>, kind: u32, addr: u64, want: usize) -> Result<(), Errno> {
@@ -166,7 +200,7 @@ impl UserMemory for RingMemory<'_> {
             let addr = to.add(done).0;
             let n = {
                 let mut written = self.written.borrow_mut();
-                written.append(&self.ring.borrow(), addr, &from[done..])
+                written.append(self, addr, &from[done..])
             };
             if n == 0 {
                 let (count, len) = self.written();
@@ -212,8 +246,7 @@ impl UserMemory for RingMemory<'_> {
     }
 
     fn takes_ahead(&self) -> Option<usize> {
-        let ring = self.ring.borrow();
-        ring.may_lease().then_some(MOST_AHEAD)
+        self.client.leases.offer(self.control).then_some(MOST_AHEAD)
     }
 
     fn tell_ahead(&self, fd: i32, epfd: i32, ahead: &Ahead) {
@@ -233,16 +266,23 @@ impl UserMemory for RingMemory<'_> {
             len: unread.len() as u32,
             pad: 0,
         };
-        let ring = self.ring.borrow();
-        ring.write(AHEAD + used, unread);
-        ring.write(LEASES + count * LeaseHead::SIZE, &head.to_bytes());
+        self.write(AHEAD + used, unread);
+        self.write(LEASES + count * LeaseHead::SIZE, &head.to_bytes());
         self.told.set((count + 1, used + padded(unread.len())));
+    }
+
+    fn waits_by(&self, deadline: Option<Nanos>) -> Option<Arc<dyn Watcher>> {
+        if !self.parks {
+            return None;
+        }
+        self.deadline.set(deadline);
+        self.control.listen()
     }
 }
 
 impl Written {
     /// Puts as much of `data` into the window as fits; how much.
-    fn append(&mut self, ring: &Ring, addr: u64, data: &[u8]) -> usize {
+    fn append(&mut self, ring: &RingMemory<'_>, addr: u64, data: &[u8]) -> usize {
         let (head, start, len) = self.last;
         let continues = self.count != 0 && start.wrapping_add(len as u64) == addr;
         if !continues {

@@ -7,22 +7,43 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::ring::{POST_ADDR, POSTED, QUEUE, QUEUED, RAN, RECALLED, RequestHead, post_size};
 use abi::{Errno, UserAddr, nr};
-use kern::{LwpHandle, UserMemory};
+use kern::{Curlwp, LwpHandle, UserMemory};
 use sync::Cpu;
 
 use super::map::Map;
+use super::wards;
 use crate::conn::lock;
 
 /// recvfrom(2): throws the bytes away.
 const MSG_TRUNC: u64 = 0x20;
+const MSG_DONTWAIT: u64 = 0x40;
 
 /// How far a queue has run.
 #[derive(Default)]
 pub(super) struct Posted {
     /// Held while calls run.
-    at: Mutex<u32>,
+    at: Mutex<At>,
     /// The same, when they have.
     ran: AtomicU32,
+}
+
+#[derive(Default)]
+struct At {
+    /// The first call that has not run.
+    place: u32,
+    /// Bytes of it that were taken already.
+    taken: usize,
+}
+
+/// What came of a look at the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// There was nothing.
+    Nothing,
+    /// All that was there has run.
+    All,
+    /// A call would have to wait, and who asked may not.
+    Stuck,
 }
 
 /// The client has put something into the queue that is none.
@@ -35,41 +56,82 @@ impl Posted {
         there(self.ran.load(Ordering::Acquire), end).is_some()
     }
 
-    /// Runs what is in the queue, and not what comes meanwhile; answers whether there was anything.
-    pub(super) fn run(&self, map: &Map, handle: &LwpHandle) -> Result<bool, Malformed> {
+    /// Runs what is in the queue, and not what comes meanwhile. Who may not sleep stops at a call that would.
+    pub(super) fn run(
+        &self,
+        map: &Map,
+        handle: &LwpHandle,
+        may_sleep: bool,
+    ) -> Result<Ran, Malformed> {
         let end = map.word(POSTED).load(Ordering::Acquire);
         if there(self.ran.load(Ordering::Acquire), end).is_none() {
-            return Ok(false);
+            return Ok(Ran::Nothing);
         }
-        let mut at = lock(&self.at);
-        let before = *at;
-        let memory = Data {
+        let mut at = match may_sleep {
+            true => lock(&self.at),
+            // Who has it may be asleep.
+            false => match self.at.try_lock() {
+                Ok(at) => at,
+                Err(_) => return Ok(Ran::Stuck),
+            },
+        };
+        let before = at.place;
+        let data = Data {
             map,
             at: Cell::new(0),
             len: Cell::new(0),
+            may_sleep,
         };
         let all = || {
-            handle.enter(&memory, |cx| {
-                while let Some((head, place)) = next(map, *at, end)? {
+            let let_go: sync::OnBlock<'_> = &wards::let_go;
+            handle.enter_told(&data, may_sleep.then_some(let_go), |cx| {
+                while let Some((head, place)) = next(map, at.place, end)? {
                     let len = head.len as usize;
-                    memory.at.set(place);
-                    memory.len.set(len);
-                    if may_be_posted(&head) {
-                        // What it answers the client knows.
-                        let _ = cx.syscall(head.nr, &head.args());
+                    data.at.set(place);
+                    data.len.set(len);
+                    if may_be_posted(&head) && !run_one(cx, &head, &mut at.taken, may_sleep) {
+                        return Ok(Ran::Stuck);
                     }
                     let size = post_size(len).ok_or(Malformed)?;
-                    *at = at.wrapping_add(size as u32) & !RECALLED;
-                    map.word(RAN).store(*at, Ordering::Release);
+                    *at = At {
+                        place: at.place.wrapping_add(size as u32) & !RECALLED,
+                        taken: 0,
+                    };
+                    map.word(RAN).store(at.place, Ordering::Release);
                 }
-                Ok(())
+                Ok(Ran::All)
             })
         };
         // A bug in one call must not take the server's thread, and with it other clients, along.
         let result = catch_unwind(AssertUnwindSafe(all)).unwrap_or(Err(Malformed));
-        self.ran.store(*at, Ordering::Release);
-        result.map(|()| *at != before)
+        self.ran.store(at.place, Ordering::Release);
+        match result? {
+            Ran::All if at.place == before => Ok(Ran::Nothing),
+            ran => Ok(ran),
+        }
     }
+}
+
+/// Runs a call, of whose bytes some may have been taken; false when it has to be gone on with by somebody who may sleep. What else
+/// it answers the client knows.
+fn run_one(cx: &Curlwp<'_>, head: &RequestHead, taken: &mut usize, may_sleep: bool) -> bool {
+    let mut args = head.args();
+    if head.nr == nr::recvfrom {
+        args[3] |= MSG_DONTWAIT;
+    }
+    if head.nr != nr::sendto {
+        let _ = cx.syscall(head.nr, &args);
+        return true;
+    }
+    args[1] = args[1].wrapping_add(*taken as u64);
+    args[2] = args[2].saturating_sub(*taken as u64);
+    let sent = cx.syscall(head.nr, &args);
+    if may_sleep || sent.is_err() && sent != Err(Errno::EAGAIN) {
+        return true;
+    }
+    let sent = sent.unwrap_or(0) as usize;
+    *taken += sent;
+    args[2] == sent as u64
 }
 
 /// How much lies between two places of the queue, in bytes; `None` when there is nothing, or whoever has run it meanwhile has
@@ -111,6 +173,7 @@ struct Data<'a> {
     map: &'a Map,
     at: Cell<usize>,
     len: Cell<usize>,
+    may_sleep: bool,
 }
 
 impl UserMemory for Data<'_> {
@@ -137,5 +200,9 @@ impl UserMemory for Data<'_> {
 
     fn has_gone_on(&self) -> bool {
         true
+    }
+
+    fn may_sleep(&self) -> bool {
+        self.may_sleep
     }
 }

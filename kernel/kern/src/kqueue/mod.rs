@@ -130,7 +130,7 @@ impl Kqueue {
         max: usize,
         deadline: Option<Nanos>,
     ) -> Result<Vec<Kevent>, Errno> {
-        poll::wait_for(cx, &self.ready, &self.changed, deadline, || {
+        poll::wait_for(cx, &self.ready, &self.changed, None, deadline, || {
             self.collect(cx, max)
         })
     }
