@@ -2,126 +2,21 @@
 
 mod support;
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use abi::ring::{
     ANSWER, ASKED, AT_MAGIC, DONE, IN, MAGIC, MAX_POST, POST_ADDR, POSTED, QUEUE, QUEUED, RAN,
-    RECALLED, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead, SIZE, WANT, WINDOW,
-    post_size,
+    RECALLED, REPLY_HEAD, REQUEST, REQUEST_HEAD, RequestHead, SIZE, WANT, WINDOW, post_size,
 };
-use abi::sysproxy::{Class, HEADER, Header, Kind, MAX_SEGMENTS, RingReply, SegmentHead};
+use abi::sysproxy::{Class, Kind, MAX_SEGMENTS, SegmentHead};
 use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, Errno, O_CREAT, O_RDWR, Pollfd, Syscalls, nr};
 use rumpclient::Client;
-use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::mm::{MapFlags, ProtFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::fs::SealFlags;
+use support::ring::{Ring, attach, attached, call, hand_over, memfd, post};
 use support::{RawClient, eventually, procs, served};
 use sysproxy::Options;
-
-/// Offers a descriptor as a ring and hands it over; what the server says.
-fn attach(client: &mut RawClient, fd: BorrowedFd<'_>) -> RingReply {
-    let (_, body) = client.ask(Kind::RingOffer, 0, &[]);
-    let offer = RingReply::decode(&body).unwrap();
-    if offer.error == 0 {
-        hand_over(client, fd)
-    } else {
-        offer
-    }
-}
-
-fn hand_over(client: &mut RawClient, fd: BorrowedFd<'_>) -> RingReply {
-    let head = Header::new(Class::Request, Kind::RingAttach, 0, 1 << 40, 0).encode();
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut room);
-    let fds = [fd];
-    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-    let parts = [IoSlice::new(&head)];
-    let sent = rustix::net::sendmsg(&client.stream, &parts, &mut control, SendFlags::empty());
-    assert_eq!(sent.unwrap(), HEADER);
-    let (header, body) = client.receive().unwrap();
-    assert_eq!(header.kind, Kind::RingAttach);
-    RingReply::decode(&body).unwrap()
-}
-
-fn memfd(size: usize, seals: SealFlags) -> OwnedFd {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = rustix::fs::memfd_create("ring", flags).unwrap();
-    rustix::fs::ftruncate(&fd, size as u64).unwrap();
-    rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
-    fd
-}
-
-/// A ring as a client has it, with nothing checked.
-struct Ring(*mut u8);
-
-// SAFETY: all access is volatile or atomic; this is a test of what a server makes of anything.
-unsafe impl Sync for Ring {}
-
-impl Ring {
-    fn map(fd: &OwnedFd) -> Ring {
-        // SAFETY: a new mapping.
-        let at = unsafe {
-            let rw = ProtFlags::READ | ProtFlags::WRITE;
-            rustix::mm::mmap(std::ptr::null_mut(), SIZE, rw, MapFlags::SHARED, fd, 0)
-        };
-        Ring(at.unwrap().cast())
-    }
-
-    fn write(&self, at: usize, bytes: &[u8]) {
-        for (i, byte) in bytes.iter().enumerate() {
-            assert!(at + i < SIZE);
-            // SAFETY: inside the mapping.
-            unsafe { self.0.add(at + i).write_volatile(*byte) };
-        }
-    }
-
-    fn word(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: inside the mapping, aligned.
-        unsafe { AtomicU32::from_ptr(self.0.add(at).cast()) }
-    }
-
-    /// Counts a request in and waits for the reply.
-    fn submit(&self, head: &RequestHead) -> ReplyHead {
-        let before = self.word(REPLY).load(Ordering::SeqCst);
-        self.write(REQUEST_HEAD, &head.to_bytes());
-        let word = self.word(REQUEST);
-        word.fetch_add(1, Ordering::SeqCst);
-        let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), 1);
-        eventually("a reply", || {
-            self.word(REPLY).load(Ordering::SeqCst) != before
-        });
-        let mut raw = [0; ReplyHead::SIZE];
-        for (i, byte) in raw.iter_mut().enumerate() {
-            // SAFETY: inside the mapping.
-            *byte = unsafe { self.0.add(REPLY_HEAD + i).read_volatile() };
-        }
-        ReplyHead::from_bytes(&raw)
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made above.
-        let _ = unsafe { rustix::mm::munmap(self.0.cast(), SIZE) };
-    }
-}
-
-fn attached(client: &mut RawClient) -> (Ring, u32) {
-    let fd = memfd(SIZE, SealFlags::SHRINK);
-    let ring = Ring::map(&fd);
-    ring.write(AT_MAGIC, &MAGIC.to_le_bytes());
-    let reply = attach(client, fd.as_fd());
-    assert_eq!(reply.error, 0);
-    (ring, reply.ring)
-}
-
-fn call(nr: u32, args: [u64; 6], count: u32, len: u32) -> RequestHead {
-    RequestHead::call(nr, &args, [-1, -1], count, len)
-}
 
 #[test]
 fn what_is_no_ring_is_refused() {
@@ -252,16 +147,6 @@ fn memory_that_changes_all_the_time_harms_nobody() {
     });
     drop(client);
     eventually("the bad one is gone", || procs(&kernel) == 2);
-}
-
-/// Posts a call as a client does that has leases; answers where the queue ends then.
-fn post(ring: &Ring, head: &RequestHead, data: &[u8]) -> u32 {
-    let end = ring.word(POSTED).load(Ordering::SeqCst) & !RECALLED;
-    let place = QUEUE + end as usize % QUEUED;
-    ring.write(place, &head.to_bytes());
-    ring.write(place + RequestHead::SIZE, data);
-    let size = post_size(data.len()).unwrap() as u32;
-    ring.word(POSTED).fetch_add(size, Ordering::SeqCst) + size
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A kernel and its server, and a client that sends whatever frames it likes.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod ring;
+
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
@@ -19,6 +21,8 @@ use sysproxy::{Options, Server};
 pub fn kernel() -> Arc<Kernel> {
     Kernel::builder(PosixHost::new())
         .component(&vfs::VFS)
+        .component(&net::NET)
+        .component(&local::LOCAL)
         .boot()
         .unwrap()
 }
