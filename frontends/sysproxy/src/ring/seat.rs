@@ -23,6 +23,9 @@ use crate::call::Call;
 use crate::client::{Client, Runner};
 use crate::core::Core;
 
+/// How long what is posted may wait for a call that comes after it.
+pub(super) const SOON: Duration = Duration::from_micros(250);
+
 /// What serving a ring takes. Belongs to whoever has it locked.
 pub(super) struct Seat {
     /// The lwp; none when the ring's thread has left.

@@ -12,7 +12,7 @@ use rustix::thread::futex;
 use super::RingCount;
 use super::control::RingControl;
 use super::map::Testament;
-use super::seat::{By, Work, asleep, timespec};
+use super::seat::{By, SOON, Work, asleep, timespec};
 use super::wards::{self, Rest};
 use crate::client::Client;
 use crate::conn::lock;
@@ -20,9 +20,6 @@ use crate::core::Core;
 
 /// How often an idle ring's thread looks whether its client's thread still lives.
 const LOOK: Duration = Duration::from_secs(30);
-
-/// How long what is posted may wait for a call that comes after it.
-const SOON: Duration = Duration::from_micros(250);
 
 const TOO_LONG: Duration = Duration::from_nanos(Spin::TOO_LONG);
 
@@ -117,11 +114,12 @@ impl RingThread {
             self.spin.lost();
             return false;
         }
+        let mut posted = None;
         let mut turns = self.linger.turns();
         let mut since = Instant::now();
         while turns != 0 {
             std::thread::yield_now();
-            if self.looks() {
+            if self.looks() || wards::is_overdue(&self.control, &mut posted) {
                 self.linger.won();
                 return true;
             }

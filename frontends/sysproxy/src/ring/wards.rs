@@ -9,11 +9,12 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use abi::ring::{REQUEST, SERVER_ASLEEP, SHORTLY};
 
 use super::control::RingControl;
-use super::seat::{By, Work, asleep};
+use super::seat::{By, SOON, Work, asleep};
 use crate::core::Core;
 
 /// So many wards at most: to look at them costs their guardian time.
@@ -25,6 +26,27 @@ struct Ward {
     word: u32,
     /// Its client wakes the ring's own thread, for its guardian sleeps.
     rests: bool,
+    /// When something was first seen in the queue that has not run since.
+    posted: Option<Instant>,
+}
+
+impl Ward {
+    /// Whether it asks for something, or has posted something long ago.
+    fn asks(&mut self) -> bool {
+        let word = self.control.map.word(REQUEST).load(Ordering::Acquire);
+        let asks = word != self.word || is_overdue(&self.control, &mut self.posted);
+        self.word = word;
+        asks
+    }
+}
+
+/// Whether something has been in the queue for as long as it may; `posted` is when it was first seen.
+pub(super) fn is_overdue(control: &RingControl, posted: &mut Option<Instant>) -> bool {
+    if !control.has_posted() {
+        *posted = None;
+        return false;
+    }
+    posted.get_or_insert_with(Instant::now).elapsed() > SOON
 }
 
 thread_local! {
@@ -90,6 +112,7 @@ fn adopt(core: &Core, control: Arc<RingControl>) {
                 control,
                 word: word.wrapping_sub(1),
                 rests: false,
+                posted: None,
             });
         }
     });
@@ -101,15 +124,9 @@ pub(super) fn look(core: &Arc<Core>) -> bool {
     let mut at = 0;
     loop {
         let next = WARDS.with_borrow_mut(|wards| {
-            while let Some(ward) = wards.get_mut(at) {
-                let word = ward.control.map.word(REQUEST).load(Ordering::Acquire);
-                if word != ward.word {
-                    ward.word = word;
-                    return Some(ward.control.clone());
-                }
-                at += 1;
-            }
-            None
+            let from = wards.get_mut(at..)?;
+            at += from.iter_mut().position(Ward::asks)?;
+            Some(wards[at].control.clone())
         });
         let Some(control) = next else {
             return served;
