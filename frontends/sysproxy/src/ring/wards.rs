@@ -175,14 +175,13 @@ pub(super) fn rest(core: &Arc<Core>) -> Rest {
         match seat.work(&control) {
             // What is posted is seen to after a while, with what else has been by then.
             Work::Nothing | Work::Posted if seat.looks_soon => {
-                let word = ward.word;
                 drop(seat);
                 let rests = true;
                 WARDS.with_borrow_mut(|wards| {
                     wards.push(Ward {
                         control,
-                        word,
                         rests,
+                        ..ward
                     })
                 });
                 result = result.max(Rest::Sleep(true));
