@@ -136,7 +136,7 @@ fn a_missing_shim_is_named_with_where_it_was_looked_for() {
 #[test]
 fn programs_do_not_outlive_a_rump_that_is_killed() {
     // One in a session of its own, as an orphan, and asleep on the host: nothing but the pipe says that it is gone.
-    let script = "(setsid sh -c 'echo ready; sleep 60; echo late' &); exec sleep 60";
+    let script = "(setsid sh -c 'echo ready; sleep 60 && echo late' &); exec sleep 60";
     let mut run = rump(["run", "--", "sh", "-c", script])
         .stdout(Stdio::piped())
         .spawn()
