@@ -229,7 +229,9 @@ impl RingControl {
     }
 
     pub(super) fn stop_listening(&self) {
-        self.listens.store(false, Ordering::SeqCst);
+        if self.listens.load(Ordering::Relaxed) {
+            self.listens.store(false, Ordering::SeqCst);
+        }
     }
 }
 

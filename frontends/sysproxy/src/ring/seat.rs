@@ -137,15 +137,27 @@ impl Seat {
     }
 
     /// Does what there is to do; false when that is for the ring's own thread, who serves being another.
-    pub(super) fn serve(&mut self, control: &Arc<RingControl>, work: Work, by: By) -> bool {
-        let (Some(core), Some(client)) = (control.core.upgrade(), control.client.upgrade()) else {
-            return false;
-        };
+    pub(super) fn serve(
+        &mut self,
+        control: &Arc<RingControl>,
+        core: &Arc<Core>,
+        client: &Arc<Client>,
+        work: Work,
+        by: By,
+    ) -> bool {
         match work {
             Work::Nothing => true,
             Work::Posted => self.serve_posted(control, by),
-            Work::Call => self.serve_call(control, &core, &client, by),
+            Work::Call => self.serve_call(control, core, client, by),
         }
+    }
+
+    /// The same for a thread that is not the ring's own.
+    pub(super) fn serve_by_other(&mut self, control: &Arc<RingControl>, work: Work) -> bool {
+        let (Some(core), Some(client)) = (control.core.upgrade(), control.client.upgrade()) else {
+            return false;
+        };
+        self.serve(control, &core, &client, work, By::Other)
     }
 
     fn serve_posted(&mut self, control: &RingControl, by: By) -> bool {

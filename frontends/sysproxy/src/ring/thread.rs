@@ -47,7 +47,7 @@ impl RingThread {
         while self.wait().is_ok() {
             let mut seat = control.seat();
             let work = seat.work(&control);
-            seat.serve(&control, work, By::Own);
+            seat.serve(&control, &self.core, &self.client, work, By::Own);
             drop(seat);
             wards::serve_due(&self.core);
             wards::look(&self.core);

@@ -14,7 +14,7 @@ use std::time::Instant;
 use abi::ring::{REQUEST, SERVER_ASLEEP, SHORTLY};
 
 use super::control::RingControl;
-use super::seat::{By, SOON, Work, asleep};
+use super::seat::{SOON, Work, asleep};
 use crate::core::Core;
 
 /// So many wards at most: to look at them costs their guardian time.
@@ -96,7 +96,7 @@ fn serve(control: &Arc<RingControl>) -> bool {
     };
     match seat.work(control) {
         Work::Nothing => true,
-        work => seat.serve(control, work, By::Other),
+        work => seat.serve_by_other(control, work),
     }
 }
 
@@ -188,7 +188,7 @@ pub(super) fn rest(core: &Arc<Core>) -> Rest {
             }
             Work::Nothing => {}
             work => {
-                let done = seat.serve(&control, work, By::Other);
+                let done = seat.serve_by_other(&control, work);
                 drop(seat);
                 match done {
                     true => adopt(core, control),
@@ -239,7 +239,7 @@ pub(super) fn expire(core: &Core) {
             continue;
         };
         let work = seat.work(&control);
-        if work == Work::Posted && seat.serve(&control, work, By::Other) {
+        if work == Work::Posted && seat.serve_by_other(&control, work) {
             drop(seat);
             WARDS.with_borrow_mut(|wards| wards.push(Ward { control, ..ward }));
             continue;
