@@ -33,6 +33,7 @@ mod report;
 mod socket;
 mod sockopt;
 mod syscalls;
+mod wire;
 
 pub use addr::{ADDR_MAX, Addr};
 pub use checksum::InternetSum;

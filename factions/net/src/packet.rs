@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use hypercall::WireCut as Cut;
 use smallvec::SmallVec;
 
 /// Room for headers, in bytes: Ethernet with a tag (18), IPv6 with extensions, and TCP with all of its options.
@@ -25,17 +26,6 @@ pub enum Checksum {
         /// Where the field is, from `start` on.
         offset: u16,
     },
-}
-
-/// Which protocol cuts a packet that is longer than the wire allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// TCP over IPv4.
-    Tcp4,
-    /// TCP over IPv6.
-    Tcp6,
-    /// UDP, of either.
-    Udp,
 }
 
 /// A packet that stands for several segments, to be cut by whoever meets the wire (segmentation offload).

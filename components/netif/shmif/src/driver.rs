@@ -14,7 +14,6 @@ use net::{
 use sync::{Cpu, Mutex, OffCpu};
 
 use crate::bus::Bus;
-use crate::frame;
 use crate::layout::{Filter, Geometry};
 use crate::reader::Reader;
 use crate::writer::Writer;
@@ -139,9 +138,8 @@ fn filter_of(cpu: &Cpu<'_>, interface: &Ifnet) -> Filter {
 
 impl Driver for Shmif {
     fn transmit(&self, cpu: &Cpu<'_>, mut packet: Packet) -> Result<(), Errno> {
-        let record = frame::of_packet(&packet);
         let bus = &self.port.bus;
-        let readers = self.writer.lock(cpu).put(bus, record, &mut packet)?;
+        let readers = self.writer.lock(cpu).put(bus, &mut packet)?;
         bus.wake(readers);
         Ok(())
     }

@@ -6,7 +6,6 @@ use hypercall::{Host, PosixHost};
 use net::Packet;
 
 use crate::bus::Bus;
-use crate::frame;
 use crate::layout::{FRAME_MAX, Filter, Geometry, RING_MIN};
 use crate::reader::Reader;
 use crate::writer::Writer;
@@ -88,8 +87,7 @@ fn run(bus: Bus, host: &PosixHost, path: &str, mut input: &[u8]) {
                 let mut bytes = take(&mut input, usize::from(op >> 3)).to_vec();
                 bytes.resize(bytes.len() + number(&mut input) % FRAME_MAX, 7);
                 let mut packet = Packet::new(bytes.into());
-                let record = frame::of_packet(&packet);
-                if let Ok(readers) = writer.put(&bus, record, &mut packet) {
+                if let Ok(readers) = writer.put(&bus, &mut packet) {
                     bus.wake(readers);
                 }
             }

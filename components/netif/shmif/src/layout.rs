@@ -9,7 +9,7 @@
 //! A ring holds records, each at a multiple of [`ALIGN`] and none over the ring's end. Positions count bytes since the ring was made and
 //! never go back; where a position is in the ring is its remainder by the ring's length, a power of two.
 
-use hypercall::WireCut;
+use hypercall::{Offload, WireCut};
 
 /// `RUMPBUS` and the version.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"RUMPBUS\x01");
@@ -121,10 +121,8 @@ pub(crate) struct Record {
     pub(crate) len: u32,
     /// Its own position.
     pub(crate) at: u64,
-    /// See [`hypercall::Offload`].
-    pub(crate) partial: Option<(u16, u16)>,
-    pub(crate) valid: bool,
-    pub(crate) cut: Option<(u16, WireCut)>,
+    /// What goes with it.
+    pub(crate) offload: Offload,
 }
 
 const PARTIAL: u8 = 1;
@@ -134,9 +132,9 @@ impl Record {
     pub(crate) const PAD: u32 = u32::MAX;
 
     pub(crate) fn encode(&self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
-        let (start, offset) = self.partial.unwrap_or_default();
-        let (size, cut) = match self.cut {
+        let (offload, mut bytes) = (&self.offload, [0; HEADER]);
+        let (start, offset) = offload.partial.unwrap_or_default();
+        let (size, cut) = match offload.cut {
             None => (0, 0),
             Some((size, WireCut::Tcp4)) => (size, 1),
             Some((size, WireCut::Tcp6)) => (size, 2),
@@ -147,8 +145,12 @@ impl Record {
         bytes[6..8].copy_from_slice(&offset.to_ne_bytes());
         bytes[8..10].copy_from_slice(&size.to_ne_bytes());
         bytes[10] = cut;
-        bytes[11] = if self.partial.is_some() { PARTIAL } else { 0 };
-        bytes[11] |= if self.valid { VALID } else { 0 };
+        bytes[11] = if offload.partial.is_some() {
+            PARTIAL
+        } else {
+            0
+        };
+        bytes[11] |= if offload.valid { VALID } else { 0 };
         bytes[16..24].copy_from_slice(&self.at.to_ne_bytes());
         bytes
     }
@@ -166,9 +168,11 @@ impl Record {
         Record {
             len: u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
             at: u64::from_ne_bytes(at),
-            partial: (bytes[11] & PARTIAL != 0).then(|| (get(4), get(6))),
-            valid: bytes[11] & VALID != 0,
-            cut: cut.map(|cut| (get(8), cut)),
+            offload: Offload {
+                partial: (bytes[11] & PARTIAL != 0).then(|| (get(4), get(6))),
+                valid: bytes[11] & VALID != 0,
+                cut: cut.map(|cut| (get(8), cut)),
+            },
         }
     }
 }

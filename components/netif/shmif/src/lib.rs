@@ -15,7 +15,6 @@
 
 mod bus;
 mod driver;
-mod frame;
 #[cfg(feature = "fuzz")]
 mod fuzz;
 mod layout;

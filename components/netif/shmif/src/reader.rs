@@ -5,7 +5,6 @@ use std::sync::atomic::{Ordering, fence};
 use net::Packet;
 
 use crate::bus::Bus;
-use crate::frame;
 use crate::layout::{ALIGN, FRAME_MAX, Filter, HEADER, PORTS_MAX, Record, space};
 
 /// Records of a ring that are looked at before others have their turn, for us or not.
@@ -89,7 +88,7 @@ impl Reader {
                         self.recover(bus, writer, head);
                         return true;
                     }
-                    batch.extend(frame::to_packet(bytes, &record));
+                    batch.extend(Packet::from_wire(bytes.into(), &record.offload));
                 }
                 let next = at.wrapping_add(space(record.len as usize) as u64);
                 self.go_to(bus, writer, next);

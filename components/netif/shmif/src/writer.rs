@@ -62,12 +62,7 @@ impl Writer {
 
     /// Writes a frame for who is to have it; which ports are to be woken. `ENOBUFS` when who it is for has not read enough yet. Others who
     /// have not lose what they have not read.
-    pub(crate) fn put(
-        &mut self,
-        bus: &Bus,
-        record: Record,
-        packet: &mut Packet,
-    ) -> Result<u64, Errno> {
+    pub(crate) fn put(&mut self, bus: &Bus, packet: &mut Packet) -> Result<u64, Errno> {
         let len = packet.len();
         if len > FRAME_MAX {
             return Err(Errno::EMSGSIZE);
@@ -100,7 +95,7 @@ impl Writer {
         let record = Record {
             len: len as u32,
             at,
-            ..record
+            offload: packet.offload(),
         };
         self.write(bus, at, &record.encode());
         let mut offset = HEADER as u64;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use abi::Errno;
 use arc_swap::ArcSwap;
-use hypercall::{Wire, WireSpec};
+use hypercall::{Offload, OutFrame, Wire, WireSpec};
 use kern::Curlwp;
 use net::{
     Config, Cut, Driver, EtherAddr, Features, IfError, Ifnet, Interfaces, LinkType, Packet,
@@ -13,7 +13,7 @@ use net::{
 };
 use sync::Cpu;
 
-use crate::{frame, spec};
+use crate::spec;
 
 /// Frames that are taken from the host at a time.
 const BATCH: usize = 64;
@@ -88,7 +88,7 @@ impl Port {
         if packet.len() > self.wire.info().frame_max {
             return Err(Errno::EMSGSIZE);
         }
-        match self.wire.send(&[frame::to_host(packet)]) {
+        match self.wire.send(&[frame(packet)]) {
             0 => Err(Errno::ENOBUFS),
             _ => Ok(()),
         }
@@ -98,8 +98,19 @@ impl Port {
     fn send_all(&self, packets: &[Packet]) -> usize {
         let max = self.wire.info().frame_max;
         let fit = packets.iter().take_while(|p| p.len() <= max);
-        let frames: Vec<_> = fit.map(frame::to_host).collect();
+        let frames: Vec<_> = fit.map(frame).collect();
         self.wire.send(&frames)
+    }
+}
+
+/// A packet as the host gets it. That its checksum was right here says nothing to who gets it from a wire.
+fn frame(packet: &Packet) -> OutFrame<'_> {
+    OutFrame {
+        pieces: packet.pieces().collect(),
+        offload: Offload {
+            valid: false,
+            ..packet.offload()
+        },
     }
 }
 
@@ -107,7 +118,10 @@ impl Source for Port {
     fn receive(&self, batch: &mut Vec<Packet>) -> Result<(), Errno> {
         let mut frames = Vec::with_capacity(BATCH);
         let received = self.wire.receive(&mut frames, BATCH);
-        batch.extend(frames.into_iter().filter_map(frame::from_host));
+        let packets = frames
+            .into_iter()
+            .filter_map(|frame| Packet::from_wire(frame.bytes, &frame.offload));
+        batch.extend(packets);
         if received.is_err() {
             self.ended.store(true, Ordering::SeqCst);
         }

@@ -15,7 +15,6 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod driver;
-mod frame;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -31,7 +30,7 @@ pub use driver::open;
 /// A frame of the host's as a packet; `None` when what it says of itself cannot be.
 #[cfg(feature = "fuzz")]
 pub fn fuzz_packet(frame: hypercall::InFrame) -> Option<net::Packet> {
-    frame::from_host(frame)
+    net::Packet::from_wire(frame.bytes, &frame.offload)
 }
 
 /// The component, for the list of components.

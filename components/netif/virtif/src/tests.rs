@@ -161,35 +161,6 @@ fn what_the_host_does_not_cut_goes_to_it_in_parts_and_together() {
 }
 
 #[test]
-fn what_the_host_says_of_a_frame_is_checked() {
-    use hypercall::{InFrame, Offload, WireCut};
-    let frame = |offload| {
-        super::frame::from_host(InFrame {
-            bytes: vec![0; 60].into(),
-            offload,
-        })
-    };
-    let partial = |start, offset| Offload {
-        partial: Some((start, offset)),
-        ..Offload::default()
-    };
-    assert!(frame(partial(34, 16)).is_some());
-    assert!(frame(partial(34, 25)).is_none());
-    assert!(frame(partial(u16::MAX, u16::MAX)).is_none());
-    let cut = |size| Offload {
-        cut: Some((size, WireCut::Tcp4)),
-        ..Offload::default()
-    };
-    assert!(frame(cut(1000)).is_some());
-    assert!(frame(cut(0)).is_none());
-    let valid = Offload {
-        valid: true,
-        ..Offload::default()
-    };
-    assert_eq!(frame(valid).map(|p| p.checksum), Some(Checksum::Valid));
-}
-
-#[test]
 fn what_is_missing_is_named_with_the_way_out() {
     let station = boot(PosixHost::new());
     let error =
