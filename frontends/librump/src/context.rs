@@ -252,29 +252,8 @@ pub unsafe extern "C" fn rump_syscall(
     size: usize,
     retval: *mut c_long,
 ) -> c_int {
-    let mut registers = [0u64; 6];
-    if size > size_of_val(&registers) {
-        return Errno::EINVAL.0;
-    }
-    if size != 0 {
-        // SAFETY: C gives an array of `size` bytes, and there is room for them.
-        unsafe {
-            std::ptr::copy_nonoverlapping(args.cast(), registers.as_mut_ptr().cast::<u8>(), size)
-        };
-    }
-    let Ok(nr) = u32::try_from(num) else {
-        return Errno::ENOSYS.0;
-    };
-    match crate::sys::syscall(nr, &registers) {
-        Ok(value) => {
-            // SAFETY: C gives null or the place of a value.
-            if let Some(to) = unsafe { retval.as_mut() } {
-                *to = value;
-            }
-            0
-        }
-        Err(errno) => errno.0,
-    }
+    // SAFETY: the caller's conditions are the same.
+    unsafe { crate::sys::by_number(num, args, size, retval) }
 }
 
 /// rump_schedule: takes a virtual CPU, as the thread's lwp or as a fresh one of the first process, and keeps it until

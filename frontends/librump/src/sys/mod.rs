@@ -7,7 +7,7 @@
 //! the kernel of this process and there in one of another.
 #![allow(missing_docs)] // the calls' documentation is their manual pages
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_long, c_void};
 
 use abi::{Errno, SysResult};
 
@@ -42,6 +42,42 @@ pub(crate) fn syscall(nr: u32, args: &[u64; 6]) -> SysResult {
         signal::sigpipe();
     }
     result
+}
+
+/// Makes a call by its number, with its registers as an array of `size` bytes. Answers 0 or the errno, `EINVAL` for more than six
+/// registers; the value goes to `retval`.
+///
+/// # Safety
+/// `args` has `size` bytes, and what they name is good for the call; `retval` is null or the place of a value.
+pub(crate) unsafe fn by_number(
+    num: c_int,
+    args: *const c_void,
+    size: usize,
+    retval: *mut c_long,
+) -> c_int {
+    let mut registers = [0u64; 6];
+    if size > size_of_val(&registers) {
+        return Errno::EINVAL.0;
+    }
+    if size != 0 {
+        // SAFETY: C gives an array of `size` bytes, and there is room for them.
+        unsafe {
+            std::ptr::copy_nonoverlapping(args.cast(), registers.as_mut_ptr().cast::<u8>(), size)
+        };
+    }
+    let Ok(nr) = u32::try_from(num) else {
+        return Errno::ENOSYS.0;
+    };
+    match syscall(nr, &registers) {
+        Ok(value) => {
+            // SAFETY: C gives null or the place of a value.
+            if let Some(to) = unsafe { retval.as_mut() } {
+                *to = value;
+            }
+            0
+        }
+        Err(errno) => errno.0,
+    }
 }
 
 /// An argument as a register.

@@ -100,19 +100,11 @@ pub(super) fn timerfd_settime(cx: &Curlwp<'_>, a: args::timerfd_settime) -> SysR
     if a.flags & !(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) != 0 {
         return Err(Errno::EINVAL);
     }
-    let mut raw = [0; Itimerspec::SIZE];
-    cx.copyin(a.new_value, &mut raw)?;
-    let new = Itimerspec::from_bytes(&raw);
-    let value = nanos(new.value_sec, new.value_nsec)?;
-    let interval = nanos(new.interval_sec, new.interval_nsec)?;
+    let asked = copyin_setting(cx, a.new_value)?;
     let of = cx.file(a.fd)?;
     let timer: &TimerFd = of.downcast().ok_or(Errno::EINVAL)?;
-    let next = if value == 0 || a.flags & TFD_TIMER_ABSTIME != 0 {
-        value
-    } else {
-        cx.now(timer.clock()).saturating_add(value)
-    };
-    let old = timer.set(cx, Setting { next, interval });
+    let absolute = a.flags & TFD_TIMER_ABSTIME != 0;
+    let old = timer.set(cx, setting(cx, timer.clock(), asked, absolute));
     if !a.old_value.is_null() {
         copyout_setting(cx, old, a.old_value)?;
     }
@@ -125,6 +117,31 @@ pub(super) fn timerfd_gettime(cx: &Curlwp<'_>, a: args::timerfd_gettime) -> SysR
     let timer: &TimerFd = of.downcast().ok_or(Errno::EINVAL)?;
     copyout_setting(cx, timer.get(cx), a.curr_value)?;
     Ok(0)
+}
+
+/// The value and the interval that a caller asks for.
+pub(super) fn copyin_setting(cx: &Curlwp<'_>, from: UserAddr) -> Result<(Nanos, Nanos), Errno> {
+    let mut raw = [0; Itimerspec::SIZE];
+    cx.copyin(from, &mut raw)?;
+    let new = Itimerspec::from_bytes(&raw);
+    let value = nanos(new.value_sec, new.value_nsec)?;
+    let interval = nanos(new.interval_sec, new.interval_nsec)?;
+    Ok((value, interval))
+}
+
+/// What they mean for a timer of this clock, now. A value is a span unless it is `absolute`.
+pub(super) fn setting(
+    cx: &Curlwp<'_>,
+    clock: Clock,
+    (value, interval): (Nanos, Nanos),
+    absolute: bool,
+) -> Setting {
+    let next = if value == 0 || absolute {
+        value
+    } else {
+        cx.now(clock).saturating_add(value)
+    };
+    Setting { next, interval }
 }
 
 pub(super) fn copyout_setting(

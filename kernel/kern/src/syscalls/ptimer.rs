@@ -3,11 +3,10 @@
 use abi::{Errno, Itimerspec, SysResult, UserAddr, args};
 use hypercall::Nanos;
 
-use super::ipc::copyout_setting;
+use super::ipc::{copyin_setting, copyout_setting, setting};
 use super::time::{clock, nanos};
 use crate::Curlwp;
 use crate::signal::{NSIG, SIGALRM};
-use crate::timerfd::Setting;
 
 /// Bytes of a `struct sigevent`.
 const SIGEVENT_SIZE: usize = 64;
@@ -44,18 +43,10 @@ fn sigevent(cx: &Curlwp<'_>, at: UserAddr) -> Result<Option<u32>, Errno> {
 
 /// timer_settime(2).
 pub(super) fn timer_settime(cx: &Curlwp<'_>, a: args::timer_settime) -> SysResult {
-    let mut raw = [0; Itimerspec::SIZE];
-    cx.copyin(a.new_value, &mut raw)?;
-    let new = Itimerspec::from_bytes(&raw);
-    let value = nanos(new.value_sec, new.value_nsec)?;
-    let interval = nanos(new.interval_sec, new.interval_nsec)?;
+    let asked = copyin_setting(cx, a.new_value)?;
     let timer = cx.proc().timers().get(cx, a.timerid)?;
-    let next = if value == 0 || a.flags & TIMER_ABSTIME != 0 {
-        value
-    } else {
-        cx.now(timer.clock()).saturating_add(value)
-    };
-    let old = timer.set(cx, Setting { next, interval });
+    let absolute = a.flags & TIMER_ABSTIME != 0;
+    let old = timer.set(cx, setting(cx, timer.clock(), asked, absolute));
     if !a.old_value.is_null() {
         copyout_setting(cx, old, a.old_value)?;
     }
@@ -98,11 +89,8 @@ pub(super) fn setitimer(cx: &Curlwp<'_>, a: args::setitimer) -> SysResult {
     let value = micros(new.value_sec, new.value_nsec)?;
     let interval = micros(new.interval_sec, new.interval_nsec)?;
     let timer = cx.proc().timers().real(cx);
-    let next = match value {
-        0 => 0,
-        value => cx.now(timer.clock()).saturating_add(value),
-    };
-    let old = timer.set(cx, Setting { next, interval });
+    let asked = (value, interval);
+    let old = timer.set(cx, setting(cx, timer.clock(), asked, false));
     copyout_itimer(cx, old, a.old_value)
 }
 
