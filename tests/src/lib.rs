@@ -7,6 +7,7 @@ mod image;
 pub mod judge;
 pub mod lab;
 mod namespace;
+mod programs;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 
 pub use image::Image;
 pub use namespace::Namespace;
+pub use programs::{CURL, PYTHON, Packaged, big, have, python_on_the_host};
 
 /// Seconds after which a command is killed, so that a hang is a failure.
 const PATIENCE: &str = "240";

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use support::{Namespace, Server, finish, judge, scratch, signal};
+use support::{Namespace, Server, big, finish, judge, scratch, signal};
 use tempfile::TempDir;
 
 /// What is between the kernel and the host.
@@ -259,20 +259,6 @@ impl Program {
             ended.stderr,
         );
     }
-}
-
-/// A file that no program takes for text, of several windows and an odd length.
-fn big(dir: &Path) {
-    let mut word = 1u64;
-    let bytes: Vec<u8> = std::iter::repeat_with(|| {
-        word = word
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (word >> 56) as u8
-    })
-    .take(3_000_017)
-    .collect();
-    fs::write(dir.join("big"), bytes).expect("written");
 }
 
 /// Makes of each program a module with a test for each medium.

@@ -1,18 +1,10 @@
 //! Unmodified tools for networks on a kernel: iproute2, net-tools, and programs that read `/proc/net`.
 
 use std::io::BufRead;
-use std::path::Path;
 
-use support::{Ended, Server, script};
+use support::{Ended, Packaged, Server, have, script};
 
-/// Whether a program is there; says what is missing otherwise.
-fn have(program: &str, package: &str) -> bool {
-    let there = Path::new(program).exists();
-    if !there {
-        println!("not tested: install {package}");
-    }
-    there
-}
+const IP: Packaged = ("/usr/sbin/ip", "iproute2");
 
 /// Runs a script on a kernel with a loopback interface.
 fn on_loop(text: &str) -> Ended {
@@ -21,7 +13,7 @@ fn on_loop(text: &str) -> Ended {
 
 #[test]
 fn ip_makes_shows_and_takes_away() {
-    if !have("/usr/sbin/ip", "iproute2") {
+    if !have(&[IP]) {
         return;
     }
     let out = on_loop(
@@ -72,7 +64,7 @@ fn ip_makes_shows_and_takes_away() {
 
 #[test]
 fn net_tools_show_the_kernels_network_and_not_the_hosts() {
-    if !have("/usr/sbin/ifconfig", "net-tools") || !have("/usr/sbin/ip", "iproute2") {
+    if !have(&[("/usr/sbin/ifconfig", "net-tools"), IP]) {
         return;
     }
     let out = on_loop(

@@ -5,23 +5,11 @@
 use std::fs;
 use std::path::Path;
 
-use support::{Ended, Server, finish, script};
+use support::{
+    CURL, Ended, PYTHON, Packaged, Server, big, finish, have, python_on_the_host, script,
+};
 
-/// Whether the programs are there; says what is missing otherwise.
-fn have(programs: &[(&str, &str)]) -> bool {
-    let missing = programs
-        .iter()
-        .filter(|(program, _)| !Path::new(program).exists());
-    let missing: Vec<_> = missing.map(|&(_, package)| package).collect();
-    if !missing.is_empty() {
-        println!("not tested: install {}", missing.join(" "));
-    }
-    missing.is_empty()
-}
-
-const PYTHON: (&str, &str) = ("/usr/bin/pydoc3", "python3");
-const CURL: (&str, &str) = ("/usr/bin/curl", "curl");
-const NGINX: (&str, &str) = ("/usr/sbin/nginx", "nginx-light");
+const NGINX: Packaged = ("/usr/sbin/nginx", "nginx-light");
 
 /// `up WORD PROG...` starts a server, which is $SERVER, and returns when it has printed WORD; `down` ends it.
 const PRELUDE: &str = "\
@@ -37,20 +25,6 @@ down() { kill $SERVER; wait $SERVER || true; }
 /// Runs a script with [`PRELUDE`] on a kernel with a loopback interface.
 fn on_loop(dir: &Path, text: &str) -> Ended {
     script(&["--net", "loop"], dir, &format!("{PRELUDE}{text}"))
-}
-
-/// A file that no program takes for text, of several windows and an odd length.
-fn big(dir: &Path) {
-    let mut word = 1u64;
-    let bytes: Vec<u8> = std::iter::repeat_with(|| {
-        word = word
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (word >> 56) as u8
-    })
-    .take(3_000_017)
-    .collect();
-    fs::write(dir.join("big"), bytes).unwrap();
 }
 
 #[test]
@@ -204,9 +178,8 @@ fn sockets_behave_under_python_as_they_do_on_the_host() {
         return;
     }
     let dir = support::scratch();
-    let program = dir.path().join("sockets.py");
-    fs::write(&program, include_str!("network/sockets.py")).unwrap();
-    let host = finish(std::process::Command::new("/usr/bin/python3").arg(&program)).ok();
+    let text = include_str!("network/sockets.py");
+    let host = python_on_the_host(dir.path(), "sockets.py", text);
     assert!(host.ends_with("done\n"), "{host}");
     let out = on_loop(dir.path(), "/usr/bin/python3 $DIR/sockets.py");
     assert_eq!(out.ok(), host);
@@ -218,9 +191,8 @@ fn streams_used_in_every_order_are_as_on_the_host() {
         return;
     }
     let dir = support::scratch();
-    let program = dir.path().join("ahead.py");
-    fs::write(&program, include_str!("network/ahead.py")).unwrap();
-    let host = finish(std::process::Command::new("/usr/bin/python3").arg(&program)).ok();
+    let text = include_str!("network/ahead.py");
+    let host = python_on_the_host(dir.path(), "ahead.py", text);
     assert!(host.ends_with("told True\n"), "{host}");
     let out = on_loop(dir.path(), "/usr/bin/python3 $DIR/ahead.py");
     assert_eq!(out.ok(), host);

@@ -4,21 +4,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use support::{Ended, Server, finish, rump, run, script};
-
-const PYTHON: &str = "/usr/bin/python3";
-
-/// Whether the programs are there; says what is missing otherwise.
-fn have(programs: &[&str]) -> bool {
-    let missing: Vec<_> = programs.iter().filter(|p| !Path::new(p).exists()).collect();
-    if !missing.is_empty() {
-        println!("not tested: there is no {missing:?}");
-    }
-    missing.is_empty()
-}
+use support::{
+    CURL, Ended, PYTHON, Server, big, finish, have, python_on_the_host, rump, run, script,
+};
 
 /// A server that runs until the end of a test, and the port that it has said.
 struct Up {
@@ -52,7 +42,7 @@ impl Drop for Up {
 }
 
 const SERVE: [&str; 7] = [
-    PYTHON,
+    "/usr/bin/python3",
     "-u",
     "-m",
     "http.server",
@@ -61,21 +51,13 @@ const SERVE: [&str; 7] = [
     "127.0.0.1",
 ];
 
-fn big(at: &Path) -> Vec<u8> {
-    let bytes: Vec<u8> = (0..3_000_017u32)
-        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
-        .collect();
-    fs::write(at, &bytes).expect("written");
-    bytes
-}
-
 #[test]
 fn curl_on_the_kernel_fetches_from_a_server_of_the_host() {
-    if !have(&[PYTHON, "/usr/bin/curl"]) {
+    if !have(&[PYTHON, CURL]) {
         return;
     }
     let dir = support::scratch();
-    let bytes = big(&dir.path().join("big"));
+    let bytes = big(dir.path());
     let mut command = Command::new(SERVE[0]);
     command.args(&SERVE[1..]).arg("-d").arg(dir.path());
     let server = Up::http(command);
@@ -95,11 +77,11 @@ fn curl_on_the_kernel_fetches_from_a_server_of_the_host() {
 
 #[test]
 fn curl_of_the_host_fetches_a_file_of_the_kernel_from_a_server_on_it() {
-    if !have(&[PYTHON, "/usr/bin/curl"]) {
+    if !have(&[PYTHON, CURL]) {
         return;
     }
     let dir = support::scratch();
-    let bytes = big(&dir.path().join("big"));
+    let bytes = big(dir.path());
     let text = format!("cp $DIR/big /rump/t; exec {} -d /rump/t", SERVE.join(" "));
     let args = ["run", "--net", "sockin", "--tmpfs", "/t", "--", "sh", "-c"];
     let mut command = rump(args);
@@ -115,7 +97,10 @@ fn curl_of_the_host_fetches_a_file_of_the_kernel_from_a_server_on_it() {
 
 #[test]
 fn redis_on_the_kernel_answers_the_hosts_benchmark() {
-    if !have(&["/usr/bin/redis-server", "/usr/bin/redis-benchmark"]) {
+    if !have(&[
+        ("/usr/bin/redis-server", "redis-server"),
+        ("/usr/bin/redis-benchmark", "redis-tools"),
+    ]) {
         return;
     }
     let dir = support::scratch();
@@ -176,9 +161,8 @@ fn sockets_behave_under_python_as_they_do_on_the_host() {
         return;
     }
     let dir = support::scratch();
-    let program = dir.path().join("sockets.py");
-    fs::write(&program, include_str!("network/sockets.py")).expect("written");
-    let host = finish(Command::new(PYTHON).arg(&program)).ok();
+    let text = include_str!("network/sockets.py");
+    let host = python_on_the_host(dir.path(), "sockets.py", text);
     assert!(host.ends_with("done\n"), "{host}");
     let options = ["--net", "sockin"];
     let out = script(&options, dir.path(), "/usr/bin/python3 $DIR/sockets.py");
@@ -201,11 +185,11 @@ fn asyncio_mixes_streams_datagrams_and_children() {
 /// A program of a server's is on the network that the server has, and names are the host's: `localhost` is asked for.
 #[test]
 fn a_served_kernels_programs_are_on_the_hosts_network_too() {
-    if !have(&[PYTHON, "/usr/bin/curl"]) {
+    if !have(&[PYTHON, CURL]) {
         return;
     }
     let dir = support::scratch();
-    let bytes = big(&dir.path().join("big"));
+    let bytes = big(dir.path());
     let mut command = Command::new(SERVE[0]);
     command.args(&SERVE[1..]).arg("-d").arg(dir.path());
     let server = Up::http(command);
