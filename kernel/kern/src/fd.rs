@@ -54,6 +54,14 @@ impl Default for FdTable {
     }
 }
 
+/// A descriptor that a caller names, which may be free. `EBADF` when there cannot be one of that number.
+fn named(fd: i32, limit: usize) -> Result<usize, Errno> {
+    usize::try_from(fd)
+        .ok()
+        .filter(|&n| n < limit.min(FD_MAX))
+        .ok_or(Errno::EBADF)
+}
+
 impl FdTable {
     /// The open file of a descriptor; `EBADF` when there is none.
     #[inline]
@@ -90,11 +98,7 @@ impl FdTable {
     ) -> Result<i32, Errno> {
         let min = usize::try_from(min).map_err(|_| Errno::EINVAL)?;
         let mut free = self.free.lock(cx.cpu());
-        let fd = free
-            .take_lowest(min, limit.min(FD_MAX))
-            .ok_or(Errno::EMFILE)?;
-        self.put(fd, Some(file), cloexec);
-        Ok(fd as i32)
+        self.put_lowest(&mut free, file, min, limit, cloexec)
     }
 
     /// Gives the open file this very descriptor, as dup2(2) does; answers what was there before, for the caller to
@@ -107,10 +111,7 @@ impl FdTable {
         limit: usize,
         cloexec: bool,
     ) -> Result<Option<Arc<OpenFile>>, Errno> {
-        let fd = usize::try_from(fd)
-            .ok()
-            .filter(|&n| n < limit.min(FD_MAX))
-            .ok_or(Errno::EBADF)?;
+        let fd = named(fd, limit)?;
         let mut free = self.free.lock(cx.cpu());
         free.take(fd);
         Ok(self.put(fd, Some(file), cloexec))
@@ -132,11 +133,7 @@ impl FdTable {
         if min >= limit {
             return Err(Errno::EINVAL);
         }
-        let fd = free
-            .take_lowest(min, limit.min(FD_MAX))
-            .ok_or(Errno::EMFILE)?;
-        self.put(fd, Some(file), cloexec);
-        Ok(fd as i32)
+        self.put_lowest(&mut free, file, min, limit, cloexec)
     }
 
     /// Gives the open file of `old` this very descriptor; answers what was there before, for the caller to
@@ -151,12 +148,24 @@ impl FdTable {
     ) -> Result<Option<Arc<OpenFile>>, Errno> {
         let mut free = self.free.lock(cx.cpu());
         let file = self.get(old)?;
-        let fd = usize::try_from(new)
-            .ok()
-            .filter(|&n| n < limit.min(FD_MAX))
-            .ok_or(Errno::EBADF)?;
+        let fd = named(new, limit)?;
         free.take(fd);
         Ok(self.put(fd, Some(file), cloexec))
+    }
+
+    fn put_lowest(
+        &self,
+        free: &mut Numbers,
+        file: Arc<OpenFile>,
+        min: usize,
+        limit: usize,
+        cloexec: bool,
+    ) -> Result<i32, Errno> {
+        let fd = free
+            .take_lowest(min, limit.min(FD_MAX))
+            .ok_or(Errno::EMFILE)?;
+        self.put(fd, Some(file), cloexec);
+        Ok(fd as i32)
     }
 
     /// Takes a descriptor away; answers its open file, for the caller to [`release`].

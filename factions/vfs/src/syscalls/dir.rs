@@ -6,58 +6,39 @@ use abi::{AT_FDCWD, Errno, SysResult, UserAddr, args};
 use kern::Curlwp;
 
 use super::{vnode_file, vnode_of};
+use crate::Vnode;
 use crate::access::{self, Want};
 use crate::cwd::Cwd;
 use crate::namei::namei;
-use crate::{DirEntry, Vnode};
 
 /// The most bytes of entries that are read at once.
 const CHUNK: usize = 64 * 1024;
 
 /// getdents64(2).
 pub(super) fn getdents64(cx: &Curlwp<'_>, a: args::getdents64) -> SysResult {
-    read_dir(cx, a.fd, a.dirp, a.count, |out, entry, room| {
-        // struct linux_dirent64: d_ino, d_off, d_reclen, d_type, name, NUL, padding to 8.
-        let len = (19 + entry.name.len() + 1).next_multiple_of(8);
-        if len > room {
-            return false;
-        }
-        let end = out.len() + len;
-        out.extend_from_slice(&entry.ino.to_le_bytes());
-        out.extend_from_slice(&entry.next.to_le_bytes());
-        out.extend_from_slice(&(len as u16).to_le_bytes());
-        out.push(entry.kind.map_or(0, |kind| kind.dirent_type()));
-        out.extend_from_slice(entry.name);
+    read_dir(cx, a.fd, a.dirp, a.count, |out, name, kind, end| {
+        out.push(kind);
+        out.extend_from_slice(name);
         out.resize(end, 0);
-        true
     })
 }
 
 /// getdents(2), whose entries have the type behind the name.
 pub(super) fn getdents(cx: &Curlwp<'_>, a: args::getdents) -> SysResult {
-    read_dir(cx, a.fd, a.dirp, a.count, |out, entry, room| {
-        let len = (18 + entry.name.len() + 2).next_multiple_of(8);
-        if len > room {
-            return false;
-        }
-        let end = out.len() + len;
-        out.extend_from_slice(&entry.ino.to_le_bytes());
-        out.extend_from_slice(&entry.next.to_le_bytes());
-        out.extend_from_slice(&(len as u16).to_le_bytes());
-        out.extend_from_slice(entry.name);
+    read_dir(cx, a.fd, a.dirp, a.count, |out, name, kind, end| {
+        out.extend_from_slice(name);
         out.resize(end, 0);
-        out[end - 1] = entry.kind.map_or(0, |kind| kind.dirent_type());
-        true
+        out[end - 1] = kind;
     })
 }
 
-/// Reads entries from where the descriptor stands. `put` appends one when it fits into the room that is left.
+/// Reads entries from where the descriptor stands. `put` appends the last part of one, name and type, up to where the entry ends.
 fn read_dir(
     cx: &Curlwp<'_>,
     fd: i32,
     to: UserAddr,
     count: usize,
-    put: impl Fn(&mut Vec<u8>, &DirEntry<'_>, usize) -> bool,
+    put: impl Fn(&mut Vec<u8>, &[u8], u8, usize),
 ) -> SysResult {
     vnode_file(cx, fd, Errno::ENOTDIR, |of, file| {
         let dir = file.vnode();
@@ -74,11 +55,18 @@ fn read_dir(
                 return Ok(0);
             }
             dir.ops().readdir(cx, dir, next, &mut |entry| {
-                let room = limit - out.len();
-                if !put(&mut out, &entry, room) {
+                // struct linux_dirent: inode, where the next is, length; then name, NUL and type, padded to 8.
+                let len = (18 + entry.name.len() + 2).next_multiple_of(8);
+                let end = out.len() + len;
+                if end > limit {
                     full = true;
                     return false;
                 }
+                out.extend_from_slice(&entry.ino.to_le_bytes());
+                out.extend_from_slice(&entry.next.to_le_bytes());
+                out.extend_from_slice(&(len as u16).to_le_bytes());
+                let kind = entry.kind.map_or(0, |kind| kind.dirent_type());
+                put(&mut out, entry.name, kind, end);
                 next = entry.next;
                 true
             })?;
