@@ -20,7 +20,7 @@ pub const RAW: i32 = 3;
 /// `SOCK_NONBLOCK`.
 pub const NONBLOCK: i32 = 0o4000;
 
-/// A `sockaddr_in` or `sockaddr_in6`, of "127.0.0.1:80" or "[::1]:80".
+/// A `sockaddr_in` or `sockaddr_in6`, of `127.0.0.1:80` or `[::1]:80`.
 pub fn sockaddr(text: &str) -> Vec<u8> {
     match text.parse().expect("an address") {
         SocketAddr::V4(a) => {
