@@ -2,7 +2,7 @@
 //!
 //! It is a sealed memfd of [`SIZE`] bytes that the client makes and hands over. One call at a time: the client writes
 //! the request and counts [`REQUEST`] up, the server runs it, writes the reply and counts [`REPLY`] up. Both words are
-//! futexes. Whoever waits looks for a while ([`Spin`]), then raises its `ASLEEP` word, looks at the futex once more and
+//! futexes. Whoever waits looks for a while ([`Spin`](crate::Spin)), then raises its `ASLEEP` word, looks at the futex once more and
 //! sleeps; whoever counts up looks at the other's `ASLEEP` word and makes the wake-up call only when it is raised. Both
 //! do so in sequentially consistent order, so one of the two sees the other.
 //!
@@ -58,7 +58,7 @@ pub const REQUEST_HEAD: usize = 72;
 pub const REPLY: usize = 192;
 /// `u32`: raised while the client sleeps or is about to.
 pub const CLIENT_ASLEEP: usize = 196;
-/// `u32`: 0 when the client had better not spin, because there are more rings at work than processors; see [`Spin`].
+/// `u32`: 0 when the client had better not spin, because there are more rings at work than processors; see [`Spin`](crate::Spin).
 pub const MAY_SPIN: usize = 200;
 /// `u32` futex: the server thread's number and `FUTEX_WAITERS`, as an entry of its robust list, so that the host sets
 /// [`OWNER_DIED`] and wakes the client when the thread dies, however it does. 0 while it has not begun.
@@ -293,126 +293,9 @@ pub fn step(
     })
 }
 
-/// How long to look for an answer before sleeping: longer while that is rewarded, down to nothing while it is not.
-///
-/// There are two ways of it. Where two processors are free for the two sides one *spins*. Where they are not, one lets others have
-/// the processor between two looks (sched_yield(2)): they are likely to be who brings the answer, and nobody has to be woken,
-/// which takes longer than all the rest where the processors are a virtual machine's.
-#[derive(Clone, Copy, Debug)]
-pub struct Spin {
-    max: u32,
-    budget: u32,
-    lost: u32,
-    every: u32,
-}
-
-impl Spin {
-    /// The most turns of one spin, each a `pause`: some 50 to 100 microseconds.
-    pub const MAX: u32 = 2000;
-    /// The most turns in which others may have the processor.
-    pub const MAX_YIELDS: u32 = 64;
-    /// Who gets the processor back only after so long, in nanoseconds, shares it with somebody who does not wait: sleeping, he
-    /// would have been woken earlier.
-    pub const TOO_LONG: u64 = 500_000;
-    /// Sleeps between two tries that are made when looking has stopped.
-    const EVERY: u32 = 8;
-    /// The same at most, after such tries took too long.
-    const SELDOM: u32 = 4096;
-
-    /// Starts with some hope; for spinning.
-    pub const fn new() -> Spin {
-        Spin::of(Spin::MAX)
-    }
-
-    /// The same for looking between others' turns.
-    pub const fn yielding() -> Spin {
-        Spin::of(Spin::MAX_YIELDS)
-    }
-
-    const fn of(max: u32) -> Spin {
-        Spin {
-            max,
-            budget: max,
-            lost: 0,
-            every: Spin::EVERY,
-        }
-    }
-
-    /// How many turns to look this time.
-    pub const fn turns(&self) -> u32 {
-        if self.budget == 0 && self.lost.is_multiple_of(self.every) {
-            self.max / 10
-        } else {
-            self.budget
-        }
-    }
-
-    /// The wait ended while looking.
-    pub fn won(&mut self) {
-        *self = Spin::of(self.max);
-    }
-
-    /// The wait ended in sleep.
-    pub fn lost(&mut self) {
-        self.lost = self.lost.wrapping_add(1);
-        self.budget = if self.budget > self.max / 8 {
-            self.budget / 2
-        } else {
-            0
-        };
-    }
-
-    /// The processor was with others for [`TOO_LONG`](Self::TOO_LONG).
-    pub fn lost_the_processor(&mut self) {
-        self.budget = 0;
-        self.lost = 1;
-        self.every = (2 * self.every).min(Spin::SELDOM);
-    }
-}
-
-impl Default for Spin {
-    fn default() -> Self {
-        Spin::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spinning_stops_when_it_is_not_rewarded_and_comes_back() {
-        let mut spin = Spin::new();
-        for _ in 0..5 {
-            spin.lost();
-        }
-        let tries = (0..80)
-            .filter(|_| {
-                spin.lost();
-                spin.turns() != 0
-            })
-            .count();
-        assert_eq!(tries, 10);
-        spin.won();
-        assert_eq!(spin.turns(), Spin::MAX);
-    }
-
-    #[test]
-    fn who_loses_the_processor_tries_again_ever_more_seldom() {
-        let mut spin = Spin::yielding();
-        let mut sleeps = 0;
-        for _ in 0..20 {
-            spin.lost_the_processor();
-            sleeps = 0;
-            while spin.turns() == 0 {
-                spin.lost();
-                sleeps += 1;
-            }
-        }
-        assert_eq!(sleeps, Spin::SELDOM - 1);
-        spin.won();
-        assert_eq!(spin.turns(), Spin::MAX_YIELDS);
-    }
 
     #[test]
     fn a_segment_never_reaches_past_the_end() {

@@ -1,6 +1,9 @@
 //! Waiting on a word: futex(2), with deadlines on the monotonic clock.
 
-use std::sync::atomic::AtomicU32;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use abi::Spin;
 
 use crate::{Nanos, WakeReason};
 
@@ -15,6 +18,9 @@ pub(super) fn monotonic() -> Nanos {
 }
 
 pub(super) fn park(word: &AtomicU32, expected: u32, deadline: Option<Nanos>) -> WakeReason {
+    if lingers(word, expected) {
+        return WakeReason::Woken;
+    }
     wait(word, expected, deadline, libc::FUTEX_PRIVATE_FLAG)
 }
 
@@ -30,6 +36,41 @@ pub(super) fn park_shared(word: &AtomicU32, expected: u32, deadline: Option<Nano
 /// As [`unpark`], on a word in memory that is shared with other processes.
 pub(super) fn unpark_shared(word: &AtomicU32, count: u32) {
     wake(word, count, 0);
+}
+
+thread_local! {
+    static LINGER: Cell<Spin> = const { Cell::new(Spin::yielding()) };
+}
+
+/// Lets other threads have the processor for a while, if it was worth it the last times; whether the word has changed.
+fn lingers(word: &AtomicU32, expected: u32) -> bool {
+    let has_changed = || word.load(Ordering::Acquire) != expected;
+    let mut spin = LINGER.get();
+    if has_changed() {
+        return true;
+    }
+    let mut since = monotonic();
+    let mut turns = spin.turns();
+    loop {
+        if has_changed() {
+            spin.won();
+            break;
+        }
+        if turns == 0 {
+            spin.lost();
+            break;
+        }
+        turns -= 1;
+        std::thread::yield_now();
+        let now = monotonic();
+        if now - since > Spin::TOO_LONG {
+            spin.lost_the_processor();
+            break;
+        }
+        since = now;
+    }
+    LINGER.set(spin);
+    has_changed()
 }
 
 fn wait(word: &AtomicU32, expected: u32, deadline: Option<Nanos>, scope: i32) -> WakeReason {

@@ -4,13 +4,13 @@ use core::cell::Cell;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use abi::Errno;
 use abi::ring::{
     ANSWER, ASKED, AT_MAGIC, AT_TID, BELL, CLIENT_ASLEEP, DONE, ELSEWHERE, IN, MAGIC, MAIL,
     MAY_SPIN, OUT, OWNER_DIED, PART, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead,
-    RequestHead, SERVER, SERVER_ASLEEP, SIZE, Spin, WANT, WANT_STR, WINDOW, step,
+    RequestHead, SERVER, SERVER_ASLEEP, SIZE, WANT, WANT_STR, WINDOW, step,
 };
 use abi::sysproxy::{Kind, RingReply, SegmentHead, Use, padded};
+use abi::{Errno, Spin};
 
 use super::ahead::Leases;
 use super::link::Link;

@@ -15,9 +15,8 @@ mod wards;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use abi::Errno;
-use abi::ring::Spin;
 use abi::sysproxy::{ErrorWord, Header, RingReply};
+use abi::{Errno, Spin};
 
 use crate::client::Client;
 use crate::conn::{Conn, lock};

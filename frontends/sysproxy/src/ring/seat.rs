@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use abi::ring::{COUNT, DONE, REQUEST, ReplyHead, RequestHead, SHORTLY, Spin};
-use abi::{Errno, SysResult, nr};
+use abi::ring::{COUNT, DONE, REQUEST, ReplyHead, RequestHead, SHORTLY};
+use abi::{Errno, Spin, SysResult, nr};
 use hypercall::{Clock, Nanos};
 use rustix::thread::futex;
 use rustix::time::Timespec;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use abi::ring::{AT_TID, REQUEST, SERVER_ASLEEP, Spin};
+use abi::Spin;
+use abi::ring::{AT_TID, REQUEST, SERVER_ASLEEP};
 use hypercall::{Clock, Nanos};
 use rustix::thread::futex;
 
