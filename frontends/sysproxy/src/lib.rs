@@ -4,7 +4,7 @@
 //! [`serve`] listens at a URL. A connection whose handshake is good becomes a process; each request that is running is
 //! an lwp of it. The thread that reads a request also runs it, so a call costs one wake-up: see `conn` for how reading
 //! goes on meanwhile. A client on the same machine may move each of its threads to a shared-memory ring (`ring`),
-//! which has a thread of its own here.
+//! which has a thread of its own here; threads that are awake serve each other's (`ring/wards.rs`).
 //!
 //! Nothing a client sends is believed: frames are decoded by `abi::sysproxy`, lengths are capped, and what a client may
 //! make the server keep (unread replies, requests in flight, rings, forked processes) is bounded. When a client is
