@@ -116,9 +116,11 @@ impl Leases {
         false
     }
 
-    /// Gives the ring what it was offered; false when another call has come in between.
+    /// Gives the ring what it was offered; false when another call has come in between, or comes just now.
     pub(crate) fn give(&self, ring: &Arc<RingControl>) -> bool {
-        let holder = lock(&self.holder);
+        let Ok(holder) = self.holder.try_lock() else {
+            return false;
+        };
         let offered = holder.as_ref().is_some_and(|own| Arc::ptr_eq(own, ring));
         if offered {
             ring.lend();

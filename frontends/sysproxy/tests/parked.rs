@@ -4,8 +4,8 @@ mod support;
 
 use std::thread;
 
-use abi::ring::{DONE, POST_ADDR, ReplyHead, RequestHead};
-use abi::sysproxy::{Class, Kind};
+use abi::ring::{ANSWER, ASKED, DONE, IN, POST_ADDR, ReplyHead, RequestHead, WANT};
+use abi::sysproxy::{Class, Kind, SegmentHead};
 use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, Errno, nr};
 use support::ring::{Ring, attached, call, post};
 use support::{RawClient, eventually, procs, served};
@@ -142,6 +142,35 @@ fn who_causes_an_event_serves_the_other_ring_and_its_next_calls() {
     }
 }
 
+#[test]
+fn who_has_to_ask_its_own_client_keeps_nobody_waiting() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, _) = RawClient::guest(&server);
+    let (theirs, []) = watched(&mut client);
+    let (mine, []) = watched(&mut client);
+    let (_, event, _) = client.syscall(nr::eventfd2, &[1, 0, 0, 0, 0, 0], &[]);
+    let (a, _) = attached(&mut client);
+    let (b, _) = attached(&mut client);
+    for _ in 0..20 {
+        let before = a.ask(&wait(theirs, -1));
+        post_change(&b, theirs, EPOLL_CTL_ADD, event as u64);
+        // The time did not come along.
+        let timed = call(nr::epoll_pwait2, [mine, EVENTS, 8, 0x7000, 0, 0], 0, 0);
+        let asked = b.submit(&timed);
+        assert_eq!((asked.kind, asked.addr, asked.want), (WANT, 0x7000, 16));
+        assert_eq!(outcome(&a.reply(before)), (DONE, 0, 1));
+        b.write(IN + ASKED, &[0; 16]);
+        let answer = RequestHead {
+            nr: ANSWER,
+            len: 16,
+            ..RequestHead::default()
+        };
+        assert_eq!(outcome(&b.submit(&answer)), (DONE, 0, 0));
+        post_change(&b, theirs, EPOLL_CTL_DEL, event as u64);
+        assert_eq!(outcome(&b.submit(&wait(mine, 0))), (DONE, 0, 0));
+    }
+}
+
 const AF_UNIX: u64 = 1;
 const SOCK_STREAM: u64 = 1;
 
@@ -260,15 +289,12 @@ fn waits_and_events_of_many_threads_are_never_missed() {
                     assert_eq!(outcome(&ring.submit(&wait(*epfd, -1))), (DONE, 0, 1));
                     let read = call(nr::read, [*event, 0x5000, 8, 0, 0, 0], 0, 0);
                     assert_eq!(outcome(&ring.submit(&read)), (DONE, 0, 8));
-                    let one = abi::sysproxy::SegmentHead {
+                    let one = SegmentHead {
                         addr: 0x5000,
                         len: 8,
                     };
-                    ring.write(abi::ring::IN, &one.encode());
-                    ring.write(
-                        abi::ring::IN + abi::sysproxy::SegmentHead::SIZE,
-                        &1u64.to_ne_bytes(),
-                    );
+                    ring.write(IN, &one.encode());
+                    ring.write(IN + SegmentHead::SIZE, &1u64.to_ne_bytes());
                     let write = call(nr::write, [*next, 0x5000, 8, 0, 0, 0], 1, 24);
                     assert_eq!(outcome(&ring.submit(&write)), (DONE, 0, 8));
                 }

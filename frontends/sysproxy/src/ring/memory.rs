@@ -17,6 +17,7 @@ use sync::Cpu;
 
 use super::control::RingControl;
 use super::seat::{By, End, is_wait};
+use super::wards;
 use crate::client::Client;
 use crate::conn::PATIENCE;
 
@@ -136,6 +137,7 @@ impl<'a> RingMemory<'a> {
         }
         let mut end = self.end.borrow_mut();
         cpu.unscheduled(|| {
+            wards::let_go();
             self.control.reply(ask, core.may_spin());
             if end.answer(self.control, &core, PATIENCE).is_err() {
                 self.control.close();
