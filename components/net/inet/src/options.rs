@@ -52,6 +52,7 @@ const IPV6_MULTICAST_ALL: i32 = 29;
 const IPV6_RECVPKTINFO: i32 = 49;
 pub(crate) const IPV6_PKTINFO: i32 = 50;
 const IPV6_RECVHOPLIMIT: i32 = 51;
+const IPV6_MINHOPCOUNT: i32 = 73;
 pub(crate) const IPV6_HOPLIMIT: i32 = 52;
 const IPV6_DONTFRAG: i32 = 62;
 const IPV6_RECVTCLASS: i32 = 66;
@@ -104,6 +105,7 @@ pub(crate) struct IpOptions {
     pub(crate) pmtu: i32,
     pub(crate) dont_fragment6: bool,
     pub(crate) min_ttl: u8,
+    pub(crate) min_hops: u8,
     pub(crate) v6only: bool,
     pub(crate) freebind: bool,
     pub(crate) transparent: bool,
@@ -131,6 +133,7 @@ impl Default for IpOptions {
             pmtu: PMTUDISC_WANT,
             dont_fragment6: false,
             min_ttl: 0,
+            min_hops: 0,
             v6only: false,
             freebind: false,
             transparent: false,
@@ -267,6 +270,7 @@ impl IpOptions {
         let on = || Ok::<_, Errno>(int_option(value)? != 0);
         match name {
             IPV6_UNICAST_HOPS => self.hops = byte(int_option(value)?, 0)?,
+            IPV6_MINHOPCOUNT => self.min_hops = byte(int_option(value)?, 0)?,
             IPV6_MULTICAST_HOPS => self.group_hops = byte(int_option(value)?, 1)?,
             IPV6_MULTICAST_LOOP => self.group_loop6 = on()?,
             IPV6_MULTICAST_ALL => self.all_groups = on()?,
@@ -333,6 +337,7 @@ impl IpOptions {
             (SOL_IPV6, IPV6_RECVORIGDSTADDR) => self.wants.orig_dst6.into(),
             (SOL_IP, IP_TRANSPARENT) | (SOL_IPV6, IPV6_TRANSPARENT) => self.transparent.into(),
             (SOL_IP, IP_MINTTL) => self.min_ttl.into(),
+            (SOL_IPV6, IPV6_MINHOPCOUNT) => self.min_hops.into(),
             (SOL_IP, IP_BIND_ADDRESS_NO_PORT) => self.bind_without_port.into(),
             (SOL_IP, IP_MULTICAST_TTL) => self.group_ttl.into(),
             (SOL_IP, IP_MULTICAST_LOOP) => self.group_loop.into(),

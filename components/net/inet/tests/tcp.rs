@@ -61,6 +61,40 @@ fn a_connection_carries_bytes_both_ways_and_ends_in_order() {
 }
 
 #[test]
+fn what_comes_from_further_away_than_it_may_is_not_taken_in() {
+    // IP_MINTTL and IPV6_MINHOPCOUNT (RFC 5082), and what the packets have.
+    let (_kernel, p) = process();
+    for (family, any, [level, least, hops]) in [
+        (INET, "127.0.0.1:0", [0, 21, 2]),
+        (INET6, "[::1]:0", [41, 73, 16]),
+    ] {
+        let (l, to) = listener(&p, family, any, 5);
+        set(&p, l, level, least, 255).expect("set");
+        assert_eq!(get(&p, l, level, least), Ok(255));
+        // Nobody answers one with fewer hops left.
+        let far = socket(&p, family, STREAM | NONBLOCK, 0);
+        assert_eq!(connect(&p, far, &to), Err(Errno::EINPROGRESS));
+        assert_eq!(poll(&p, far, POLLOUT | POLLIN), 0);
+        assert_eq!(poll(&p, l, POLLIN), 0);
+        let near = socket(&p, family, STREAM, 0);
+        set(&p, near, level, hops, 255).expect("set");
+        assert_eq!(connect(&p, near, &to), Ok(0));
+        let b = accept(&p, l).expect("accepted");
+        assert_eq!(write(&p, near, b"near"), Ok(4));
+        assert_eq!(read(&p, b, 100), Ok(b"near".to_vec()));
+        // It holds for the connection too.
+        set(&p, near, level, hops, 254).expect("set");
+        assert_eq!(write(&p, near, b"far"), Ok(3));
+        assert_eq!(poll(&p, b, POLLIN), 0);
+        set(&p, b, level, least, 254).expect("set");
+        assert_eq!(read(&p, b, 100), Ok(b"far".to_vec()));
+        for fd in [l, far, near, b] {
+            p.close(fd).expect("closed");
+        }
+    }
+}
+
+#[test]
 fn nobody_there_refuses_and_the_socket_may_try_again() {
     let (_kernel, p) = process();
     let (l, to) = listener(&p, INET, "127.0.0.1:0", 5);

@@ -1,7 +1,7 @@
 //! A connection: the engine, and what stands around it.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
@@ -96,10 +96,10 @@ pub(crate) struct Conn {
     events: AtomicU32,
     /// When the wheel calls at the latest.
     entered: AtomicU64,
-    /// shutdown(2) has ended receiving.
-    pub(super) receives_no_more: AtomicBool,
-    /// `SO_REUSEADDR` when it was made: others may be bound to its port.
-    pub(super) shares_port: bool,
+    /// [`SHARES_PORT`] and [`RECEIVES_NO_MORE`].
+    flags: AtomicU8,
+    /// The least TTL or hop limit of what it takes in.
+    pub(super) min_ttl: AtomicU8,
     /// What it is charged with in the stack's budget.
     charged: AtomicU16,
 }
@@ -124,7 +124,25 @@ pub(super) struct Inner {
     pub(super) more: bool,
 }
 
+/// `SO_REUSEADDR` when it was made: others may be bound to its port.
+const SHARES_PORT: u8 = 1;
+/// shutdown(2) has ended receiving.
+const RECEIVES_NO_MORE: u8 = 2;
+
 impl Conn {
+    pub(super) fn shares_port(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & SHARES_PORT != 0
+    }
+
+    /// Whether shutdown(2) has ended receiving.
+    pub(super) fn receives_no_more(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & RECEIVES_NO_MORE != 0
+    }
+
+    pub(super) fn receive_no_more(&self) {
+        self.flags.fetch_or(RECEIVES_NO_MORE, Ordering::Release);
+    }
+
     /// A connection that the caller owns, until it lets go of what [`adopt`](Conn::adopt) answers.
     pub(super) fn new(
         inet: &Inet,
@@ -132,9 +150,11 @@ impl Conn {
         tcp: Connection,
         common: Arc<Common>,
     ) -> Arc<Conn> {
-        let shares_port = common.reuseaddr.load(Ordering::Relaxed);
+        let shares_port = match common.reuseaddr.load(Ordering::Relaxed) {
+            true => SHARES_PORT,
+            false => 0,
+        };
         Arc::new(Conn {
-            shares_port,
             inet: inet.me.clone(),
             tuple,
             common,
@@ -156,7 +176,8 @@ impl Conn {
             }),
             events: AtomicU32::new(0),
             entered: AtomicU64::new(NOT_ENTERED),
-            receives_no_more: AtomicBool::new(false),
+            flags: AtomicU8::new(shares_port),
+            min_ttl: AtomicU8::new(0),
             charged: AtomicU16::new(0),
         })
     }
@@ -300,7 +321,7 @@ impl Conn {
         }
         let mut events = Events::NONE;
         let lowat = self.common.rcvlowat.load(Ordering::Relaxed) as usize;
-        let ended = ready.eof || self.receives_no_more.load(Ordering::Relaxed);
+        let ended = ready.eof || self.receives_no_more();
         if ready.readable >= lowat.max(1) || ended {
             events = events | Events::IN | Events::RDNORM;
         }

@@ -168,7 +168,9 @@ impl Tcp {
                 own.interface = interface;
                 own.holder = self.me.upgrade();
                 let mut state = self.state.lock(&leaf);
-                (own.ttl, own.tos) = Tcp::ttl_and_tos(&state.ip(), to.addr.is_ipv6());
+                let (ip, v6) = (state.ip(), to.addr.is_ipv6());
+                (own.ttl, own.tos) = Tcp::ttl_and_tos(&ip, v6);
+                conn.min_ttl.store(Tcp::min_ttl(&ip, v6), Relaxed);
                 if state.local.is_unspecified() {
                     state.local = src;
                 }

@@ -1,7 +1,7 @@
 //! Listening: handshakes, and connections that wait to be accepted.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
@@ -32,6 +32,8 @@ pub(crate) struct Listener {
     state: Mutex<State>,
     readable: Condvar,
     entered: AtomicU64,
+    /// The least TTL or hop limit of what it takes in.
+    min_ttl: AtomicU8,
 }
 
 struct State {
@@ -61,6 +63,7 @@ impl Listener {
         backlog: usize,
         early: Early,
         (ttl, tos): (u8, u8),
+        min_ttl: u8,
     ) -> Arc<Listener> {
         Arc::new_cyclic(|me| Listener {
             me: me.clone(),
@@ -77,6 +80,7 @@ impl Listener {
             }),
             readable: Condvar::new("accept"),
             entered: AtomicU64::new(NOT_ENTERED),
+            min_ttl: AtomicU8::new(min_ttl),
         })
     }
 
@@ -87,6 +91,10 @@ impl Listener {
         state.backlog = backlog.unwrap_or(state.backlog);
         let limits = limits(state.backlog, early);
         state.cache.set_limits(limits);
+    }
+
+    pub(super) fn set_min_ttl(&self, min_ttl: u8) {
+        self.min_ttl.store(min_ttl, Ordering::Relaxed);
     }
 
     /// Changes what connections begin with.
@@ -107,6 +115,9 @@ impl Listener {
         tuple: Tuple,
         segment: Segment,
     ) {
+        if header.ttl < self.min_ttl.load(Ordering::Relaxed) {
+            return;
+        }
         let Ok(hop) = inet.route(&header.src, inet.link_of(&header.src, header.interface)) else {
             return;
         };
@@ -184,6 +195,8 @@ impl Listener {
                 {
                     let mut own = conn.adopt(cpu);
                     (own.ttl, own.tos) = (state.ttl, state.tos);
+                    let min_ttl = self.min_ttl.load(Ordering::Relaxed);
+                    conn.min_ttl.store(min_ttl, Ordering::Relaxed);
                     own.forget();
                 }
                 if !inet.tcp.table.enter(cpu, &conn, true) {

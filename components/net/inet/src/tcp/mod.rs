@@ -18,7 +18,7 @@ mod transfer;
 mod wheel;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Errno;
 use hypercall::Host;
@@ -108,6 +108,7 @@ impl Inet {
             remote: (header.src, segment.src_port).into(),
         };
         match self.tcp.table.find(cpu, &tuple) {
+            Some(Found::Conn(conn)) if header.ttl < conn.min_ttl.load(Ordering::Relaxed) => {}
             Some(Found::Conn(conn)) => conn.work(cpu, Work::Segment(segment)),
             Some(Found::TimeWait) => self.time_wait_input(cpu, header, tuple, segment),
             None => self.tcp_listen_input(cpu, header, tuple, segment),

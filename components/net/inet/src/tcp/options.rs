@@ -1,5 +1,7 @@
 //! Options of tcp(7).
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use abi::Errno;
 use kern::Curlwp;
 use net::consts::{SO_BINDTODEVICE, SOL_SOCKET};
@@ -261,8 +263,12 @@ impl Tcp {
             }
             state.options.get_or_insert_default().ip = ip;
         }
+        if let Some(listener) = self.listener() {
+            listener.set_min_ttl(Tcp::min_ttl(&ip, self.v6));
+        }
         if let Some(conn) = self.conn() {
             let v6 = conn.tuple.remote.ip().is_ipv6();
+            conn.min_ttl.store(Tcp::min_ttl(&ip, v6), Relaxed);
             let mut own = conn.own(cx);
             (own.ttl, own.tos) = Tcp::ttl_and_tos(&ip, v6);
         }

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 use std::any::Any;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use abi::{Errno, SysResult, UserAddr};
@@ -190,6 +190,11 @@ impl Tcp {
             (ip.ttl, ip.tos)
         }
     }
+
+    /// What has come from further away is not taken in (RFC 5082): the least TTL or hop limit of its packets.
+    pub(super) fn min_ttl(ip: &IpOptions, v6: bool) -> u8 {
+        if v6 { ip.min_hops } else { ip.min_ttl }
+    }
 }
 
 impl Protocol for Tcp {
@@ -266,6 +271,7 @@ impl Protocol for Tcp {
             backlog,
             early,
             Tcp::ttl_and_tos(&ip, v6),
+            Tcp::min_ttl(&ip, v6),
         );
         let mut binding = Binding {
             listening: true,
@@ -353,7 +359,7 @@ impl Protocol for Tcp {
             return Err(Errno::ENOTCONN);
         }
         if how.reads() {
-            conn.receives_no_more.store(true, Release);
+            conn.receive_no_more();
         }
         if how.writes() {
             own.tcp.shutdown();

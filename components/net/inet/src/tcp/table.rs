@@ -51,7 +51,7 @@ impl Entry {
 
     fn shares_port(&self) -> bool {
         match self {
-            Entry::Conn(conn) => conn.shares_port,
+            Entry::Conn(conn) => conn.shares_port(),
             Entry::TimeWait(left) => left.shares_port,
         }
     }
@@ -186,7 +186,7 @@ impl Table {
                     Entry::TimeWait(Box::new(Waiting {
                         tuple: conn.tuple,
                         wait,
-                        shares_port: conn.shares_port,
+                        shares_port: conn.shares_port(),
                     })),
                 ),
                 _ => {

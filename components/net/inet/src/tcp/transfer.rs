@@ -172,7 +172,7 @@ impl Tcp {
         if ready.closed && !ready.connected {
             return Some(Err(Errno::ENOTCONN));
         }
-        (ready.eof || conn.receives_no_more.load(Ordering::Relaxed)).then_some(Ok(()))
+        (ready.eof || conn.receives_no_more()).then_some(Ok(()))
     }
 
     fn look(
@@ -212,7 +212,7 @@ impl Tcp {
         let ready = own.tcp.readiness();
         let plain = ready.connected && !ready.closed && !ready.error && !ready.urgent;
         let whole = ready.readable == own.tcp.unread();
-        if !plain || !whole || conn.receives_no_more.load(Ordering::Relaxed) {
+        if !plain || !whole || conn.receives_no_more() {
             return None;
         }
         let mut unread = Vec::new();
