@@ -46,10 +46,13 @@ pub const AT_TID: usize = 4;
 pub const MAIL: usize = 8;
 // One cache line for each direction, so that a call moves as few as can be from processor to processor.
 
-/// `u32` futex: counted up by the client, in whose [`COUNT`] it shows. The server changes other bits of it to wake its own thread.
+/// `u32` futex: counted up by the client, which shows in [`COUNT`]. Who wakes the server's thread for something else adds
+/// [`NUDGE`] before, so that a thread that is just about to sleep does not.
 pub const REQUEST: usize = 64;
 /// The bits of [`REQUEST`] that say whether there is a request.
-pub const COUNT: u32 = (1 << 24) - 1;
+pub const COUNT: u32 = NUDGE - 1;
+/// Added to [`REQUEST`] by who has no request.
+pub const NUDGE: u32 = 1 << 24;
 /// `u32`: raised while the server sleeps or is about to: 1, or [`SHORTLY`].
 pub const SERVER_ASLEEP: usize = 68;
 /// The request's head, [`RequestHead`]. Its end reaches into the next line, where a call with few arguments does not go.

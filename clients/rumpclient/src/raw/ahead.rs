@@ -7,7 +7,7 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use abi::ring::{
-    AHEAD, AHEAD_LEN, LEASES, LeaseHead, MAX_LEASES, POST_ADDR, POSTED, QUEUE, QUEUED, RAN,
+    AHEAD, AHEAD_LEN, LEASES, LeaseHead, MAX_LEASES, NUDGE, POST_ADDR, POSTED, QUEUE, QUEUED, RAN,
     RECALLED, REQUEST, RequestHead, SERVER_ASLEEP, SHORTLY, post_size,
 };
 use abi::{ArgKind, EPOLL_CTL_MOD, EpollEvent, nr};
@@ -275,7 +275,9 @@ impl Ring {
             _ => true,
         };
         if wake && asleep.swap(0, Ordering::SeqCst) != 0 {
-            sys::futex_wake(self.word(REQUEST), 1, true);
+            let word = self.word(REQUEST);
+            word.fetch_add(NUDGE, Ordering::SeqCst);
+            sys::futex_wake(word, 1, true);
         }
         Some(())
     }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
 use abi::ring::{
-    AT_MAGIC, BELL, CLIENT_ASLEEP, ELSEWHERE, MAIL, MAY_SPIN, POSTED, RECALLED, REPLY, REPLY_HEAD,
-    REQUEST, REQUEST_HEAD, ReplyHead, RequestHead,
+    AT_MAGIC, BELL, CLIENT_ASLEEP, ELSEWHERE, MAIL, MAY_SPIN, NUDGE, POSTED, RECALLED, REPLY,
+    REPLY_HEAD, REQUEST, REQUEST_HEAD, ReplyHead, RequestHead,
 };
 use kern::LwpHandle;
 use kern::poll::{Events, Watcher};
@@ -19,9 +19,6 @@ use super::wards;
 use crate::client::{Client, Slot};
 use crate::conn::lock;
 use crate::core::Core;
-
-/// Changed in [`REQUEST`] to have the ring's own thread look.
-const KICK: u32 = 1 << 30;
 
 /// A ring as others reach it. Locks, in this order: `seat`, what a call takes, `now`. `posted` has its place in [`crate::lease`].
 pub(crate) struct RingControl {
@@ -99,7 +96,7 @@ impl RingControl {
     /// Has the ring's own thread look what there is to do.
     pub(super) fn kick(&self) {
         let word = self.map.word(REQUEST);
-        word.fetch_xor(KICK, Ordering::SeqCst);
+        word.fetch_add(NUDGE, Ordering::SeqCst);
         let _ = futex::wake(word, futex::Flags::empty(), 1);
     }
 
