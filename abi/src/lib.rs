@@ -23,7 +23,7 @@ mod vfsstat;
 pub use consts::*;
 pub use errno::Errno;
 pub use signal::sends_sigpipe;
-pub use spin::Spin;
+pub use spin::{Seen, Spin};
 pub use stubs::{Arg, Invoke, Syscalls};
 pub use table::{ArgKind, Faction, Len, RetKind, Support, SyscallDesc, args, nr};
 pub use types::*;

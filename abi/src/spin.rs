@@ -72,12 +72,59 @@ impl Spin {
         };
     }
 
+    /// Looks, and lets others have the processor in between by `give_way`, for as long as that was worth it the last times; whether
+    /// `look` has seen it. `now` is a time in nanoseconds, more or less.
+    pub fn linger<E>(
+        &mut self,
+        mut look: impl FnMut() -> Result<Seen, E>,
+        now: impl Fn() -> u64,
+        give_way: impl Fn(),
+    ) -> Result<bool, E> {
+        if look()? == Seen::It {
+            return Ok(true);
+        }
+        let mut turns = self.turns();
+        while turns != 0 {
+            let before = now();
+            give_way();
+            let late = now().wrapping_sub(before) > Spin::TOO_LONG;
+            let seen = look()?;
+            if late {
+                // It would have been seen earlier by who sleeps.
+                self.lost_the_processor();
+                return Ok(seen == Seen::It);
+            }
+            if seen == Seen::Nothing {
+                turns -= 1;
+                continue;
+            }
+            self.won();
+            if seen == Seen::It {
+                return Ok(true);
+            }
+            turns = self.turns();
+        }
+        self.lost();
+        Ok(false)
+    }
+
     /// The processor was with others for [`TOO_LONG`](Self::TOO_LONG).
-    pub fn lost_the_processor(&mut self) {
+    fn lost_the_processor(&mut self) {
         self.budget = 0;
         self.lost = 1;
         self.every = (2 * self.every).min(Spin::SELDOM);
     }
+}
+
+/// What one look of [`Spin::linger`] has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Nothing,
+    /// Something else, for which it was good to be awake.
+    Else,
+    /// What is waited for.
+    It,
 }
 
 impl Default for Spin {
@@ -122,5 +169,36 @@ mod tests {
         assert_eq!(sleeps, Spin::SELDOM - 1);
         spin.won();
         assert_eq!(spin.turns(), Spin::MAX_YIELDS);
+    }
+
+    #[test]
+    fn lingering_is_rewarded_by_what_is_seen_in_a_turn_and_in_time() {
+        use core::cell::Cell;
+        let (turns, time) = (Cell::new(0u32), Cell::new(0u64));
+        // What is seen at the given look, where each turn takes so long.
+        let linger = |spin: &mut Spin, at: u32, long: u64| {
+            turns.set(0);
+            let look = || match turns.get() == at {
+                true => Ok::<_, ()>(Seen::It),
+                false => Ok(Seen::Nothing),
+            };
+            let give_way = || {
+                turns.set(turns.get() + 1);
+                time.set(time.get() + long);
+            };
+            spin.linger(look, || time.get(), give_way)
+        };
+        let mut spin = Spin::yielding();
+        assert_eq!(linger(&mut spin, u32::MAX, 300), Ok(false));
+        assert_eq!(turns.get(), Spin::MAX_YIELDS);
+        assert_eq!(spin.turns(), Spin::MAX_YIELDS / 2);
+        // There already: that says nothing of turns.
+        assert_eq!(linger(&mut spin, 0, 300), Ok(true));
+        assert_eq!(spin.turns(), Spin::MAX_YIELDS / 2);
+        assert_eq!(linger(&mut spin, 5, 300), Ok(true));
+        assert_eq!(spin.turns(), Spin::MAX_YIELDS);
+        // There, but too late.
+        assert_eq!(linger(&mut spin, 1, Spin::TOO_LONG + 1), Ok(true));
+        assert_eq!(spin.turns(), 0);
     }
 }

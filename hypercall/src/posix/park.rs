@@ -1,9 +1,10 @@
 //! Waiting on a word: futex(2), with deadlines on the monotonic clock.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use abi::Spin;
+use abi::{Seen, Spin};
 
 use crate::{Nanos, WakeReason};
 
@@ -44,33 +45,14 @@ thread_local! {
 
 /// Lets other threads have the processor for a while, if it was worth it the last times; whether the word has changed.
 fn lingers(word: &AtomicU32, expected: u32) -> bool {
-    let has_changed = || word.load(Ordering::Acquire) != expected;
+    let look = || match word.load(Ordering::Acquire) == expected {
+        true => Ok::<_, Infallible>(Seen::Nothing),
+        false => Ok(Seen::It),
+    };
     let mut spin = LINGER.get();
-    if has_changed() {
-        return true;
-    }
-    let mut since = monotonic();
-    let mut turns = spin.turns();
-    loop {
-        if has_changed() {
-            spin.won();
-            break;
-        }
-        if turns == 0 {
-            spin.lost();
-            break;
-        }
-        turns -= 1;
-        std::thread::yield_now();
-        let now = monotonic();
-        if now - since > Spin::TOO_LONG {
-            spin.lost_the_processor();
-            break;
-        }
-        since = now;
-    }
+    let Ok(changed) = spin.linger(look, monotonic, std::thread::yield_now);
     LINGER.set(spin);
-    has_changed()
+    changed
 }
 
 fn wait(word: &AtomicU32, expected: u32, deadline: Option<Nanos>, scope: i32) -> WakeReason {

@@ -10,7 +10,7 @@ use abi::ring::{
     RequestHead, SERVER, SERVER_ASLEEP, SIZE, WANT, WANT_STR, WINDOW, step,
 };
 use abi::sysproxy::{Kind, RingReply, SegmentHead, Use, padded};
-use abi::{Errno, Spin};
+use abi::{Errno, Seen, Spin};
 
 use super::ahead::Leases;
 use super::link::Link;
@@ -396,33 +396,17 @@ impl Ring {
     /// The same, and lets others have the processor in between.
     fn linger(&self) -> Result<bool, Closed> {
         let word = self.word(REPLY);
-        let mut linger = self.linger.get();
-        let mut since = sys::ticks();
-        let mut turns = linger.turns();
+        let look = || match self.look(word.load(Ordering::Acquire))? {
+            true => Ok(Seen::It),
+            false => Ok(Seen::Nothing),
+        };
         if sys::is_confined() {
-            turns = 0;
+            return Ok(look()? == Seen::It);
         }
-        loop {
-            if self.look(word.load(Ordering::Acquire))? {
-                linger.won();
-                self.linger.set(linger);
-                return Ok(true);
-            }
-            if turns == 0 {
-                linger.lost();
-                break;
-            }
-            turns -= 1;
-            sys::sched_yield();
-            let now = sys::ticks();
-            if now.wrapping_sub(since) > 2 * Spin::TOO_LONG {
-                linger.lost_the_processor();
-                break;
-            }
-            since = now;
-        }
+        let mut linger = self.linger.get();
+        let seen = linger.linger(look, sys::about_nanos, sys::sched_yield);
         self.linger.set(linger);
-        Ok(false)
+        seen
     }
 
     /// Has the server end the call, once.

@@ -373,11 +373,12 @@ pub(super) fn futex_wait(
     unsafe { call(nr::FUTEX, args) }
 }
 
-/// The processor's time, in ticks of its own: 1 to 5 in a nanosecond. To ask the host takes as long as what is timed with it.
+/// A time in nanoseconds, by the processor's clock, which has 1 to 5 ticks in one. To ask the host takes as long as what is timed
+/// with it.
 #[inline]
-pub(super) fn ticks() -> u64 {
+pub(super) fn about_nanos() -> u64 {
     // SAFETY: every x86-64 has it.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    unsafe { core::arch::x86_64::_rdtsc() / 2 }
 }
 
 /// Lets others have the processor.

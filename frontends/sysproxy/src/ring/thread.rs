@@ -1,12 +1,13 @@
 //! A ring's own thread.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use abi::Spin;
 use abi::ring::{AT_TID, REQUEST, SERVER_ASLEEP};
+use abi::{Seen, Spin};
 use hypercall::{Clock, Nanos};
 use rustix::thread::futex;
 
@@ -21,8 +22,6 @@ use crate::core::Core;
 
 /// How often an idle ring's thread looks whether its client's thread still lives.
 const LOOK: Duration = Duration::from_secs(30);
-
-const TOO_LONG: Duration = Duration::from_nanos(Spin::TOO_LONG);
 
 /// The server's end of a ring; belongs to its thread.
 pub(super) struct RingThread {
@@ -115,31 +114,21 @@ impl RingThread {
             self.spin.lost();
             return false;
         }
-        let mut posted = None;
-        let mut turns = self.linger.turns();
-        let mut since = Instant::now();
-        while turns != 0 {
-            std::thread::yield_now();
+        let (mut linger, mut posted) = (self.linger, None);
+        let began = Instant::now();
+        let look = || {
             if self.looks() || wards::is_overdue(&self.control, &mut posted) {
-                self.linger.won();
-                return true;
-            }
-            let now = Instant::now();
-            if now.duration_since(since) > TOO_LONG {
-                self.linger.lost_the_processor();
-                return false;
-            }
-            since = now;
-            if wards::look(&self.core) {
-                self.linger.won();
-                turns = self.linger.turns();
-                since = Instant::now();
+                Ok::<_, Infallible>(Seen::It)
+            } else if wards::look(&self.core) {
+                Ok(Seen::Else)
             } else {
-                turns -= 1;
+                Ok(Seen::Nothing)
             }
-        }
-        self.linger.lost();
-        false
+        };
+        let now = || began.elapsed().as_nanos() as u64;
+        let Ok(seen) = linger.linger(look, now, std::thread::yield_now);
+        self.linger = linger;
+        seen
     }
 
     /// Sleeps; whether there is something to do.
