@@ -8,7 +8,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use abi::{EPOLL_CTL_ADD, Errno, Pollfd, nr};
+use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, Errno, Pollfd, nr};
 use rumpclient::raw::Watch;
 
 use crate::fds::{err, kernel_call};
@@ -56,8 +56,9 @@ fn control(process: &Process, epfd: i32, args: &[u64; 6]) -> Option<i64> {
         return None;
     }
     if !process.is_shadowed(epfd) {
-        if args[1] as i32 != EPOLL_CTL_ADD {
-            return Some(err(Errno::ENOENT));
+        let refused = refuse(process, epfd);
+        if refused != err(Errno::ENOENT) || args[1] as i32 != EPOLL_CTL_ADD {
+            return Some(refused);
         }
         let made = process
             .client
@@ -69,6 +70,16 @@ fn control(process: &Process, epfd: i32, args: &[u64; 6]) -> Option<i64> {
         process.set_shadow(epfd, true);
     }
     Some(kernel_call(nr::epoll_ctl, args))
+}
+
+/// What the host says to who changes an entry that an instance does not have: `ENOENT`, or why it is no instance.
+fn refuse(process: &Process, epfd: i32) -> i64 {
+    let Some(never_in) = process.client.socket() else {
+        return err(Errno::ENOTCONN);
+    };
+    let args = [epfd as u64, EPOLL_CTL_DEL as u64, never_in as u64, 0, 0, 0];
+    // SAFETY: takes a descriptor out that is in no instance.
+    unsafe { sys::syscall(nr::epoll_ctl, args) }
 }
 
 /// The host closes the descriptor or puts another in its place: its shadow goes.

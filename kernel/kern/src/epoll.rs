@@ -256,12 +256,12 @@ impl Item {
     }
 
     /// The descriptor that it was added by and the open file, if that is still what the descriptor stands for and nobody else has it:
-    /// no other descriptor and no other process.
+    /// no other descriptor and no other process. An exclusive entry, which does not change like others, is none.
     pub fn of_one_holder(&self, cx: &Curlwp<'_>) -> Option<(i32, Arc<OpenFile>)> {
         let of = self.file.upgrade()?;
         let fds = cx.proc().fds();
         let here = fds.with(self.key.0, |own| Ok(Arc::ptr_eq(own, &of)));
-        let alone = here == Ok(true) && !of.is_shared() && !fds.is_shared();
+        let alone = here == Ok(true) && !self.exclusive && !of.is_shared() && !fds.is_shared();
         alone.then_some((self.key.0, of))
     }
 

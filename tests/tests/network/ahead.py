@@ -1,5 +1,6 @@
 """Streams under epoll, used in every way and order: the same on a host and on a kernel that has calls answered ahead."""
 import array
+import errno
 import fcntl
 import os
 import random
@@ -131,6 +132,29 @@ class World:
         self.epoll.modify(end.s, self.random.choice([IN, OUT, IN | OUT]) | self.flags)
         self.epoll.modify(end.s, IN | OUT | self.flags)
 
+    def take_out(self, end):
+        # In any order: what an entry is not in for is told, also when it just went out or came in.
+        there = True
+        for _ in range(self.random.randrange(6)):
+            op = self.random.randrange(3)
+            refused = None
+            try:
+                if op == 0:
+                    self.epoll.register(end.s, self.random.choice([IN, IN | OUT]) | self.flags)
+                elif op == 1:
+                    self.epoll.unregister(end.s)
+                else:
+                    self.epoll.modify(end.s, OUT | self.flags)
+            except OSError as e:
+                refused = e.errno
+            expected = errno.EEXIST if op == 0 and there else errno.ENOENT if op != 0 and not there else None
+            assert refused == expected, (op, there, refused)
+            there = op == 0 or there and op == 2
+            if self.random.randrange(3) == 0:
+                self.send(end)
+        if not there:
+            self.epoll.register(end.s, IN | OUT | self.flags)
+
     def duplicate(self, end):
         # The number goes on with a duplicate, and the old one is another number of the same socket for a while.
         other = os.dup(end.s.fileno())
@@ -208,9 +232,9 @@ def exchange(name, ops, seeds, steps):
 
 
 W = World
-exchange('alone', [W.send] * 4 + [W.receive] * 5 + [W.cork, W.modify, W.peek, W.count], range(8), 60)
-exchange('shared', [W.send] * 8 + [W.receive] * 10 + [W.duplicate, W.fork], range(100, 103), 40)
-exchange('threads', [W.send] * 8 + [W.receive] * 10 + [W.thread], range(200, 203), 40)
+exchange('alone', [W.send] * 4 + [W.receive] * 5 + [W.cork, W.modify, W.take_out, W.peek, W.count], range(8), 60)
+exchange('shared', [W.send] * 8 + [W.receive] * 10 + [W.duplicate, W.fork, W.take_out], range(100, 103), 40)
+exchange('threads', [W.send] * 8 + [W.receive] * 10 + [W.thread, W.take_out], range(200, 203), 40)
 
 
 def ready():
@@ -273,6 +297,42 @@ other.poll()
 print(a.recv(7), [len(e.poll(0)) for e in (epoll, other)], select.select([a], [], [], 0)[0])
 b.send(b'next')
 print([len(e.poll()) for e in (epoll, other)], a.recv(100))
+
+# Taken out, nothing is told of it; put back, it is.
+a, b, epoll = ready()
+print(a.recv(3))
+epoll.unregister(a)
+print(epoll.poll(0))
+epoll.register(a, IN)
+print([events for _, events in epoll.poll(0)], a.recv(10))
+epoll.modify(a, OUT)
+print([events for _, events in epoll.poll(0)])
+epoll.unregister(a)
+a.close()
+b.close()
+
+# An instance that is gone is not changed, and one that took its number is another; exclusive entries do not change.
+def refused(call, *args):
+    try:
+        call(*args)
+        return None
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+a, b, epoll = ready()
+number = epoll.fileno()
+os.close(number)
+print(refused(epoll.modify, a, OUT))
+os.dup2(os.open('/dev/null', os.O_RDONLY), number)
+print(refused(epoll.modify, a, OUT), refused(epoll.register, a, OUT))
+another = select.epoll()
+os.dup2(another.fileno(), number)
+print(refused(epoll.modify, a, OUT), refused(epoll.unregister, a), refused(epoll.register, a, OUT))
+exclusive = select.epoll()
+exclusive.register(a, IN | select.EPOLLEXCLUSIVE)
+exclusive.poll()
+print(refused(exclusive.modify, a, OUT), refused(exclusive.unregister, a))
 
 # Another descriptor's events after the number was given to something else.
 a, b, epoll = ready()

@@ -10,7 +10,7 @@ use abi::ring::{
     AHEAD, AHEAD_LEN, LEASES, LeaseHead, MAX_LEASES, NUDGE, POST_ADDR, POSTED, QUEUE, QUEUED, RAN,
     RECALLED, REQUEST, RequestHead, SERVER_ASLEEP, SHORTLY, post_size,
 };
-use abi::{ArgKind, EPOLL_CTL_MOD, EpollEvent, nr};
+use abi::{ArgKind, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EpollEvent, nr};
 
 use super::mem::{self, Memory};
 use super::request::Call;
@@ -24,14 +24,15 @@ const MSG_MORE: u64 = 0x8000;
 const IPPROTO_TCP: u64 = 6;
 const TCP_NODELAY: u64 = 1;
 const TCP_CORK: u64 = 3;
-/// EPOLLEXCLUSIVE and EPOLLWAKEUP: not for a modification.
+/// EPOLLEXCLUSIVE and EPOLLWAKEUP.
 const EPOLL_ODD: u32 = 3 << 28;
 /// The most pieces that a write is put together from.
 const PIECES: usize = 16;
 /// So much may lie in the queue before the server is woken for it, when it would look by itself.
 const HEAP: u32 = 16 << 10;
 
-/// The leases of a thread. All zero is none.
+/// The leases of a thread. All zero is none. [`LeaseHead::epfd`] is the complement of itself while the thread has taken the socket out
+/// of the instance.
 pub(super) struct Leases {
     count: Cell<usize>,
     fds: [Cell<i32>; MAX_LEASES],
@@ -51,6 +52,12 @@ impl Leases {
     fn find(&self, fd: u64) -> Option<&Cell<LeaseHead>> {
         let at = (0..self.count.get()).find(|&i| self.fds[i].get() == fd as i32)?;
         Some(&self.heads[at])
+    }
+
+    /// Whether a lease came by an instance of that number.
+    fn came_by(&self, epfd: u64) -> bool {
+        let by = |lease: &Cell<LeaseHead>| lease.get().epfd.max(!lease.get().epfd) == epfd as i32;
+        self.heads[..self.count.get()].iter().any(by)
     }
 
     fn forget(&self, fd: u64) {
@@ -102,7 +109,7 @@ impl Ring {
             nr::writev => self.put_vector(memory, a, b, c, 0),
             nr::sendmsg => self.put_message(memory, a, b, c),
             nr::setsockopt => self.set_option(memory, &call.args),
-            nr::epoll_ctl => self.modify(memory, &call.args),
+            nr::epoll_ctl => self.control(memory, &call.args),
             _ => None,
         };
         if served.is_none() {
@@ -114,13 +121,31 @@ impl Ring {
     fn forget_named(&self, call: &Call) {
         let desc = match abi::table::desc(call.nr) {
             // They do something to descriptors that they do not name in the way of the table.
-            Some(desc) if !names_others(call.nr) => desc,
+            Some(desc) if !self.names_others(call) => desc,
             _ => return self.leases.clear(),
         };
         for (arg, &value) in desc.args.iter().zip(&call.args) {
             if arg.kind == ArgKind::Fd {
                 self.leases.forget(value);
             }
+        }
+    }
+
+    /// Whether a call may do something to descriptors besides those that the table says it works on.
+    fn names_others(&self, call: &Call) -> bool {
+        match call.nr {
+            nr::dup2
+            | nr::dup3
+            | nr::close_range
+            | nr::sendmsg
+            | nr::sendmmsg
+            | nr::epoll_wait
+            | nr::epoll_pwait
+            | nr::epoll_pwait2
+            | nr::execve
+            | nr::execveat => true,
+            nr::close => self.leases.came_by(call.args[0]),
+            _ => false,
         }
     }
 
@@ -222,19 +247,34 @@ impl Ring {
         Some(0)
     }
 
-    /// epoll_ctl(2) that changes what is waited for, of a socket that is known to be in the instance.
-    fn modify(&self, memory: Memory<'_>, args: &[u64; 6]) -> Option<i64> {
+    /// epoll_ctl(2) of a socket that is known to be in the instance, or not to be.
+    fn control(&self, memory: Memory<'_>, args: &[u64; 6]) -> Option<i64> {
         let [epfd, op, fd, at, ..] = *args;
-        let lease = self.leases.find(fd)?.get();
-        if op as i32 != EPOLL_CTL_MOD || lease.epfd != epfd as i32 {
+        let lease = self.leases.find(fd)?;
+        let (head, op) = (lease.get(), op as i32);
+        let known = match op {
+            EPOLL_CTL_ADD => !head.epfd,
+            EPOLL_CTL_MOD | EPOLL_CTL_DEL => head.epfd,
+            _ => return None,
+        };
+        if known != epfd as i32 {
             return None;
         }
-        let mut raw = [0; EpollEvent::SIZE];
-        if !memory.read(at, &mut raw) || EpollEvent::from_bytes(&raw).events & EPOLL_ODD != 0 {
-            return None;
+        let event = [(at, EpollEvent::SIZE)];
+        let mut data = &event[..0];
+        if op != EPOLL_CTL_DEL {
+            let mut raw = [0; EpollEvent::SIZE];
+            if !memory.read(at, &mut raw) || EpollEvent::from_bytes(&raw).events & EPOLL_ODD != 0 {
+                return None;
+            }
+            data = &event;
         }
-        let args = [epfd, op, fd, POST_ADDR, 0, 0];
-        self.post(nr::epoll_ctl, &args, &[(at, raw.len())])?;
+        let args = [epfd, args[1], fd, POST_ADDR, 0, 0];
+        self.post(nr::epoll_ctl, &args, data)?;
+        if op != EPOLL_CTL_MOD {
+            let epfd = !head.epfd;
+            lease.set(LeaseHead { epfd, ..head });
+        }
         Some(0)
     }
 
@@ -294,21 +334,4 @@ impl Ring {
         // SAFETY: a post of a size that `post_size` allows ends in the mapping, wherever in the queue it begins.
         unsafe { mem::copy(from as *const u8, self.at(to), len) };
     }
-}
-
-/// Whether a call may do something to descriptors besides those that the table says it works on.
-fn names_others(nr: u32) -> bool {
-    matches!(
-        nr,
-        nr::dup2
-            | nr::dup3
-            | nr::close_range
-            | nr::sendmsg
-            | nr::sendmmsg
-            | nr::epoll_wait
-            | nr::epoll_pwait
-            | nr::epoll_pwait2
-            | nr::execve
-            | nr::execveat
-    )
 }

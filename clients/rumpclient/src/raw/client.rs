@@ -583,9 +583,14 @@ impl Client {
         self.fd_floor.store(min, Ordering::Relaxed);
     }
 
+    /// The host descriptor of the connection, while there is one.
+    pub fn socket(&self) -> Option<i32> {
+        self.link().socket()
+    }
+
     /// Whether a host descriptor is one of the core's own, which the program must not close or replace.
     pub fn owns_fd(&self, fd: i32) -> bool {
-        self.link().socket() == Some(fd)
+        self.socket() == Some(fd)
             || (fd >= 0
                 && self
                     .ready
