@@ -14,10 +14,11 @@
 //! A call whose answer the client knows beforehand is not waited for. With the answer of an epoll_wait(2) the server *leases*
 //! stream sockets to the client's thread ([`LeaseHead`]): those of what was found ready that have one descriptor in one
 //! process, so that nobody else changes them. A lease says what a read would give and how much a write would take. While it
-//! stands, the client answers such reads and writes itself and *posts* what the server has to do for them: it puts a request
-//! into the queue at [`QUEUE`] and moves [`POSTED`] on. What is posted and complete runs in its order before the next call of
-//! any thread of the process, when the process forks, execs or ends, however that comes, and at the latest some hundred
-//! microseconds after it was posted. An error of it is the socket's, for the next call to tell, as TCP tells errors.
+//! stands, the client answers such reads and writes itself, and changes of the socket's entry in the instance, and *posts* what
+//! the server has to do for them: it puts a request into the queue at [`QUEUE`] and moves [`POSTED`] on. What is posted and
+//! complete runs in its order before the next call of any thread of the process, when the process forks, execs or ends, however
+//! that comes, and at the latest some hundred microseconds after it was posted. An error of it is the socket's, for the next call
+//! to tell, as TCP tells errors.
 //!
 //! The server *recalls* a ring's leases, all of them at once, by setting [`RECALLED`] in [`POSTED`]: before a call of another
 //! thread of the process. The client moves the word by compare-and-swap, so what it posts is

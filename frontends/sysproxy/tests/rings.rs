@@ -8,7 +8,8 @@ use std::thread;
 
 use abi::ring::{
     ANSWER, ASKED, AT_MAGIC, DONE, IN, MAGIC, MAX_POST, POST_ADDR, POSTED, QUEUE, QUEUED, RAN,
-    RECALLED, REPLY_HEAD, REQUEST, REQUEST_HEAD, RequestHead, SIZE, WANT, WINDOW, post_size,
+    RECALLED, REPLY_HEAD, REQUEST, REQUEST_HEAD, RequestHead, SERVER_ASLEEP, SIZE, WANT, WINDOW,
+    post_size,
 };
 use abi::sysproxy::{Class, Kind, MAX_SEGMENTS, SegmentHead};
 use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, Errno, O_CREAT, O_RDWR, Pollfd, Syscalls, nr};
@@ -174,6 +175,23 @@ fn what_is_posted_runs_before_the_next_call_of_any_thread() {
         let end = change(EPOLL_CTL_DEL);
         assert_eq!(ring.submit(&look).retval, 0);
         assert_eq!(ring.word(RAN).load(Ordering::SeqCst), end);
+    }
+}
+
+#[test]
+fn who_is_nudged_while_falling_asleep_does_not_miss_the_next_request() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, shake) = RawClient::guest(&server);
+    let (ring, _) = attached(&mut client);
+    let getpid = call(nr::getpid, [0; 6], 0, 0);
+    for _ in 0..5000 {
+        // As soon as it says that it sleeps, which is before it does.
+        let asleep = || ring.word(SERVER_ASLEEP).load(Ordering::SeqCst) != 0;
+        while !asleep() {
+            std::hint::spin_loop();
+        }
+        ring.nudge();
+        assert_eq!(ring.submit(&getpid).retval, i64::from(shake.pid));
     }
 }
 

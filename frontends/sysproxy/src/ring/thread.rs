@@ -143,11 +143,12 @@ impl RingThread {
             let seat = control.seat();
             let looks_soon = seat.looks_soon;
             let flag = asleep(looks_soon);
+            // Before it says that it sleeps: who takes that for a reason to wake it changes the word afterwards.
+            let value = word.load(Ordering::SeqCst);
             control
                 .map
                 .word(SERVER_ASLEEP)
                 .store(flag, Ordering::SeqCst);
-            let value = word.load(Ordering::SeqCst);
             self.if_open()?;
             match seat.work(&control) {
                 Work::Nothing => {}

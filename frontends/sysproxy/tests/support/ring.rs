@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::ring::{
-    AT_MAGIC, MAGIC, POSTED, QUEUE, QUEUED, RECALLED, REPLY, REPLY_HEAD, REQUEST, REQUEST_HEAD,
-    ReplyHead, RequestHead, SERVER_ASLEEP, SIZE, post_size,
+    AT_MAGIC, MAGIC, NUDGE, POSTED, QUEUE, QUEUED, RECALLED, REPLY, REPLY_HEAD, REQUEST,
+    REQUEST_HEAD, ReplyHead, RequestHead, SERVER_ASLEEP, SIZE, post_size,
 };
 use abi::sysproxy::{Class, HEADER, Header, Kind, RingReply};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -90,6 +90,15 @@ impl Ring {
             let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), 1);
         }
         before
+    }
+
+    /// Wakes the server, if it says that it sleeps, for something that is no request.
+    pub fn nudge(&self) {
+        if self.word(SERVER_ASLEEP).swap(0, Ordering::SeqCst) != 0 {
+            let word = self.word(REQUEST);
+            word.fetch_add(NUDGE, Ordering::SeqCst);
+            let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), 1);
+        }
     }
 
     pub fn has_reply(&self, before: u32) -> bool {
