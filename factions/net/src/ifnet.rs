@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
-use arc_swap::{ArcSwap, ArcSwapOption};
 use kern::Curlwp;
 use smallvec::SmallVec;
 use sync::{Cpu, Mutex, Parker};
@@ -15,7 +14,7 @@ use crate::consts::{
     IFF_POINTOPOINT, IFF_PROMISC, IFF_RUNNING, IFF_UP,
 };
 use crate::frame::ETHER_HEADER;
-use crate::{Checksum, Interfaces, Packet, complete_checksum, segment};
+use crate::{Checksum, Interfaces, Packet, Seldom, complete_checksum, segment};
 
 /// An Ethernet address.
 pub type EtherAddr = [u8; 6];
@@ -214,9 +213,9 @@ pub struct Ifnet {
     /// How many ask for `IFF_PROMISC` and for `IFF_ALLMULTI`.
     requests: Mutex<[u32; 2]>,
     driver: Arc<dyn Driver>,
-    taps: ArcSwap<Vec<Arc<dyn Tap>>>,
-    master: ArcSwapOption<Box<dyn Master>>,
-    trunk: ArcSwapOption<Box<dyn Trunk>>,
+    taps: Seldom<Vec<Arc<dyn Tap>>>,
+    master: Seldom<Box<dyn Master>>,
+    trunk: Seldom<Box<dyn Trunk>>,
     uplink: OnceLock<Weak<Interfaces>>,
     /// Since it was made.
     pub stats: Stats,
@@ -245,9 +244,9 @@ impl Ifnet {
             address: Mutex::new(config.address),
             requests: Mutex::default(),
             driver,
-            taps: ArcSwap::default(),
-            master: ArcSwapOption::empty(),
-            trunk: ArcSwapOption::empty(),
+            taps: Seldom::default(),
+            master: Seldom::default(),
+            trunk: Seldom::default(),
             uplink: uplink.into(),
             stats: Stats::default(),
         })
@@ -385,25 +384,18 @@ impl Ifnet {
 
     /// Has somebody see every packet from now on.
     pub fn add_tap(&self, tap: Arc<dyn Tap>) {
-        self.taps.rcu(|taps| {
-            let mut taps = Vec::clone(taps);
-            taps.push(tap.clone());
-            taps
-        });
+        self.taps.change(|taps| taps.push(tap.clone()));
     }
 
     /// Ends what [`add_tap`](Self::add_tap) began.
     pub fn remove_tap(&self, tap: &Arc<dyn Tap>) {
-        self.taps.rcu(|taps| {
-            let mut taps = Vec::clone(taps);
-            taps.retain(|t| !Arc::ptr_eq(t, tap));
-            taps
-        });
+        self.taps
+            .change(|taps| taps.retain(|t| !Arc::ptr_eq(t, tap)));
     }
 
     /// Gives its frames to a master, or to nobody.
     pub fn set_master(&self, cpu: &Cpu<'_>, master: Option<Box<dyn Master>>) {
-        self.master.store(master.map(Arc::new));
+        self.master.store(master);
         self.changed(cpu);
     }
 
@@ -417,7 +409,7 @@ impl Ifnet {
 
     /// Gives its tagged frames to VLANs, or to nobody.
     pub fn set_trunk(&self, trunk: Option<Box<dyn Trunk>>) {
-        self.trunk.store(trunk.map(Arc::new));
+        self.trunk.store(trunk);
     }
 
     /// Sends a frame with its link-layer header. What the driver cannot do (cut it, complete its checksum) is done before. `ENETDOWN` when the interface is down, `ENOBUFS` when there is no room below.
@@ -508,7 +500,7 @@ impl Ifnet {
     }
 
     fn show(&self, cpu: &Cpu<'_>, direction: Direction, packet: &Packet) {
-        for tap in self.taps.load().iter() {
+        for tap in self.taps.load().iter().flat_map(|taps| taps.iter()) {
             tap.packet(cpu, self, direction, packet);
         }
     }

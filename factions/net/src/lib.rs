@@ -30,6 +30,7 @@ mod packet;
 mod protocol;
 mod receiver;
 mod report;
+mod seldom;
 mod socket;
 mod sockopt;
 mod syscalls;
@@ -53,6 +54,7 @@ pub use offload::{Segments, checksum_holds, complete_checksum, segment, segment_
 pub use packet::{Checksum, Cut, Gso, Packet};
 pub use protocol::{Accepted, Incoming, Kind, Outgoing, Protocol, Received, Shutdown};
 pub use receiver::{Receiver, Source};
+pub use seldom::Seldom;
 pub use socket::Socket;
 pub use sockopt::{OptValue, int_option};
 

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use net::{Ifnet, Packet};
+use net::{Ifnet, Packet, Seldom};
 use sync::Cpu;
 use tcp::{Segment, Tuple};
 
@@ -75,37 +74,35 @@ pub enum Refusal {
 
 /// Those who look, by priority. Swapped whole.
 #[derive(Default)]
-pub(crate) struct Filters(ArcSwap<Vec<(i32, Arc<dyn Filter>)>>);
+pub(crate) struct Filters(Seldom<Vec<(i32, Arc<dyn Filter>)>>);
 
 impl Filters {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.load().is_empty()
+        self.0.load().is_none()
     }
 
     /// Whether somebody wants packets whole.
     pub(crate) fn want_whole(&self) -> bool {
-        self.0.load().iter().any(|(_, filter)| filter.wants_whole())
+        let filters = self.0.load();
+        let mut all = filters.iter().flat_map(|filters| filters.iter());
+        all.any(|(_, filter)| filter.wants_whole())
     }
 }
 
 impl Inet {
     /// Has somebody look at every packet. Lower priorities come first; Linux's are -300 (raw) to 300.
     pub fn add_filter(&self, priority: i32, filter: Arc<dyn Filter>) {
-        self.filters.0.rcu(|list| {
-            let mut list = Vec::clone(list);
+        self.filters.0.change(|list| {
             let at = list.partition_point(|(p, _)| *p <= priority);
             list.insert(at, (priority, filter.clone()));
-            list
         });
     }
 
     /// Ends what [`add_filter`](Self::add_filter) began.
     pub fn remove_filter(&self, filter: &Arc<dyn Filter>) {
-        self.filters.0.rcu(|list| {
-            let mut list = Vec::clone(list);
-            list.retain(|(_, f)| !Arc::ptr_eq(f, filter));
-            list
-        });
+        self.filters
+            .0
+            .change(|list| list.retain(|(_, f)| !Arc::ptr_eq(f, filter)));
     }
 
     /// Tells who sent a packet that it does not go on; at [`Hook::Output`] that is a program of this kernel. `packet` is as the filter
@@ -155,9 +152,9 @@ impl Inet {
         packet: &mut Packet,
     ) -> bool {
         let filters = self.filters.0.load();
-        if filters.is_empty() {
+        let Some(filters) = &*filters else {
             return true;
-        }
+        };
         let passage = Passage {
             hook,
             v6,

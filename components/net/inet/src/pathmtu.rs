@@ -2,10 +2,9 @@
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use hypercall::Nanos;
+use net::Seldom;
 use sync::{Cpu, Mutex};
 
 use crate::{Inet, leaf};
@@ -21,14 +20,24 @@ const LEAST6: u32 = 1280;
 /// What is known; read without a lock, `changing` is a leaf.
 #[derive(Default)]
 pub(crate) struct PathMtu {
-    known: ArcSwap<BTreeMap<IpAddr, (u32, Nanos)>>,
+    known: Seldom<BTreeMap<IpAddr, (u32, Nanos)>>,
     changing: Mutex<()>,
 }
 
 impl PathMtu {
     /// The MTU of the path to an address, if it is less than the interface's.
     pub(crate) fn get(&self, dst: &IpAddr) -> Option<u32> {
-        self.known.load().get(dst).map(|(mtu, _)| *mtu)
+        self.known.load().as_ref()?.get(dst).map(|(mtu, _)| *mtu)
+    }
+
+    /// What is not too old.
+    fn young(&self, now: Nanos) -> BTreeMap<IpAddr, (u32, Nanos)> {
+        let mut known = match &*self.known.load() {
+            Some(known) => BTreeMap::clone(known),
+            None => BTreeMap::new(),
+        };
+        known.retain(|_, (_, until)| *until > now);
+        known
     }
 }
 
@@ -40,8 +49,7 @@ impl Inet {
         {
             let leaf = leaf(cpu);
             let _guard = self.path_mtu.changing.lock(&leaf);
-            let mut known = BTreeMap::clone(&self.path_mtu.known.load());
-            known.retain(|_, (_, until)| *until > now);
+            let mut known = self.path_mtu.young(now);
             match known.get(&dst) {
                 Some((old, _)) if *old < mtu => return *old,
                 None if known.len() >= MOST => {
@@ -54,7 +62,7 @@ impl Inet {
                 _ => {}
             }
             known.insert(dst, (mtu, now.saturating_add(LIFETIME)));
-            self.path_mtu.known.store(Arc::new(known));
+            self.path_mtu.known.store(Some(known));
         }
         self.fib.changed();
         mtu
@@ -63,21 +71,18 @@ impl Inet {
     /// Forgets what is too old.
     pub(crate) fn age_path_mtus(&self, cpu: &Cpu<'_>) {
         let now = self.now();
-        if self
-            .path_mtu
-            .known
-            .load()
-            .values()
-            .all(|(_, until)| *until > now)
-        {
+        let known = self.path_mtu.known.load();
+        let mut all = known.iter().flat_map(|known| known.values());
+        if all.all(|(_, until)| *until > now) {
             return;
         }
         {
             let leaf = leaf(cpu);
             let _guard = self.path_mtu.changing.lock(&leaf);
-            let mut known = BTreeMap::clone(&self.path_mtu.known.load());
-            known.retain(|_, (_, until)| *until > now);
-            self.path_mtu.known.store(Arc::new(known));
+            let known = self.path_mtu.young(now);
+            self.path_mtu
+                .known
+                .store((!known.is_empty()).then_some(known));
         }
         self.fib.changed();
     }

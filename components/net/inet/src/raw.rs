@@ -3,8 +3,7 @@
 use core::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwap;
-use net::Packet;
+use net::{Packet, Seldom};
 use sync::Cpu;
 
 use crate::addr::Endpoint;
@@ -16,27 +15,22 @@ use crate::{Inet, leaf};
 
 /// The raw sockets; swapped whole.
 #[derive(Default)]
-pub(crate) struct Table(ArcSwap<Vec<Weak<Dgram>>>);
+pub(crate) struct Table(Seldom<Vec<Weak<Dgram>>>);
 
 impl Table {
     pub(crate) fn add(&self, socket: &Arc<Dgram>) {
-        self.0.rcu(|list| {
-            let mut list = Vec::clone(list);
-            list.push(Arc::downgrade(socket));
-            list
-        });
+        self.0.change(|list| list.push(Arc::downgrade(socket)));
     }
 
     pub(crate) fn remove(&self, socket: &Dgram) {
-        self.0.rcu(|list| {
-            let mut list = Vec::clone(list);
-            list.retain(|other| !Weak::ptr_eq(other, &socket.me));
-            list
-        });
+        self.0
+            .change(|list| list.retain(|other| !Weak::ptr_eq(other, &socket.me)));
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Dgram>> {
-        self.0.load().iter().filter_map(Weak::upgrade).collect()
+        let list = self.0.load();
+        let all = list.iter().flat_map(|list| list.iter());
+        all.filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -63,9 +57,9 @@ impl Inet {
     /// Shows a packet to raw sockets; answers whether any heard it.
     pub(crate) fn raw_input(&self, cpu: &Cpu<'_>, header: &Header, packet: &Packet) -> bool {
         let list = self.raw.0.load();
-        if list.is_empty() {
+        let Some(list) = &*list else {
             return false;
-        }
+        };
         let mut heard = false;
         for socket in list.iter().filter_map(Weak::upgrade) {
             if !hears(
@@ -121,7 +115,7 @@ impl Inet {
         dst: IpAddr,
         trouble: &Trouble,
     ) {
-        for socket in self.raw.0.load().iter().filter_map(Weak::upgrade) {
+        for socket in self.raw.all() {
             if hears(&socket, cpu, protocol, src, dst, 0) {
                 socket.trouble(cpu, Endpoint::new(dst, 0), trouble);
             }
