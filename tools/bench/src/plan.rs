@@ -34,7 +34,8 @@ pub(crate) fn run(effort: &Effort, mut output: Output) -> Result<()> {
         .filter(|(name, _)| output.wants_group(name))
         .collect();
     if wanted.is_empty() {
-        let names: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+        let mut names: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+        names.dedup();
         bail!("no such group; there are {}", names.join(", "));
     }
     let mut failed = Vec::new();
