@@ -113,8 +113,6 @@ pub struct Received {
 pub struct Accepted {
     /// Its protocol.
     pub protocol: Arc<dyn Protocol>,
-    /// Its options.
-    pub common: Arc<Common>,
     /// Its peer's address.
     pub peer: Addr,
 }
@@ -123,6 +121,9 @@ pub struct Accepted {
 /// lock held. Blocking gives the virtual CPU up.
 #[allow(unused_variables)]
 pub trait Protocol: Send + Sync + Any {
+    /// The socket's options and readiness.
+    fn common(&self) -> &Arc<Common>;
+
     /// bind(2).
     fn bind(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno>;
 

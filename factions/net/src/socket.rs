@@ -19,9 +19,8 @@ pub struct Socket {
     family: u16,
     kind: Kind,
     number: i32,
-    common: Arc<Common>,
     protocol: Arc<dyn Protocol>,
-    ident: anon::Ident,
+    owner: anon::Owner,
 }
 
 impl Socket {
@@ -31,22 +30,20 @@ impl Socket {
         family: i32,
         kind: Kind,
         number: i32,
-        common: Arc<Common>,
         protocol: Arc<dyn Protocol>,
     ) -> Arc<Socket> {
         Arc::new(Socket {
             family: family as u16,
             kind,
             number,
-            common,
             protocol,
-            ident: anon::Ident::new(cx),
+            owner: anon::Owner::new(cx),
         })
     }
 
     /// A number that no other socket of the kernel has.
     pub(crate) fn cookie(&self) -> u64 {
-        self.ident.stat(S_IFSOCK | 0o777).st_ino
+        self.owner.ino()
     }
 
     /// The address family.
@@ -66,7 +63,7 @@ impl Socket {
 
     /// Options and readiness.
     pub fn common(&self) -> &Arc<Common> {
-        &self.common
+        self.protocol.common()
     }
 
     /// The protocol.
@@ -131,7 +128,7 @@ impl File for Socket {
         let mut message = Incoming {
             uio,
             flags: 0,
-            wait: self.common.receive_wait(of.nonblocking()),
+            wait: self.common().receive_wait(of.nonblocking()),
             wants_control: false,
         };
         let received = self.protocol.receive(cx, &mut message)?;
@@ -146,17 +143,17 @@ impl File for Socket {
             to: None,
             control: &mut control,
             flags: 0,
-            wait: self.common.send_wait(of.nonblocking()),
+            wait: self.common().send_wait(of.nonblocking()),
         };
         self.protocol.send(cx, &mut message)
     }
 
     fn poll(&self, cx: &Curlwp<'_>, events: Events, watcher: Option<&Arc<dyn Watcher>>) -> Events {
         if let Some(watcher) = watcher {
-            self.common.poll.watch(cx.cpu(), watcher);
+            self.common().poll.watch(cx.cpu(), watcher);
         }
         let mut now = self.protocol.poll(cx);
-        if self.common.has_error() {
+        if self.common().has_error() {
             now = now | Events::ERR;
         }
         now & (events | Events::ALWAYS)
@@ -170,7 +167,8 @@ impl File for Socket {
     }
 
     fn ahead(&self, cx: &Curlwp<'_>, most: usize) -> Option<Ahead> {
-        let plain = self.common.rcvlowat.load(Ordering::Relaxed) == 1 && !self.common.has_error();
+        let common = self.common();
+        let plain = common.rcvlowat.load(Ordering::Relaxed) == 1 && !common.has_error();
         plain.then(|| self.protocol.ahead(cx, most))?
     }
 
@@ -192,7 +190,7 @@ impl File for Socket {
     }
 
     fn stat(&self, _: &Curlwp<'_>) -> Result<Stat, Errno> {
-        Ok(self.ident.stat(S_IFSOCK | 0o777))
+        Ok(self.owner.stat(S_IFSOCK | 0o777))
     }
 
     fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {

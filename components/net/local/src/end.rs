@@ -194,6 +194,10 @@ impl End {
 }
 
 impl Protocol for End {
+    fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
     fn bind(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno> {
         self.bind_to(cx, addr)
     }
@@ -206,7 +210,6 @@ impl Protocol for End {
         let end = self.accept_end(cx, wait)?;
         let peer = end.state.lock(cx.cpu()).peer_name.clone();
         Ok(Accepted {
-            common: end.common.clone(),
             protocol: end,
             peer: peer.unwrap_or(Addr::unnamed(AF_UNIX)),
         })

@@ -290,6 +290,10 @@ impl Answer {
 }
 
 impl Protocol for NetlinkSocket {
+    fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
     fn bind(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno> {
         let (port, groups) = parse(addr)?;
         self.bind_port(cx, port)?;

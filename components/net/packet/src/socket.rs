@@ -386,6 +386,10 @@ impl Tap for PacketSocket {
 }
 
 impl Protocol for PacketSocket {
+    fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
     fn bind(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno> {
         let asked = LinkAddr::parse(addr)?;
         let protocol = match asked.protocol {

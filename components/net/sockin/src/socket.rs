@@ -109,6 +109,10 @@ impl HostBacked {
 }
 
 impl Protocol for HostBacked {
+    fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
     fn bind(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno> {
         let addr = self.parse(addr)?;
         let privileged =
@@ -126,16 +130,9 @@ impl Protocol for HostBacked {
     fn accept(&self, cx: &Curlwp<'_>, mut wait: Wait) -> Result<Accepted, Errno> {
         let (host, peer) = self.until_done(cx, Way::In, &mut wait, |host| host.accept())?;
         let common = Arc::new(self.common.inherit(cx.cpu()));
-        let protocol = HostBacked::new(
-            self.family,
-            self.kind,
-            common.clone(),
-            self.poller.clone(),
-            host,
-        );
+        let protocol = HostBacked::new(self.family, self.kind, common, self.poller.clone(), host);
         Ok(Accepted {
             protocol,
-            common,
             peer: addr::shown(peer),
         })
     }

@@ -56,19 +56,8 @@ fn accept_with(
 ) -> SysResult {
     with_socket(cx, fd, |of, so| {
         let wait = so.common().receive_wait(of.nonblocking());
-        let Accepted {
-            protocol,
-            common,
-            peer,
-        } = so.protocol().accept(cx, wait)?;
-        let new = Socket::new(
-            cx,
-            so.family(),
-            so.kind(),
-            so.protocol_number(),
-            common,
-            protocol,
-        );
+        let Accepted { protocol, peer } = so.protocol().accept(cx, wait)?;
+        let new = Socket::new(cx, so.family(), so.kind(), so.protocol_number(), protocol);
         if let Err(error) = peer.copyout(cx, addr, addrlen) {
             new.protocol().close(cx);
             return Err(error);
@@ -90,7 +79,7 @@ fn new_socket(cx: &Curlwp<'_>, family: i32, kind: Kind, number: i32) -> Result<A
     let domain = Net::of(cx)?.domain(cx, family)?;
     let common = Arc::new(Common::default());
     let protocol = domain.socket(cx, kind, number, &common)?;
-    Ok(Socket::new(cx, family, kind, number, common, protocol))
+    Ok(Socket::new(cx, family, kind, number, protocol))
 }
 
 /// Makes a descriptor for a socket; without one the socket is closed.

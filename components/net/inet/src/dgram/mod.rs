@@ -144,6 +144,10 @@ impl Dgram {
 }
 
 impl Protocol for Dgram {
+    fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
     fn bind(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno> {
         self.bind_to(cx, addr)
     }

@@ -198,6 +198,10 @@ impl Tcp {
 }
 
 impl Protocol for Tcp {
+    fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
     fn bind(&self, cx: &Curlwp<'_>, addr: &Addr) -> Result<(), Errno> {
         let inet = self.inet()?;
         let to = parse_bind(addr, self.v6)?;
@@ -302,17 +306,9 @@ impl Protocol for Tcp {
         let conn = listener.accept(cx, wait)?;
         let (local, remote) = (conn.tuple.local, conn.tuple.remote);
         let common = conn.common.clone();
-        let socket = Tcp::new(
-            &inet,
-            self.v6,
-            common.clone(),
-            Some(conn),
-            local.ip(),
-            local.port(),
-        );
+        let socket = Tcp::new(&inet, self.v6, common, Some(conn), local.ip(), local.port());
         Ok(Accepted {
             protocol: socket,
-            common,
             peer: Endpoint::new(remote.ip(), remote.port()).to_addr(self.v6),
         })
     }
