@@ -14,8 +14,8 @@
 //! A call whose answer the client knows beforehand is not waited for. With the answer of an epoll_wait(2) the server *leases*
 //! stream sockets to the client's thread ([`LeaseHead`]): those of what was found ready that have one descriptor in one
 //! process, so that nobody else changes them. A lease says what a read would give and how much a write would take. While it
-//! stands, the client answers such reads and writes itself, and changes of the socket's entry in the instance, and *posts* what
-//! the server has to do for them: it puts a request into the queue at [`QUEUE`] and moves [`POSTED`] on. What is posted and
+//! stands, the client answers such reads and writes itself, changes of the socket's entry in the instance, and close(2), and *posts*
+//! what the server has to do for them: it puts a request into the queue at [`QUEUE`] and moves [`POSTED`] on. What is posted and
 //! complete runs in its order before the next call of any thread of the process, when the process forks, execs or ends, however
 //! that comes, and at the latest some hundred microseconds after it was posted. An error of it is the socket's, for the next call
 //! to tell, as TCP tells errors.
@@ -23,7 +23,7 @@
 //! The server *recalls* a ring's leases, all of them at once, by setting [`RECALLED`] in [`POSTED`]: before a call of another
 //! thread of the process. The client moves the word by compare-and-swap, so what it posts is
 //! either before the recall or fails, and the call is then made as any other. Leases end too when the thread waits again, and
-//! a socket's when the thread makes another call on it, which the client sees to by itself.
+//! a socket's when the thread makes another call on it that may change it, which the client sees to by itself.
 //!
 //! # Memory
 //!
@@ -246,14 +246,18 @@ head! {
         at: u32,
         /// Bytes of it: all that had arrived, or 0 when that is nothing or too much.
         len: u32,
-        /// Zero.
-        pad: u32,
+        /// [`LeaseHead::END`] and [`LeaseHead::CLOSES`].
+        flags: u32,
     }
 }
 
 impl LeaseHead {
     /// What a write takes of the room beside its bytes.
     pub const CHARGE: u32 = 1024;
+    /// A read of what is behind those bytes gives the end.
+    pub const END: u32 = 1;
+    /// close(2) does not wait.
+    pub const CLOSES: u32 = 2;
 }
 
 /// Bytes of the queue that a posted call with so many bytes of data takes; `None` when it is too long to be posted.

@@ -208,7 +208,11 @@ fn only_what_may_be_posted_runs() {
         &call(nr::write, [fd, POST_ADDR, 8, 0, 0, 0], 0, 8),
         &one,
     );
-    post(&ring, &call(nr::close, [fd, 0, 0, 0, 0, 0], 0, 0), &[]);
+    post(
+        &ring,
+        &call(nr::close_range, [fd, fd, 0, 0, 0, 0], 0, 0),
+        &[],
+    );
     // A number that is none, and addresses that are not the call's own.
     post(&ring, &call(u32::MAX, [0; 6], 0, 0), &[]);
     for addr in [0, POST_ADDR - 1, POST_ADDR + 1, u64::MAX] {

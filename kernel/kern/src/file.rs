@@ -133,6 +133,10 @@ pub struct Ahead {
     pub room: usize,
     /// Bytes that have arrived: all of them, or none when they are too many.
     pub unread: Vec<u8>,
+    /// Nothing comes behind them: a read of what is behind gives the end.
+    pub end: bool,
+    /// close(2) does not wait.
+    pub closes: bool,
 }
 
 /// What a record lock does to others.

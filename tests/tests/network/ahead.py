@@ -155,6 +155,16 @@ class World:
         if not there:
             self.epoll.register(end.s, IN | OUT | self.flags)
 
+    def ask(self, end):
+        # What changes nothing.
+        assert end.s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        assert end.s.getpeername() != end.s.getsockname()
+        flags = fcntl.fcntl(end.s, fcntl.F_GETFL)
+        assert flags & os.O_NONBLOCK
+        fcntl.fcntl(end.s, fcntl.F_SETFL, flags)
+        end.s.setblocking(False)
+        assert end.s.connect_ex(end.s.getpeername()) == errno.EISCONN
+
     def duplicate(self, end):
         # The number goes on with a duplicate, and the old one is another number of the same socket for a while.
         other = os.dup(end.s.fileno())
@@ -232,8 +242,8 @@ def exchange(name, ops, seeds, steps):
 
 
 W = World
-exchange('alone', [W.send] * 4 + [W.receive] * 5 + [W.cork, W.modify, W.take_out, W.peek, W.count], range(8), 60)
-exchange('shared', [W.send] * 8 + [W.receive] * 10 + [W.duplicate, W.fork, W.take_out], range(100, 103), 40)
+exchange('alone', [W.send] * 4 + [W.receive] * 5 + [W.cork, W.modify, W.take_out, W.peek, W.count, W.ask], range(8), 60)
+exchange('shared', [W.send] * 8 + [W.receive] * 10 + [W.duplicate, W.fork, W.take_out, W.ask], range(100, 103), 40)
 exchange('threads', [W.send] * 8 + [W.receive] * 10 + [W.thread, W.take_out], range(200, 203), 40)
 
 
@@ -288,6 +298,77 @@ a.shutdown(socket.SHUT_WR)
 print(b.recv(100, socket.MSG_WAITALL), a.recv(100))
 b.send(b'more')
 print(a.recv(100, socket.MSG_WAITALL | socket.MSG_DONTWAIT))
+
+# The end, and what closes: whoever gets the number next is nobody else.
+a, b, epoll = ready()
+b.shutdown(socket.SHUT_WR)
+epoll.poll()
+print(a.recv(3), a.recv(100), a.recv(100), os.read(a.fileno(), 1), a.send(b'late'))
+number = a.fileno()
+while os.dup(0) < number:
+    pass
+a.close()
+r, w = os.pipe()
+os.write(w, b'pipe')
+print(number == r, b.recv(100, socket.MSG_WAITALL), os.read(r, 10))
+os.close(r)
+os.close(w)
+c = socket.socket()
+print(c.fileno() == number, c.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+try:
+    c.recv(1)
+except OSError as e:
+    print(errno.errorcode[e.errno])
+c.close()
+a, b, epoll = ready()
+a.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 5))
+epoll.poll()
+a.recv(100)
+a.send(b'kept')
+a.close()
+print(b.recv(100, socket.MSG_WAITALL))
+
+
+def short_connections(count):
+    """A server that closes first and its clients, one after the other and several at a time."""
+    server = socket.create_server(('127.0.0.1', 0))
+    server.setblocking(False)
+    epoll = select.epoll()
+    epoll.register(server, IN)
+    serving, asking, begun, done = {}, {}, 0, 0
+    while done < count:
+        while begun < count and len(asking) < 8:
+            c = socket.create_connection(server.getsockname())
+            c.setblocking(False)
+            c.send(b'request %d' % begun)
+            epoll.register(c, IN | select.EPOLLRDHUP * (begun % 2))
+            asking[c.fileno()] = [c, b'answer to request %d' % begun]
+            begun += 1
+        for fd, _ in epoll.poll():
+            if fd == server.fileno():
+                s, _ = server.accept()
+                s.setblocking(False)
+                epoll.register(s, IN | select.EPOLLRDHUP)
+                serving[s.fileno()] = s
+            elif fd in serving:
+                s = serving.pop(fd)
+                s.send(b'answer to ' + s.recv(100))
+                s.close()
+            else:
+                c, expected = asking[fd]
+                got = c.recv(100)
+                assert expected.startswith(got), (got, expected)
+                asking[fd][1] = expected[len(got):]
+                if not got:
+                    assert not expected, expected
+                    del asking[fd]
+                    c.close()
+                    done += 1
+    assert not serving and not asking
+
+
+short_connections(400)
+print('short')
 
 # Level-triggered readiness is over when everything was read, for whoever looks.
 a, b, epoll = ready()

@@ -10,7 +10,10 @@ use abi::ring::{
     AHEAD, AHEAD_LEN, LEASES, LeaseHead, MAX_LEASES, NUDGE, POST_ADDR, POSTED, QUEUE, QUEUED, RAN,
     RECALLED, REQUEST, RequestHead, SERVER_ASLEEP, SHORTLY, post_size,
 };
-use abi::{ArgKind, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EpollEvent, nr};
+use abi::{
+    ArgKind, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EpollEvent, F_GETFD, F_GETFL, F_SETFD,
+    F_SETFL, nr,
+};
 
 use super::mem::{self, Memory};
 use super::request::Call;
@@ -21,6 +24,9 @@ const MSG_TRUNC: u64 = 0x20;
 const MSG_DONTWAIT: u64 = 0x40;
 const MSG_NOSIGNAL: u64 = 0x4000;
 const MSG_MORE: u64 = 0x8000;
+const FIONREAD: u32 = 0x541b;
+const FIONBIO: u32 = 0x5421;
+const AF_UNSPEC: u16 = 0;
 const IPPROTO_TCP: u64 = 6;
 const TCP_NODELAY: u64 = 1;
 const TCP_CORK: u64 = 3;
@@ -110,9 +116,10 @@ impl Ring {
             nr::sendmsg => self.put_message(memory, a, b, c),
             nr::setsockopt => self.set_option(memory, &call.args),
             nr::epoll_ctl => self.control(memory, &call.args),
+            nr::close => self.close(a),
             _ => None,
         };
-        if served.is_none() {
+        if served.is_none() && !only_asks(memory, call) {
             self.forget_named(call);
         }
         served
@@ -154,7 +161,14 @@ impl Ring {
         let lease = self.leases.find(fd)?;
         let head = lease.get();
         let n = len.min(u64::from(head.len)) as usize;
-        if n == 0 || flags & !(MSG_DONTWAIT | MSG_NOSIGNAL) != 0 || !memory.writable(to, n) {
+        if flags & !(MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
+            return None;
+        }
+        if n == 0 {
+            let at_end = len != 0 && head.flags & LeaseHead::END != 0 && self.holds();
+            return at_end.then_some(0);
+        }
+        if !memory.writable(to, n) {
             return None;
         }
         self.copy_out(AHEAD + head.at as usize, to, n);
@@ -278,6 +292,22 @@ impl Ring {
         Some(0)
     }
 
+    /// close(2), when it does not wait.
+    fn close(&self, fd: u64) -> Option<i64> {
+        let head = self.leases.find(fd)?.get();
+        if head.flags & LeaseHead::CLOSES == 0 {
+            return None;
+        }
+        self.post(nr::close, &[fd, 0, 0, 0, 0, 0], &[])?;
+        self.leases.forget(fd);
+        Some(0)
+    }
+
+    /// Whether the leases have not been recalled.
+    fn holds(&self) -> bool {
+        self.word(POSTED).load(Ordering::SeqCst) & RECALLED == 0
+    }
+
     /// Puts a call into the queue, with data that was found readable. `None` when the leases were recalled, or there is no room.
     fn post(&self, nr: u32, args: &[u64; 6], data: &[Piece]) -> Option<()> {
         let len = data.iter().map(|piece| piece.1).sum();
@@ -333,5 +363,21 @@ impl Ring {
     fn copy_in(&self, from: u64, to: usize, len: usize) {
         // SAFETY: a post of a size that `post_size` allows ends in the mapping, wherever in the queue it begins.
         unsafe { mem::copy(from as *const u8, self.at(to), len) };
+    }
+}
+
+/// Whether a call on a connected stream changes nothing that a lease says.
+fn only_asks(memory: Memory<'_>, call: &Call) -> bool {
+    let [_, b, ..] = call.args;
+    match call.nr {
+        nr::getsockopt | nr::getsockname | nr::getpeername => true,
+        nr::fcntl => matches!(b as i32, F_GETFD | F_SETFD | F_GETFL | F_SETFL),
+        nr::ioctl => matches!(b as u32, FIONREAD | FIONBIO),
+        // It is connected already, and one that has waited for that is told so.
+        nr::connect => {
+            let mut family = [0; 2];
+            memory.read(b, &mut family) && u16::from_ne_bytes(family) != AF_UNSPEC
+        }
+        _ => false,
     }
 }

@@ -29,6 +29,8 @@ type Told = (i32, i32, usize, Vec<u8>);
 #[derive(Default)]
 struct Caller {
     told: RefCell<Vec<Told>>,
+    /// Whether the end comes, and whether a close does not wait.
+    ends: RefCell<Vec<(bool, bool)>>,
     sends: Option<Vec<u8>>,
 }
 
@@ -50,6 +52,7 @@ impl UserMemory for Caller {
     fn tell_ahead(&self, fd: i32, epfd: i32, ahead: &Ahead) {
         let told = (fd, epfd, ahead.room, ahead.unread.clone());
         self.told.borrow_mut().push(told);
+        self.ends.borrow_mut().push((ahead.end, ahead.closes));
     }
 
     fn has_gone_on(&self) -> bool {
@@ -76,13 +79,18 @@ fn watch(p: &LwpHandle, fd: i32) -> i32 {
     epfd
 }
 
-/// What a wait of that instance tells.
-fn told(p: &LwpHandle, epfd: i32) -> Vec<Told> {
+/// A wait of that instance, by a caller that is told.
+fn wait(p: &LwpHandle, epfd: i32) -> Caller {
     let caller = Caller::default();
     let args = [epfd as u64, 4096, 8, 0, 0, 0];
     p.enter(&caller, |cx| cx.syscall(nr::epoll_wait, &args))
         .expect("events");
-    caller.told.into_inner()
+    caller
+}
+
+/// What it tells.
+fn told(p: &LwpHandle, epfd: i32) -> Vec<Told> {
+    wait(p, epfd).told.into_inner()
 }
 
 /// A call of somebody who has gone on.
@@ -123,6 +131,28 @@ fn one_holder_is_told_what_calls_would_give() {
     // What waits unsent for longer than it may is not taken at once.
     set(&p, a, SOL_TCP, TCP_NOTSENT_LOWAT, 7).expect("set");
     assert_eq!(told(&p, epfd)[0].2, 7);
+}
+
+#[test]
+fn the_end_is_told_and_whether_a_close_waits() {
+    let (_kernel, p) = process();
+    let (a, b) = pair(&p);
+    let epfd = watch(&p, a);
+    let ends = || wait(&p, epfd).ends.into_inner();
+    write(&p, b, &[1; MOST + 1]).expect("written");
+    p.shutdown(b, 1).expect("shut down");
+    assert_eq!(ends(), [(false, true)], "there is more than is told");
+    assert_eq!(read(&p, a, 1), Ok(vec![1]));
+    assert_eq!(ends(), [(true, true)]);
+    assert_eq!(read(&p, a, MOST), Ok(vec![1; MOST]));
+    assert_eq!(ends(), [(true, true)]);
+    assert_eq!(read(&p, a, MOST), Ok(Vec::new()));
+    for (on, seconds, closes) in [(1i32, 5i32, false), (1, 0, true), (0, 5, true)] {
+        let linger = [on.to_ne_bytes(), seconds.to_ne_bytes()].concat();
+        p.setsockopt(a, SOL_SOCKET, SO_LINGER, &linger, 8)
+            .expect("set");
+        assert_eq!(ends(), [(true, closes)], "{on} {seconds}");
+    }
 }
 
 #[test]

@@ -257,8 +257,15 @@ impl UserMemory for RingMemory<'_> {
             unread if used + unread.len() <= AHEAD_LEN => unread,
             _ => &[],
         };
-        if count == MAX_LEASES || ahead.room == 0 && unread.is_empty() {
+        if count == MAX_LEASES {
             return;
+        }
+        let mut flags = 0;
+        if ahead.end && unread.len() == ahead.unread.len() {
+            flags |= LeaseHead::END;
+        }
+        if ahead.closes {
+            flags |= LeaseHead::CLOSES;
         }
         let head = LeaseHead {
             fd,
@@ -266,7 +273,7 @@ impl UserMemory for RingMemory<'_> {
             room: u32::try_from(ahead.room).unwrap_or(u32::MAX),
             at: used as u32,
             len: unread.len() as u32,
-            pad: 0,
+            flags,
         };
         self.write(AHEAD + used, unread);
         self.write(LEASES + count * LeaseHead::SIZE, &head.to_bytes());

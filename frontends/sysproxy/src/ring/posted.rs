@@ -119,6 +119,9 @@ fn run_one(cx: &Curlwp<'_>, head: &RequestHead, taken: &mut usize, may_sleep: bo
     if head.nr == nr::recvfrom {
         args[3] |= MSG_DONTWAIT;
     }
+    if head.nr == nr::close && !may_sleep && !closes_at_once(cx, args[0] as i32) {
+        return false;
+    }
     if head.nr != nr::sendto {
         let _ = cx.syscall(head.nr, &args);
         return true;
@@ -132,6 +135,12 @@ fn run_one(cx: &Curlwp<'_>, head: &RequestHead, taken: &mut usize, may_sleep: bo
     let sent = sent.unwrap_or(0) as usize;
     *taken += sent;
     args[2] == sent as u64
+}
+
+/// Whether close(2) does not wait. Others than streams may have to write to a disk.
+fn closes_at_once(cx: &Curlwp<'_>, fd: i32) -> bool {
+    let of = cx.file(fd);
+    of.is_ok_and(|of| of.file().ahead(cx, 0).is_some_and(|ahead| ahead.closes))
 }
 
 /// How much lies between two places of the queue, in bytes; `None` when there is nothing, or whoever has run it meanwhile has
@@ -162,7 +171,7 @@ fn next(map: &Map, at: u32, end: u32) -> Result<Option<(RequestHead, usize)>, Ma
 /// The calls that a client may know the answer of. Others are not run.
 fn may_be_posted(head: &RequestHead) -> bool {
     match head.nr {
-        nr::sendto | nr::setsockopt | nr::epoll_ctl => true,
+        nr::sendto | nr::setsockopt | nr::epoll_ctl | nr::close => true,
         nr::recvfrom => head.arg1 == 0 && head.arg3 & MSG_TRUNC != 0 && head.arg4 == 0,
         _ => false,
     }

@@ -346,7 +346,7 @@ fn tell_ahead(cx: &Curlwp<'_>, epfd: i32, found: &[(EpollEvent, Arc<Item>)]) {
     let Some(most) = cx.memory().takes_ahead() else {
         return;
     };
-    let plain = Events::IN | Events::RDNORM | Events::OUT | Events::WRNORM;
+    let plain = Events::IN | Events::RDNORM | Events::RDHUP | Events::OUT | Events::WRNORM;
     for (event, item) in found {
         if Events(event.events) & plain == Events(event.events)
             && let Some((fd, of)) = item.of_one_holder(cx)

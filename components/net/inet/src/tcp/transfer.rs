@@ -216,7 +216,8 @@ impl Tcp {
             return None;
         }
         let mut unread = Vec::new();
-        if ready.readable <= most {
+        let fits = ready.readable <= most;
+        if fits {
             unread.reserve_exact(ready.readable);
             own.tcp
                 .peek()
@@ -225,7 +226,12 @@ impl Tcp {
         // What is written beyond TCP_NOTSENT_LOWAT may have to wait.
         let unsent = (own.tcp.settings().notsent_lowat as usize).saturating_sub(own.tcp.unsent());
         let room = ready.writable.min(unsent);
-        Some(Ahead { room, unread })
+        Some(Ahead {
+            room,
+            unread,
+            end: fits && ready.eof,
+            closes: conn.common.linger.load(Ordering::Relaxed) <= 0,
+        })
     }
 
     fn receive_urgent(
