@@ -139,6 +139,14 @@ pub(crate) struct Reassembly {
     partial: Mutex<Waiting>,
 }
 
+impl Reassembly {
+    /// Forgets all parts.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn forget(&self, cpu: &Cpu<'_>) {
+        *self.partial.lock(&leaf(cpu)) = Waiting::default();
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     packets: BTreeMap<FragmentKey, Partial>,

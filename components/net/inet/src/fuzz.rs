@@ -59,6 +59,15 @@ pub fn fuzz_frames(mut input: &[u8]) {
     assert!(!log.contains("broke down"), "{log}");
 }
 
+impl Inet {
+    /// Forgets what packets have left in a stack that serves many inputs: parts of packets, and the MTUs of paths.
+    pub fn forget(&self, cpu: &Cpu<'_>) {
+        self.reassembly.forget(cpu);
+        self.path_mtu.forget(cpu);
+        self.fib.changed();
+    }
+}
+
 type Stack = (Arc<Inet>, Arc<Ifnet>, Vec<Arc<dyn Protocol>>);
 
 fn set_up(cx: &Curlwp<'_>) -> Result<Stack, Errno> {

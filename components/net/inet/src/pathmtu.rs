@@ -30,6 +30,14 @@ impl PathMtu {
         self.known.load().as_ref()?.get(dst).map(|(mtu, _)| *mtu)
     }
 
+    /// Forgets all paths.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn forget(&self, cpu: &Cpu<'_>) {
+        let leaf = leaf(cpu);
+        let _guard = self.changing.lock(&leaf);
+        self.known.store(None);
+    }
+
     /// What is not too old.
     fn young(&self, now: Nanos) -> BTreeMap<IpAddr, (u32, Nanos)> {
         let mut known = match &*self.known.load() {

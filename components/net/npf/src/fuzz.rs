@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets: texts of rules, and packets through a router that filters and translates.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use abi::Errno;
 use bytes::Bytes;
@@ -42,7 +42,39 @@ pub fn fuzz_rules(text: &[u8]) {
 
 /// Sends packets through a router between two links: each is two bytes of length, a byte of flags, and the packet. The lowest flag says by
 /// which link it comes; with the second, the header's checksum is put right first. Nothing may panic, and the headers of what leaves are right.
+/// One router serves all inputs of a process, and forgets each when it has ended: what an input takes in memory, it gives back.
 pub fn fuzz_packets(mut input: &[u8]) {
+    static ROUTER: OnceLock<Router> = OnceLock::new();
+    let Router { kernel, links } = ROUTER.get_or_init(router);
+    kernel.implicit(&KernelMemory, |cx| {
+        let (npf, inet) = parts(cx).expect("a filter");
+        npf.load(cx, RULES).expect("rules");
+        while let [a, b, flags, rest @ ..] = input {
+            let len = usize::from(u16::from_be_bytes([*a, *b])).min(rest.len());
+            let (bytes, rest) = rest.split_at(len);
+            input = rest;
+            let link = &links[usize::from(flags & 1)];
+            link.input(cx.cpu(), packet(bytes, flags & 2 != 0));
+            cx.cpu().run_pending();
+        }
+        let (rules, states) = (npf.rules(), npf.connections());
+        assert!(rules.parse::<Ruleset>().is_ok() && states.lines().count() <= 64);
+        // Connections and counts go with the rules.
+        npf.load(cx, "").expect("no rules");
+        inet.forget(cx.cpu());
+    });
+    let log = String::from_utf8_lossy(&kernel.messages()).into_owned();
+    kernel.clear_messages();
+    assert!(!log.contains("broke down"), "{log}");
+}
+
+/// A kernel, and its links.
+struct Router {
+    kernel: Arc<Kernel>,
+    links: [Arc<Ifnet>; 2],
+}
+
+fn router() -> Router {
     let host: Arc<dyn Host> = PosixHost::new();
     let kernel = Kernel::builder(host)
         .component(&net::NET)
@@ -52,27 +84,14 @@ pub fn fuzz_packets(mut input: &[u8]) {
             config.threads = false;
             config.verbose = false;
         })
-        .boot();
-    let Ok(kernel) = kernel else {
-        return;
-    };
-    let _ = kernel.implicit(&KernelMemory, |cx| {
-        let links = set_up(cx)?;
-        while let [a, b, flags, rest @ ..] = input {
-            let len = usize::from(u16::from_be_bytes([*a, *b])).min(rest.len());
-            let (bytes, rest) = rest.split_at(len);
-            input = rest;
-            let link = &links[usize::from(flags & 1)];
-            link.input(cx.cpu(), packet(bytes, flags & 2 != 0));
-            cx.cpu().run_pending();
-        }
-        let npf = Npf::of(cx)?;
-        let (rules, states) = (npf.rules(), npf.connections());
-        assert!(rules.parse::<Ruleset>().is_ok() && states.lines().count() <= 64);
-        Ok::<(), Errno>(())
-    });
-    let log = String::from_utf8_lossy(&kernel.messages()).into_owned();
-    assert!(!log.contains("broke down"), "{log}");
+        .boot()
+        .expect("boots");
+    let links = kernel.implicit(&KernelMemory, set_up).expect("two links");
+    Router { kernel, links }
+}
+
+fn parts(cx: &Curlwp<'_>) -> Result<(Arc<Npf>, Arc<Inet>), Errno> {
+    Ok((Npf::of(cx)?, Inet::of(cx)?))
 }
 
 /// A wire that leads nowhere, but where headers are looked at.
@@ -127,10 +146,14 @@ fn set_up(cx: &Curlwp<'_>) -> Result<[Arc<Ifnet>; 2], Errno> {
         attach("in0", [("10.0.1.1", 24), ("fd01::1", 64)])?,
         attach("out0", [("10.0.9.1", 24), ("fd09::1", 64)])?,
     ];
-    for name in ["net.inet.ip.forwarding", "net.inet6.ip6.forwarding"] {
-        cx.kernel().sysctl().write(cx, name, &1i64.to_le_bytes())?;
+    // Errors without a limit, so that time decides nothing.
+    for (name, value) in [
+        ("net.inet.ip.forwarding", 1i64),
+        ("net.inet6.ip6.forwarding", 1),
+        ("net.ipv4.icmp_msgs_per_sec", 0),
+    ] {
+        cx.kernel().sysctl().write(cx, name, &value.to_le_bytes())?;
     }
-    Npf::of(cx)?.load(cx, RULES).map_err(|_| Errno::EINVAL)?;
     Ok(links)
 }
 
