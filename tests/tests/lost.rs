@@ -1,9 +1,9 @@
 //! Programs whose kernel goes while they run, by RUMPHIJACK_RETRYCONNECT.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
-use support::{rump, run, scratch};
+use support::{PYTHON, have, rump, run, scratch};
 
 /// A program that says what it sees at each line it is given, and the server's URL.
 struct Program {
@@ -28,6 +28,10 @@ impl Program {
         if let Some(retry) = retry {
             command.env("RUMPHIJACK_RETRYCONNECT", retry);
         }
+        Program::of(command)
+    }
+
+    fn of(mut command: Command) -> Program {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -130,6 +134,45 @@ fn a_program_waits_for_a_kernel_that_comes_later() {
         program.line();
     }
     assert_eq!(program.ask("four"), "four second\n");
+    kill(server);
+    program.end();
+}
+
+#[test]
+fn what_epoll_watches_on_the_host_is_watched_further() {
+    if !have(&[PYTHON]) {
+        return;
+    }
+    let dir = scratch();
+    let url = format!("unix://{}/k", dir.path().display());
+    let server = serve(&url, "first");
+    let script = "
+import os, select, sys
+epoll, (r, w) = select.epoll(), os.pipe()
+epoll.register(r, select.EPOLLIN)
+print('start', flush=True)
+for line in sys.stdin:
+    os.write(w, b'x')
+    print(line.strip(), len(epoll.poll()), len(epoll.poll(0)), flush=True)
+    os.read(r, 1)
+    print('quiet', epoll.poll(0), epoll.poll(0.001), flush=True)
+";
+    let mut command = rump(["exec", &url, "--", "/usr/bin/python3", "-c", script]);
+    command
+        .env("RUMPHIJACK", "path=/rump,socket=all")
+        .env("RUMPHIJACK_RETRYCONNECT", "inftime");
+    let mut program = Program::of(command);
+    assert_eq!(program.line(), "start\n");
+    for round in ["one", "two"] {
+        assert_eq!(program.ask(round), format!("{round} 1 1\n"));
+        assert_eq!(program.line(), "quiet [] []\n");
+    }
+    kill(server);
+    let server = serve(&url, "second");
+    for round in ["three", "four"] {
+        assert_eq!(program.ask(round), format!("{round} 1 1\n"));
+        assert_eq!(program.line(), "quiet [] []\n");
+    }
     kill(server);
     program.end();
 }

@@ -199,6 +199,19 @@ fn streams_used_in_every_order_are_as_on_the_host() {
 }
 
 #[test]
+fn duplicates_of_an_epoll_descriptor_are_one_instance() {
+    if !have(&[PYTHON]) {
+        return;
+    }
+    let dir = support::scratch();
+    let text = include_str!("network/duplicates.py");
+    let host = python_on_the_host(dir.path(), "duplicates.py", text);
+    assert!(host.ends_with("done\n"), "{host}");
+    let out = on_loop(dir.path(), "/usr/bin/python3 $DIR/duplicates.py");
+    assert_eq!(out.ok(), host);
+}
+
+#[test]
 fn netcat_carries_bytes_and_datagrams() {
     if !have(&[("/usr/bin/nc", "netcat-openbsd")]) {
         return;

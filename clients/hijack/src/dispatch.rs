@@ -57,12 +57,16 @@ fn decide(number: u32, args: &[u64; 6], stack: u64) -> Option<i64> {
         nr::msync => memory::msync(args),
         nr::dup2 => fds::dup2(args[0] as i32, args[1] as i32, None),
         nr::dup3 => fds::dup2(args[0] as i32, args[1] as i32, Some(args[2])),
+        nr::dup | nr::fcntl if process.is_shadowed(args[0] as i32) => {
+            fds::dup_shadowed(number, args)
+        }
         nr::close_range => fds::close_range(args),
         nr::chdir => cwd::chdir(config, process, args),
         nr::fchdir => cwd::fchdir(config, process, args),
         nr::getcwd => cwd::getcwd(config, process, args),
         nr::poll | nr::ppoll => poll::poll(process, number, args),
         nr::select | nr::pselect6 => poll::select(process, number, args),
+        nr::epoll_create | nr::epoll_create1 => Some(epoll::create(process, number, args)),
         nr::epoll_ctl | nr::epoll_wait | nr::epoll_pwait | nr::epoll_pwait2 => {
             epoll::call(process, number, args)
         }

@@ -132,7 +132,10 @@ fn class_of(call: &abi::SyscallDesc, config: &Config<'_>) -> u8 {
         }
         // Of a host descriptor it may be about the kernel's interfaces.
         nr::ioctl if config.any_socket() => return SEEN,
-        nr::socket | nr::socketpair => return if config.any_socket() { SEEN } else { HOST },
+        // Where it gets kernel descriptors, see `crate::epoll`.
+        nr::epoll_create | nr::epoll_create1 | nr::socket | nr::socketpair => {
+            return if config.any_socket() { SEEN } else { HOST };
+        }
         nr::__sysctl => return if config.sysctl { SEEN } else { HOST },
         nr::getvfsstat => return if config.vfs(1) { SEEN } else { HOST },
         502.. => return SEEN,

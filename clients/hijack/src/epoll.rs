@@ -1,23 +1,46 @@
 //! epoll(7) over host and kernel descriptors.
 //!
-//! An epoll descriptor is the host's. When a kernel descriptor is added to it, it gets a *shadow*: an epoll instance of the
-//! kernel, under the same number there, which knows the kernel's part. A wait is one of the kernel's, and the thread sleeps
+//! An epoll descriptor is the host's. It has a *shadow*: an epoll instance of the kernel, under the same number there, which knows
+//! the kernel's part. Duplicates of the descriptor are duplicates of the shadow. A program whose sockets are the kernel's gets the
+//! shadow when it makes the instance, so that whoever duplicates the descriptor, forks, or sleeps in a wait before the first kernel
+//! descriptor is added has part in it; any other when a kernel descriptor is added. A wait is one of the kernel's, and the thread sleeps
 //! for its end in a host ppoll(2) beside the host's part; when that comes first, the kernel's wait is interrupted. A thread
 //! without a ring looks at both and has the kernel watch its part: what it is to watch stays in place from wait to wait, until
-//! it has rung. A fork copies both, as it copies any descriptor. A duplicate of the epoll descriptor has no shadow.
-
-use core::sync::atomic::{AtomicU32, Ordering};
+//! it has rung. A fork copies both, as it copies any descriptor.
+//!
+//! The host's part alone is seen by who has the descriptor in another way: from another process by a message, or, where the shadow comes
+//! with the first kernel descriptor, by a duplicate or a fork of before.
 
 use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, Errno, Pollfd, nr};
 use rumpclient::raw::Watch;
 
 use crate::fds::{err, kernel_call};
 use crate::poll::{Deadline, Mask, POLLIN, host_ppoll, millis, split, timespec};
-use crate::state::{Process, raw_thread};
+use crate::state::{Kind, Process, raw_thread, shadows};
 use crate::sys::{self, failed};
 
-/// Shadows made so far. With a descriptor's number it names one for ever: numbers are used again.
-static SHADOWS: AtomicU32 = AtomicU32::new(0);
+/// epoll_create(2) of a program whose sockets are the kernel's.
+pub(crate) fn create(process: &Process, number: u32, args: &[u64; 6]) -> i64 {
+    // SAFETY: what the program asked for.
+    let epfd = unsafe { sys::syscall(number, *args) };
+    if !failed(epfd) {
+        // If it cannot have one now, who adds a kernel descriptor tries again and is told.
+        let _ = shadow(process, epfd as i32);
+    }
+    epfd
+}
+
+/// Makes an instance of the kernel the shadow of a host epoll descriptor.
+fn shadow(process: &Process, epfd: i32) -> Result<(), i64> {
+    let made = process
+        .client
+        .call_hinted(raw_thread(), nr::epoll_create1, &[0; 6], [epfd, -1]);
+    if failed(made) {
+        return Err(made);
+    }
+    process.set(epfd, Kind::Shadowed);
+    Ok(())
+}
 
 /// epoll_ctl(2) and the waits.
 pub(crate) fn call(process: &Process, number: u32, args: &[u64; 6]) -> Option<i64> {
@@ -52,22 +75,26 @@ fn control(process: &Process, epfd: i32, args: &[u64; 6]) -> Option<i64> {
     if process.is_own(fd) {
         return Some(err(Errno::EBADF));
     }
-    if !process.is_kernel(fd) {
+    let kind = process.kind(fd);
+    if kind == Kind::Host {
         return None;
+    }
+    if kind == Kind::Shadowed {
+        // An instance in an instance: both sides of one are in both sides of the other.
+        // SAFETY: what the program asked for.
+        let answer = unsafe { sys::syscall(nr::epoll_ctl, *args) };
+        if failed(answer) {
+            return Some(answer);
+        }
     }
     if !process.is_shadowed(epfd) {
         let refused = refuse(process, epfd);
         if refused != err(Errno::ENOENT) || args[1] as i32 != EPOLL_CTL_ADD {
             return Some(refused);
         }
-        let made = process
-            .client
-            .call_hinted(raw_thread(), nr::epoll_create1, &[0; 6], [epfd, -1]);
-        if made < 0 {
-            return Some(made);
+        if let Err(answer) = shadow(process, epfd) {
+            return Some(answer);
         }
-        SHADOWS.fetch_add(1, Ordering::Release);
-        process.set_shadow(epfd, true);
     }
     Some(kernel_call(nr::epoll_ctl, args))
 }
@@ -85,7 +112,7 @@ fn refuse(process: &Process, epfd: i32) -> i64 {
 /// The host closes the descriptor or puts another in its place: its shadow goes.
 pub(crate) fn unshadow(process: &Process, epfd: i32) {
     if process.is_shadowed(epfd) {
-        process.set_shadow(epfd, false);
+        process.set(epfd, Kind::Host);
         kernel_call(nr::close, &[epfd as u64, 0, 0, 0, 0, 0]);
     }
 }
@@ -98,7 +125,7 @@ fn wait(process: &Process, epfd: i32, events: u64, max: i32, span: Option<u64>, 
     let mut left = span;
     loop {
         if left == Some(0) || is_readable(epfd) {
-            let ready = look(epfd, events, max as u64);
+            let ready = look(process, epfd, events, max as u64);
             if ready != 0 || left == Some(0) {
                 return ready;
             }
@@ -183,14 +210,20 @@ fn watch_both(
     mask: Mask,
 ) -> i64 {
     let ts = raw_thread();
-    let name = u64::from(SHADOWS.load(Ordering::Acquire)) << 32 | epfd as u64;
+    let name = u64::from(shadows()) << 32 | epfd as u64;
     loop {
-        let ready = look(epfd, events, max as u64);
+        let ready = look(process, epfd, events, max as u64);
         if ready != 0 {
             break ready;
         }
         let kept = process.client.pollwatch_kept(ts, name);
-        let bell = match kept.map_or_else(|| watch(process, epfd, name), |bell| Ok(Some(bell))) {
+        let bell = match kept {
+            // It went with the kernel that had it.
+            _ if !process.is_shadowed(epfd) => Ok(Some(-1)),
+            Some(bell) => Ok(Some(bell)),
+            None => watch(process, epfd, name),
+        };
+        let bell = match bell {
             Ok(Some(bell)) => bell,
             Ok(None) => continue,
             Err(errno) => break err(errno),
@@ -223,11 +256,13 @@ fn watch(process: &Process, epfd: i32, name: u64) -> Result<Option<i32>, Errno> 
 }
 
 /// What is ready now, the kernel's first: a number of events, 0, or -errno.
-fn look(epfd: i32, events: u64, max: u64) -> i64 {
+fn look(process: &Process, epfd: i32, events: u64, max: u64) -> i64 {
     let kernels = kernel_call(nr::epoll_wait, &[epfd as u64, events, max, 0, 0, 0]);
-    if kernels < 0 {
+    // The call may have found that the kernel is another one.
+    if failed(kernels) && process.is_shadowed(epfd) {
         return kernels;
     }
+    let kernels = kernels.max(0);
     let rest = max - kernels as u64;
     if rest == 0 {
         return kernels;

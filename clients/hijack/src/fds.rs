@@ -7,7 +7,7 @@ use abi::{Errno, F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD, FD_CLOEXEC, O_CLOEXEC, nr};
 
 use crate::epoll;
 use crate::retry;
-use crate::state::{FD_MAX, Process, process, raw_thread};
+use crate::state::{FD_MAX, Kind, Process, process, raw_thread};
 use crate::sys::{failed, host};
 
 /// close_range(2): set close-on-exec instead.
@@ -54,13 +54,13 @@ pub(crate) fn open(number: u32, args: &[u64; 6], cloexec: bool) -> i64 {
     if retry::again(process, fd) {
         fd = call();
     }
-    settle(process, fd, slot)
+    settle(process, fd, slot, Kind::Kernel)
 }
 
-/// Ends the making of a descriptor: the slot becomes the kernel's, or is given back with the error.
-fn settle(process: &Process, fd: i64, slot: i64) -> i64 {
+/// Ends the making of a descriptor: the slot becomes what it shall be, or is given back with the error.
+fn settle(process: &Process, fd: i64, slot: i64, kind: Kind) -> i64 {
     if fd == slot && (slot as usize) < FD_MAX {
-        process.set_kernel(slot as i32, true);
+        process.set(slot as i32, kind);
         return fd;
     }
     if fd >= 0 {
@@ -82,25 +82,46 @@ pub(crate) fn close(fd: i32) -> i64 {
     let process = process();
     let ret = kernel_call(nr::close, &[fd as u64, 0, 0, 0, 0, 0]);
     if ret != err(Errno::EBADF) {
-        process.set_kernel(fd, false);
+        process.set(fd, Kind::Host);
         // SAFETY: the slot of the descriptor that was just closed.
         unsafe { host!(close, fd) };
     }
     ret
 }
 
-/// dup(2) and `F_DUPFD` of a kernel descriptor: the lowest host slot from `min` on.
+/// Duplicates in the kernel what it has, onto a number that the host has given. A shadow is never closed on exec: whether it goes on
+/// is seen by its descriptor.
+fn dup_in_kernel(process: &Process, old: i32, new: i32, kind: Kind, flags: u64) -> i64 {
+    let flags = if kind == Kind::Shadowed { 0 } else { flags };
+    let args = [old as u64, new as u64, flags, 0, 0, 0];
+    process
+        .client
+        .call_hinted(raw_thread(), nr::dup3, &args, [new, -1])
+}
+
+/// dup(2) and `F_DUPFD` of a descriptor that the kernel has: the lowest host slot from `min` on.
 pub(crate) fn dup(fd: i32, min: u64, cloexec: bool) -> i64 {
     let process = process();
     let command = if cloexec { F_DUPFD_CLOEXEC } else { F_DUPFD };
-    // SAFETY: duplicates a slot of the shim's own.
+    // SAFETY: duplicates a slot of the shim's own, or an epoll descriptor as the program asked.
     let slot = unsafe { host!(fcntl, fd, command, min) };
     if failed(slot) {
         return slot;
     }
-    let flags = if cloexec { O_CLOEXEC } else { 0 };
-    let new = kernel_call(nr::dup3, &[fd as u64, slot as u64, flags as u64, 0, 0, 0]);
-    settle(process, new, slot)
+    let flags = if cloexec { O_CLOEXEC as u64 } else { 0 };
+    let kind = process.kind(fd);
+    let new = dup_in_kernel(process, fd, slot as i32, kind, flags);
+    settle(process, new, slot, kind)
+}
+
+/// dup(2) and fcntl(2) of an epoll descriptor that has a shadow: duplicates have it too, the rest is the host's.
+pub(crate) fn dup_shadowed(number: u32, args: &[u64; 6]) -> Option<i64> {
+    let (fd, command) = (args[0] as i32, args[1] as i32);
+    match command {
+        _ if number == nr::dup => Some(dup(fd, 0, false)),
+        F_DUPFD | F_DUPFD_CLOEXEC => Some(dup(fd, args[2], command == F_DUPFD_CLOEXEC)),
+        _ => None,
+    }
 }
 
 /// dup2(2) and dup3(2), with either descriptor the kernel's, the shim's own or the host's. `None` when it is all the
@@ -113,11 +134,9 @@ pub(crate) fn dup2(old: i32, new: i32, flags: Option<u64>) -> Option<i64> {
     if process.is_own(new) && !make_room(process, new) {
         return Some(err(Errno::EBUSY));
     }
-    if old != new {
-        epoll::unshadow(process, new);
-    }
-    let (from, onto) = (process.is_kernel(old), process.is_kernel(new));
-    if !from && !onto {
+    let (kind, replaced) = (process.kind(old), process.kind(new));
+    // What is the host's it knows to be open.
+    if kind == Kind::Host && replaced == Kind::Host || old == new && kind != Kind::Kernel {
         return None;
     }
     if old == new {
@@ -136,15 +155,18 @@ pub(crate) fn dup2(old: i32, new: i32, flags: Option<u64>) -> Option<i64> {
     if failed(ret) {
         return Some(ret);
     }
-    let mut answer = ret;
-    if from {
-        answer = kernel_call(nr::dup3, &[old as u64, new as u64, host_flags, 0, 0, 0]);
-    } else {
+    let answer = match kind {
+        Kind::Host => ret,
+        kind => dup_in_kernel(process, old, new, kind, host_flags),
+    };
+    if kind == Kind::Host || failed(answer) {
+        // What the kernel had there goes as well.
+        process.set(new, Kind::Host);
         kernel_call(nr::close, &[new as u64, 0, 0, 0, 0, 0]);
+    } else {
+        process.set(new, kind);
     }
-    let ours = from && answer >= 0;
-    process.set_kernel(new, ours);
-    if answer < 0 {
+    if failed(answer) {
         // SAFETY: the slot was made above.
         unsafe { host!(close, new) };
     }
@@ -211,11 +233,17 @@ pub(crate) fn close_range(args: &[u64; 6]) -> Option<i64> {
     }
     let flags = flags & CLOSE_RANGE_CLOEXEC;
     let end = (last + 1).min(FD_MAX as u64) as usize;
+    let cloexec = flags & CLOSE_RANGE_CLOEXEC != 0;
     for fd in process.kernel_fds(first as usize, end) {
-        if flags & CLOSE_RANGE_CLOEXEC != 0 {
-            fcntl(&[fd as u64, F_SETFD as u64, FD_CLOEXEC as u64, 0, 0, 0]);
-        } else {
-            close(fd);
+        match process.kind(fd) {
+            Kind::Kernel if cloexec => {
+                fcntl(&[fd as u64, F_SETFD as u64, FD_CLOEXEC as u64, 0, 0, 0]);
+            }
+            Kind::Kernel => {
+                close(fd);
+            }
+            Kind::Shadowed if !cloexec => epoll::unshadow(process, fd),
+            _ => {}
         }
     }
     let mut from = first;

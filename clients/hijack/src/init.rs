@@ -12,7 +12,7 @@ use rumpclient::raw::Url;
 
 use crate::config::{Config, DEFAULT};
 use crate::message::{Bytes, die};
-use crate::state::{MAIN, raw_thread};
+use crate::state::{Kind, MAIN, raw_thread};
 use crate::sys::{failed, host};
 use crate::{cwd, entry, objects, retry};
 
@@ -282,8 +282,8 @@ fn adopt_descriptors() {
 fn adopt(fd: i32) {
     let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
     match link {
-        Ok(name) if name.as_os_str() == "anon_inode:[eventpoll]" => MAIN.set_shadow(fd, true),
-        Ok(_) => MAIN.set_kernel(fd, true),
+        Ok(name) if name.as_os_str() == "anon_inode:[eventpoll]" => MAIN.set(fd, Kind::Shadowed),
+        Ok(_) => MAIN.set(fd, Kind::Kernel),
         Err(_) => {
             MAIN.client
                 .call(raw_thread(), nr::close, &[fd as u64, 0, 0, 0, 0, 0]);

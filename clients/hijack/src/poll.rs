@@ -1,4 +1,4 @@
-//! Waiting for host and kernel descriptors at once: poll(2), select(2) and their like.
+//! Waiting for host and kernel descriptors at once: poll(2), select(2) and their like. An epoll instance is both.
 //!
 //! A set that is all the host's passes, one that is all the kernel's goes there. A mixture waits in one host ppoll(2): the
 //! kernel is told what to watch, and makes one host descriptor readable when that may have changed
@@ -9,7 +9,7 @@ use rumpclient::raw::Watch;
 
 use crate::fds::{err, kernel_call};
 use crate::mapvec::MapVec;
-use crate::state::{Process, raw_thread};
+use crate::state::{Kind, Process, raw_thread};
 use crate::sys::{failed, host};
 
 pub(crate) const POLLIN: i16 = 0x001;
@@ -86,9 +86,13 @@ pub(crate) fn poll(process: &Process, number: u32, args: &[u64; 6]) -> Option<i6
         unsafe { core::slice::from_raw_parts_mut(at as *mut [u8; Pollfd::SIZE], count as usize) };
     let owner = |raw: &[u8; Pollfd::SIZE]| {
         let fd = Pollfd::from_bytes(raw).fd;
-        (fd >= 0).then(|| process.is_kernel(fd))
+        (fd >= 0).then(|| process.kind(fd))
     };
-    if !fds.iter().any(|raw| owner(raw) == Some(true)) {
+    let all = |kind| {
+        fds.iter()
+            .all(|raw| owner(raw).is_none_or(|owner| owner == kind))
+    };
+    if all(Kind::Host) {
         return None;
     }
     let mask = if number == nr::ppoll {
@@ -96,7 +100,7 @@ pub(crate) fn poll(process: &Process, number: u32, args: &[u64; 6]) -> Option<i6
     } else {
         Mask(0, 0)
     };
-    if mask.0 == 0 && fds.iter().all(|raw| owner(raw) != Some(false)) {
+    if mask.0 == 0 && all(Kind::Kernel) {
         return Some(kernel_call(number, args));
     }
     let deadline = if number == nr::ppoll {
@@ -157,13 +161,16 @@ fn wait_mixed(
     let mut watches = MapVec::<Watch>::default();
     for raw in fds.iter() {
         let mut item = Pollfd::from_bytes(raw);
-        if process.is_kernel(item.fd) {
+        let kind = process.kind(item.fd);
+        if kind != Kind::Host {
             let watch = Watch {
                 fd: item.fd,
                 events: u32::from(item.events as u16),
                 revents: 0,
             };
             watches.push(watch).map_err(|_| err(Errno::ENOMEM))?;
+        }
+        if kind == Kind::Kernel {
             item.fd = -1;
         }
         on_host
@@ -175,7 +182,7 @@ fn wait_mixed(
         .push([0; Pollfd::SIZE])
         .map_err(|_| err(Errno::ENOMEM))?;
     let ts = raw_thread();
-    let ready = loop {
+    loop {
         let (in_kernel, fd) = process.client.pollwatch(ts, &mut watches).map_err(err)?;
         on_host[bell] = Pollfd {
             fd,
@@ -194,21 +201,24 @@ fn wait_mixed(
             return Err(ret);
         }
         let rang = Pollfd::from_bytes(&on_host[bell]).revents != 0;
-        let ready = in_kernel as i64 + ret - i64::from(rang);
-        if ready > 0 || !rang {
-            break ready;
+        if in_kernel > 0 || ret > i64::from(rang) || !rang {
+            break;
         }
         process.client.pollwatch_clear(ts);
-    };
+    }
     process.client.pollwatch_end(ts);
+    let mut ready = 0;
     let mut kernels = watches.iter();
     for (raw, host) in fds.iter_mut().zip(on_host.iter()) {
         let mut item = Pollfd::from_bytes(raw);
-        item.revents = if process.is_kernel(item.fd) {
-            kernels.next().map_or(POLLNVAL, |w| w.revents as i16)
-        } else {
-            Pollfd::from_bytes(host).revents
+        let mut in_kernel = || kernels.next().map_or(POLLNVAL, |w| w.revents as i16);
+        let on_host = Pollfd::from_bytes(host).revents;
+        item.revents = match process.kind(item.fd) {
+            Kind::Host => on_host,
+            Kind::Shadowed => on_host | in_kernel(),
+            Kind::Kernel => in_kernel(),
         };
+        ready += i64::from(item.revents != 0);
         *raw = item.to_bytes();
     }
     Ok(ready)

@@ -70,6 +70,7 @@ fn renew(process: &Process) -> bool {
         // SAFETY: a timespec; a signal may end it early.
         unsafe { host!(nanosleep, pause.as_ptr(), 0) };
     }
+    process.forget_shadows();
     true
 }
 

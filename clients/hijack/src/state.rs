@@ -34,6 +34,25 @@ pub(crate) struct Process {
     shadow: Bitmap,
 }
 
+/// Whose a descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The host's, or nobody's.
+    Host,
+    /// The host's, an epoll instance that has a shadow in the kernel, see [`crate::epoll`].
+    Shadowed,
+    /// The kernel's.
+    Kernel,
+}
+
+/// See [`shadows`].
+static SHADOWS: AtomicU32 = AtomicU32::new(0);
+
+/// How often a descriptor has got a shadow so far. With its number this names the shadow for ever: numbers are used again.
+pub(crate) fn shadows() -> u32 {
+    SHADOWS.load(Ordering::Acquire)
+}
+
 /// A bit for each descriptor.
 #[repr(C)]
 pub(crate) struct Bitmap([AtomicU64; FD_MAX / 64]);
@@ -100,15 +119,18 @@ impl Process {
         self.kernel.has(fd) && !self.shadow.has(fd)
     }
 
-    /// Whether a host epoll descriptor has a shadow in the kernel, see [`crate::epoll`].
+    /// Whether a descriptor is the host's and has a shadow in the kernel.
     pub(crate) fn is_shadowed(&self, fd: i32) -> bool {
         self.shadow.has(fd)
     }
 
-    /// Notes that it has, or no longer has.
-    pub(crate) fn set_shadow(&self, fd: i32, on: bool) {
-        self.shadow.set(fd, on);
-        self.set_kernel(fd, on);
+    /// Whose a descriptor is.
+    pub(crate) fn kind(&self, fd: i32) -> Kind {
+        match (self.shadow.has(fd), self.kernel.has(fd)) {
+            (true, _) => Kind::Shadowed,
+            (false, true) => Kind::Kernel,
+            (false, false) => Kind::Host,
+        }
     }
 
     /// Whether a descriptor is the shim's or the client core's own, which the program must not touch.
@@ -118,8 +140,13 @@ impl Process {
             && (fd == self.placeholder() || self.client.owns_fd(fd))
     }
 
-    /// Notes that a descriptor is, or no longer is, the kernel's.
-    pub(crate) fn set_kernel(&self, fd: i32, on: bool) {
+    /// Notes whose a descriptor is from now on.
+    pub(crate) fn set(&self, fd: i32, kind: Kind) {
+        let on = kind != Kind::Host;
+        if kind == Kind::Shadowed {
+            SHADOWS.fetch_add(1, Ordering::Release);
+        }
+        self.shadow.set(fd, kind == Kind::Shadowed);
         if on {
             self.high.fetch_max(fd as u32 + 1, Ordering::AcqRel);
         }
@@ -142,19 +169,25 @@ impl Process {
         self.placeholder.store(fd, Ordering::Release);
     }
 
-    /// The kernel descriptors from `from` on and below `end`, in order, as they are when it comes to them.
+    /// The descriptors from `from` on and below `end` that the kernel has, shadows too, in order, as they are when it comes to them.
     pub(crate) fn kernel_fds(&self, from: usize, end: usize) -> impl Iterator<Item = i32> + '_ {
         let end = end.min(self.high.load(Ordering::Acquire) as usize);
         let mut at = from;
         core::iter::from_fn(move || {
-            loop {
-                let found = self.kernel.next(at, end)?;
-                at = found + 1;
-                if !self.shadow.has(found as i32) {
-                    return Some(found as i32);
-                }
-            }
+            let found = self.kernel.next(at, end)?;
+            at = found + 1;
+            Some(found as i32)
         })
+    }
+
+    /// The kernel that had the shadows is gone.
+    pub(crate) fn forget_shadows(&self) {
+        for fd in self
+            .kernel_fds(0, FD_MAX)
+            .filter(|&fd| self.is_shadowed(fd))
+        {
+            self.set(fd, Kind::Host);
+        }
     }
 
     /// Takes over what another process knows of descriptors and directory, as a child of it begins. The bits of this
@@ -258,8 +291,8 @@ mod tests {
         };
         process.floor.store(900, Ordering::Relaxed);
         for fd in [0, 5, 63, 64, 4096, FD_MAX as i32 - 1] {
-            process.set_kernel(fd, true);
-            process.set_kernel(fd, true);
+            process.set(fd, Kind::Kernel);
+            process.set(fd, Kind::Kernel);
             assert!(process.is_kernel(fd) && !process.is_own(fd));
         }
         process.set_placeholder(960);
@@ -268,8 +301,15 @@ mod tests {
             process.kernel_fds(1, 4097).collect::<Vec<_>>(),
             [5, 63, 64, 4096]
         );
-        process.set_kernel(63, false);
+        process.set(63, Kind::Host);
         assert_eq!(process.kernel_fds.load(Ordering::Relaxed), 5);
+        process.set(5, Kind::Shadowed);
+        assert!(process.is_shadowed(5) && !process.is_kernel(5));
+        let kinds = [Kind::Kernel, Kind::Shadowed, Kind::Host];
+        assert_eq!([0, 5, 63].map(|fd| process.kind(fd)), kinds);
+        assert_eq!(process.kernel_fds(0, 64).collect::<Vec<_>>(), [0, 5]);
+        process.set(5, Kind::Host);
+        assert_eq!(process.kernel_fds.load(Ordering::Relaxed), 4);
         assert!(!process.is_kernel(-1) && !process.is_kernel(i32::MAX) && !process.is_kernel(63));
     }
 
