@@ -13,7 +13,7 @@ pub(crate) struct Rack {
     fack: u64,
     /// Something was delivered out of order.
     pub(crate) reordering: bool,
-    /// The reordering window, in quarters of the least round trip, and for how many recoveries it stays.
+    /// The reordering window, in quarters of a round trip, and for how many recoveries it stays.
     mult: u8,
     persist: u8,
     /// DSACKs count once a round trip, which ends here.
@@ -69,11 +69,15 @@ impl Rack {
     }
 
     /// The reordering window in ns. `eager`: in recovery, or three segments' worth is SACKed.
+    ///
+    /// The first quarter is one of the least round trip, as in the RFC. Those that DSACKs add are of the smoothed one: where packets
+    /// overtake others the least is that of the fastest, and says nothing of how late the others come.
     pub(crate) fn window(&self, min_rtt: u64, srtt: u64, eager: bool) -> u64 {
         if !self.reordering && eager {
             return 0;
         }
-        (u64::from(self.mult.max(1)).saturating_mul(min_rtt) / 4).min(srtt)
+        let more = u64::from(self.mult.saturating_sub(1)).saturating_mul(srtt);
+        (min_rtt.saturating_add(more) / 4).min(srtt)
     }
 
     /// Whether something sent at `sent_at` that ends at `end` is lost, or else in how many ns it would be; `None` if nothing sent
@@ -94,5 +98,41 @@ impl Rack {
         } else {
             Err(Some(due - now))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtt::MS;
+
+    #[test]
+    fn rfc8985_the_window_grows_once_a_round_trip_with_dsacks_and_not_beyond_it() {
+        let mut rack = Rack::new();
+        rack.reordering = true;
+        let window = |rack: &Rack| rack.window(80 * MS, 100 * MS, true) / MS;
+        assert_eq!(window(&rack), 20);
+        rack.dsack(0, 10);
+        rack.dsack(9, 20);
+        assert_eq!(window(&rack), 20);
+        for round in 1..10 {
+            rack.dsack(10 * round, 10 * round + 10);
+        }
+        assert_eq!(window(&rack), 100);
+        for _ in 0..16 {
+            rack.recovered();
+        }
+        assert_eq!(window(&rack), 20);
+    }
+
+    #[test]
+    fn the_window_grows_where_the_fastest_packets_take_no_time() {
+        let mut rack = Rack::new();
+        rack.reordering = true;
+        let windows = (0..5).map(|round| {
+            rack.dsack(10 * round, 10 * round + 10);
+            rack.window(0, 100 * MS, true) / MS
+        });
+        assert_eq!(windows.collect::<Vec<_>>(), [0, 25, 50, 75, 100]);
     }
 }
