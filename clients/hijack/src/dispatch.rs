@@ -18,7 +18,7 @@ use crate::fds::{self, err, kernel_call};
 use crate::names::{Place, descriptor, place};
 use crate::state::{Process, process, raw_thread};
 use crate::sys::host;
-use crate::{cwd, epoll, exec, interfaces, memory, poll, process as children, transfer};
+use crate::{cwd, epoll, exec, interfaces, memory, poll, process as children, select, transfer};
 
 /// prctl(2): filter the calls of this thread.
 const PR_SET_SECCOMP: u64 = 22;
@@ -65,7 +65,7 @@ fn decide(number: u32, args: &[u64; 6], stack: u64) -> Option<i64> {
         nr::fchdir => cwd::fchdir(config, process, args),
         nr::getcwd => cwd::getcwd(config, process, args),
         nr::poll | nr::ppoll => poll::poll(process, number, args),
-        nr::select | nr::pselect6 => poll::select(process, number, args),
+        nr::select | nr::pselect6 => select::select(process, number, args),
         nr::epoll_create | nr::epoll_create1 => Some(epoll::create(process, number, args)),
         nr::epoll_ctl | nr::epoll_wait | nr::epoll_pwait | nr::epoll_pwait2 => {
             epoll::call(process, number, args)

@@ -15,7 +15,9 @@ use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, Errno, Pollfd, nr};
 use rumpclient::raw::Watch;
 
 use crate::fds::{err, kernel_call};
-use crate::poll::{Deadline, Mask, POLLIN, host_ppoll, millis, split, timespec};
+use crate::poll::{
+    Deadline, Mask, POLLIN, Waited, host_ppoll, input, millis, split, timespec, wait_in_kernel,
+};
 use crate::state::{Kind, Process, raw_thread, shadows};
 use crate::sys::{self, failed};
 
@@ -130,7 +132,11 @@ fn wait(process: &Process, epfd: i32, events: u64, max: i32, span: Option<u64>, 
                 return ready;
             }
         }
-        match wait_in_kernel(process, epfd, events, max, left, mask) {
+        let time = left.map(split);
+        let time = time.as_ref().map_or(0, |time| time.as_ptr() as u64);
+        let args = [epfd as u64, events, max as u64, time, 0, 0];
+        let mut on_host = [input(epfd), input(-1)];
+        match wait_in_kernel(process, nr::epoll_pwait2, &args, &mut on_host, mask) {
             Waited::Over(answer) => return answer,
             Waited::Host => left = deadline.left(),
             Waited::NoRing => return watch_both(process, epfd, events, max, deadline, mask),
@@ -141,63 +147,6 @@ fn wait(process: &Process, epfd: i32, events: u64, max: i32, span: Option<u64>, 
 /// Whether the host has something ready now.
 fn is_readable(epfd: i32) -> bool {
     host_ppoll(&mut [input(epfd)], Some(0), Mask(0, 0)) > 0
-}
-
-/// What becomes of a wait in the kernel.
-enum Waited {
-    Over(i64),
-    /// The host has something ready.
-    Host,
-    /// The thread cannot wait there and for the host.
-    NoRing,
-}
-
-/// One wait in the kernel, beside the host's descriptors.
-fn wait_in_kernel(
-    process: &Process,
-    epfd: i32,
-    events: u64,
-    max: i32,
-    left: Option<u64>,
-    mask: Mask,
-) -> Waited {
-    let ts = raw_thread();
-    let time = left.map(split);
-    let time = time.as_ref().map_or(0, |time| time.as_ptr() as u64);
-    let args = [epfd as u64, events, max as u64, time, 0, 0];
-    let (mut host, mut signal) = (false, false);
-    let mut sleep = |bell| {
-        // Having interrupted the wait, it only waits for its end.
-        let beside = if host || signal { -1 } else { epfd };
-        let mut items = [input(beside), input(bell)];
-        signal |= failed(host_ppoll(&mut items, None, mask));
-        let [beside, rang] = items.map(|item| Pollfd::from_bytes(&item).revents != 0);
-        if rang && !signal {
-            process.client.pollwatch_clear(ts);
-        }
-        host |= beside && !signal;
-        !(host || signal)
-    };
-    let answer = process
-        .client
-        .call_beside(ts, nr::epoll_pwait2, &args, &mut sleep);
-    match answer {
-        None => Waited::NoRing,
-        Some(answer) if answer == err(Errno::EINTR) && host => Waited::Host,
-        // Goes there by the way that knows what to do.
-        Some(answer) if answer == err(Errno::ENOTCONN) => Waited::NoRing,
-        Some(answer) => Waited::Over(answer),
-    }
-}
-
-/// A descriptor to wait for until it is readable.
-fn input(fd: i32) -> [u8; Pollfd::SIZE] {
-    Pollfd {
-        fd,
-        events: POLLIN,
-        revents: 0,
-    }
-    .to_bytes()
 }
 
 /// The wait of a thread without a ring.

@@ -37,6 +37,7 @@ mod poll;
 mod process;
 mod retry;
 mod scan;
+mod select;
 mod state;
 mod sys;
 mod transfer;

@@ -1,8 +1,8 @@
-//! Waiting for host and kernel descriptors at once: poll(2), select(2) and their like. An epoll instance is both.
+//! Waiting for host and kernel descriptors at once: poll(2), and what select(2) and epoll(7) have in common with it. An epoll
+//! instance is both.
 //!
-//! A set that is all the host's passes, one that is all the kernel's goes there. A mixture waits in one host ppoll(2): the
-//! kernel is told what to watch, and makes one host descriptor readable when that may have changed
-//! (`Client::pollwatch`). Timeout and signal mask are the host call's own.
+//! A set that is all the host's passes, one that is all the kernel's goes there. A mixture is looked at on both sides; when nothing
+//! is ready, the wait is one of the kernel's, and the thread sleeps for its end in a host ppoll(2) beside the host's part.
 
 use abi::{Errno, Pollfd, Timespec, nr};
 use rumpclient::raw::Watch;
@@ -13,14 +13,14 @@ use crate::state::{Kind, Process, raw_thread};
 use crate::sys::{failed, host};
 
 pub(crate) const POLLIN: i16 = 0x001;
-const POLLPRI: i16 = 0x002;
-const POLLOUT: i16 = 0x004;
-const POLLERR: i16 = 0x008;
-const POLLHUP: i16 = 0x010;
-const POLLNVAL: i16 = 0x020;
-const NANOS: u64 = 1_000_000_000;
+pub(crate) const POLLPRI: i16 = 0x002;
+pub(crate) const POLLOUT: i16 = 0x004;
+pub(crate) const POLLERR: i16 = 0x008;
+pub(crate) const POLLHUP: i16 = 0x010;
+pub(crate) const POLLNVAL: i16 = 0x020;
+pub(crate) const NANOS: u64 = 1_000_000_000;
 /// More descriptors than any process has: the host refuses them.
-const MANY: u64 = 1 << 20;
+pub(crate) const MANY: u64 = 1 << 20;
 
 /// When a wait ends, on the monotonic clock in nanoseconds.
 #[derive(Clone, Copy)]
@@ -136,219 +136,233 @@ pub(crate) fn timespec(at: u64) -> Result<Option<u64>, Errno> {
 }
 
 /// Writes how long is left, as Linux does; the fraction in units of `unit` nanoseconds.
-fn put_left(at: u64, deadline: Deadline, unit: u64) {
+pub(crate) fn put_left(at: u64, deadline: Deadline, unit: u64) {
     if let Some(left) = deadline.left() {
         // SAFETY: the structure of two words from which the time was read.
         unsafe { *(at as *mut [u64; 2]) = [left / NANOS, left % NANOS / unit] };
     }
 }
 
-/// Waits for any of `fds`, host's and kernel's, and fills what is ready of each. Answers how many are.
-fn wait(process: &Process, fds: &mut [[u8; Pollfd::SIZE]], deadline: Deadline, mask: Mask) -> i64 {
-    match wait_mixed(process, fds, deadline, mask) {
-        Ok(count) => count,
-        Err(ret) => ret,
-    }
-}
+/// So many descriptors are waited for without memory of their own.
+const FEW: usize = 32;
 
-fn wait_mixed(
+/// Descriptors as poll(2) has them, each `Pollfd`.
+pub(crate) type Fds = MapVec<[u8; Pollfd::SIZE], FEW>;
+
+/// Waits for any of `fds`, host's and kernel's, and fills what is ready of each. Answers how many are.
+pub(crate) fn wait(
     process: &Process,
     fds: &mut [[u8; Pollfd::SIZE]],
     deadline: Deadline,
     mask: Mask,
-) -> Result<i64, i64> {
-    let mut on_host = MapVec::<[u8; Pollfd::SIZE]>::default();
-    let mut watches = MapVec::<Watch>::default();
-    for raw in fds.iter() {
-        let mut item = Pollfd::from_bytes(raw);
-        let kind = process.kind(item.fd);
-        if kind != Kind::Host {
+) -> i64 {
+    let ready = Both::of(process, fds).and_then(|mut both| {
+        both.wait(process, deadline, mask)?;
+        Ok(both.put_into(fds))
+    });
+    ready.unwrap_or_else(|answer| answer)
+}
+
+/// What is waited for, as the host is told and as the kernel is: with -1 for what is the other's alone.
+struct Both {
+    /// Behind the others the bell, see [`wait_in_kernel`].
+    on_host: Fds,
+    in_kernel: Fds,
+    has_host: bool,
+}
+
+impl Both {
+    fn of(process: &Process, fds: &[[u8; Pollfd::SIZE]]) -> Result<Both, i64> {
+        let mut both = Both {
+            on_host: Fds::default(),
+            in_kernel: Fds::default(),
+            has_host: false,
+        };
+        for raw in fds {
+            let item = Pollfd::from_bytes(raw);
+            let kind = process.kind(item.fd);
+            let of = |ours: bool| {
+                let fd = if ours { item.fd } else { -1 };
+                Pollfd { fd, ..item }.to_bytes()
+            };
+            both.has_host |= kind != Kind::Kernel && item.fd >= 0;
+            let pushed = both.on_host.push(of(kind != Kind::Kernel));
+            pushed
+                .and_then(|()| both.in_kernel.push(of(kind != Kind::Host)))
+                .map_err(|_| err(Errno::ENOMEM))?;
+        }
+        both.on_host
+            .push(input(-1))
+            .map_err(|_| err(Errno::ENOMEM))?;
+        Ok(both)
+    }
+
+    /// Waits until something is ready or the time is over. An error is as a call answers it.
+    fn wait(&mut self, process: &Process, deadline: Deadline, mask: Mask) -> Result<(), i64> {
+        let mut left = deadline.left();
+        if !self.has_host && mask.0 == 0 {
+            return self.look_in_kernel(left).map(drop);
+        }
+        loop {
+            // The host first: the kernel has its turn by the wait.
+            let ready = self.look_on_host(mask)?;
+            if ready || left == Some(0) {
+                return self.look_in_kernel(Some(0)).map(drop);
+            }
+            let mut time = left.map(split);
+            let args = self.args(&mut time);
+            match wait_in_kernel(process, nr::ppoll, &args, &mut self.on_host, mask) {
+                Waited::Over(answer) if failed(answer) => return Err(answer),
+                Waited::Over(_) => return Ok(()),
+                Waited::Host => left = deadline.left(),
+                Waited::NoRing => return self.watch(process, deadline, mask),
+            }
+        }
+    }
+
+    fn look_on_host(&mut self, mask: Mask) -> Result<bool, i64> {
+        let bell = self.in_kernel.len();
+        match host_ppoll(&mut self.on_host[..bell], Some(0), mask) {
+            answer if failed(answer) => Err(answer),
+            ready => Ok(ready > 0),
+        }
+    }
+
+    fn look_in_kernel(&mut self, left: Option<u64>) -> Result<bool, i64> {
+        let mut time = left.map(split);
+        let args = self.args(&mut time);
+        match kernel_call(nr::ppoll, &args) {
+            answer if failed(answer) => Err(answer),
+            ready => Ok(ready > 0),
+        }
+    }
+
+    /// The arguments of the kernel's ppoll(2).
+    fn args(&mut self, time: &mut Option<[u64; 2]>) -> [u64; 6] {
+        let time = time.as_mut().map_or(0, |time| time.as_mut_ptr() as u64);
+        let (fds, count) = (self.in_kernel.as_mut_ptr(), self.in_kernel.len());
+        [fds as u64, count as u64, time, 0, 0, 0]
+    }
+
+    /// The wait of a thread without a ring: the kernel is told what to watch, and makes one host descriptor readable when that may
+    /// have changed (`Client::pollwatch`).
+    fn watch(&mut self, process: &Process, deadline: Deadline, mask: Mask) -> Result<(), i64> {
+        let no_memory = |_| err(Errno::ENOMEM);
+        let bell = self.in_kernel.len();
+        let mut watches = MapVec::<Watch, FEW>::default();
+        for item in self.in_kernel.iter().map(Pollfd::from_bytes) {
             let watch = Watch {
                 fd: item.fd,
                 events: u32::from(item.events as u16),
                 revents: 0,
             };
-            watches.push(watch).map_err(|_| err(Errno::ENOMEM))?;
+            if item.fd >= 0 {
+                watches.push(watch).map_err(no_memory)?;
+            }
         }
-        if kind == Kind::Kernel {
-            item.fd = -1;
+        let ts = raw_thread();
+        loop {
+            let (in_kernel, fd) = process.client.pollwatch(ts, &mut watches).map_err(err)?;
+            self.on_host[bell] = input(fd);
+            let left = match in_kernel {
+                0 => deadline.left(),
+                _ => Some(0),
+            };
+            let ret = host_ppoll(&mut self.on_host, left, mask);
+            if failed(ret) {
+                process.client.pollwatch_end(ts);
+                return Err(ret);
+            }
+            let rang = Pollfd::from_bytes(&self.on_host[bell]).revents != 0;
+            if in_kernel > 0 || ret > i64::from(rang) || !rang {
+                break;
+            }
+            process.client.pollwatch_clear(ts);
         }
-        on_host
-            .push(item.to_bytes())
-            .map_err(|_| err(Errno::ENOMEM))?;
-    }
-    let bell = on_host.len();
-    on_host
-        .push([0; Pollfd::SIZE])
-        .map_err(|_| err(Errno::ENOMEM))?;
-    let ts = raw_thread();
-    loop {
-        let (in_kernel, fd) = process.client.pollwatch(ts, &mut watches).map_err(err)?;
-        on_host[bell] = Pollfd {
-            fd,
-            events: POLLIN,
-            revents: 0,
+        process.client.pollwatch_end(ts);
+        let mut watches = watches.iter();
+        for raw in self.in_kernel.iter_mut() {
+            let item = Pollfd::from_bytes(raw);
+            let revents = match item.fd {
+                ..0 => 0,
+                _ => watches.next().map_or(POLLNVAL, |w| w.revents as i16),
+            };
+            *raw = Pollfd { revents, ..item }.to_bytes();
         }
-        .to_bytes();
-        let left = if in_kernel > 0 {
-            Some(0)
-        } else {
-            deadline.left()
-        };
-        let ret = host_ppoll(&mut on_host, left, mask);
-        if failed(ret) {
-            process.client.pollwatch_end(ts);
-            return Err(ret);
-        }
-        let rang = Pollfd::from_bytes(&on_host[bell]).revents != 0;
-        if in_kernel > 0 || ret > i64::from(rang) || !rang {
-            break;
-        }
-        process.client.pollwatch_clear(ts);
-    }
-    process.client.pollwatch_end(ts);
-    let mut ready = 0;
-    let mut kernels = watches.iter();
-    for (raw, host) in fds.iter_mut().zip(on_host.iter()) {
-        let mut item = Pollfd::from_bytes(raw);
-        let mut in_kernel = || kernels.next().map_or(POLLNVAL, |w| w.revents as i16);
-        let on_host = Pollfd::from_bytes(host).revents;
-        item.revents = match process.kind(item.fd) {
-            Kind::Host => on_host,
-            Kind::Shadowed => on_host | in_kernel(),
-            Kind::Kernel => in_kernel(),
-        };
-        ready += i64::from(item.revents != 0);
-        *raw = item.to_bytes();
-    }
-    Ok(ready)
-}
-
-/// The three sets of select(2), as the program has them.
-struct Sets {
-    at: [u64; 3],
-    words: usize,
-}
-
-/// What each set asks for, and what of poll's answer puts a descriptor into it.
-const ASK: [i16; 3] = [POLLIN, POLLOUT, POLLPRI];
-const READY: [i16; 3] = [
-    POLLIN | POLLHUP | POLLERR | 0x40 | 0x80,
-    POLLOUT | POLLERR | 0x100 | 0x200,
-    POLLPRI,
-];
-
-impl Sets {
-    fn has(&self, set: usize, fd: usize) -> bool {
-        // SAFETY: the program's set of `words` words; fd is below the number that they were counted from.
-        self.at[set] >= 4096
-            && unsafe { *(self.at[set] as *const u64).add(fd / 64) } >> (fd % 64) & 1 != 0
+        Ok(())
     }
 
-    fn clear(&self) {
-        for &at in self.at.iter().filter(|&&at| at >= 4096) {
-            // SAFETY: as above.
-            unsafe { core::ptr::write_bytes(at as *mut u64, 0, self.words) };
+    /// Gives what is ready to the program; how many descriptors.
+    fn put_into(&self, fds: &mut [[u8; Pollfd::SIZE]]) -> i64 {
+        let mut ready = 0;
+        for ((raw, host), kernel) in fds
+            .iter_mut()
+            .zip(self.on_host.iter())
+            .zip(self.in_kernel.iter())
+        {
+            let of = |raw| Pollfd::from_bytes(raw).revents;
+            let revents = of(host) | of(kernel);
+            ready += i64::from(revents != 0);
+            let item = Pollfd::from_bytes(raw);
+            *raw = Pollfd { revents, ..item }.to_bytes();
         }
-    }
-
-    fn set(&self, set: usize, fd: usize) {
-        // SAFETY: as above; only sets that had the descriptor get it.
-        unsafe { *(self.at[set] as *mut u64).add(fd / 64) |= 1 << (fd % 64) };
+        ready
     }
 }
 
-/// select(2) and pselect6(2), as a poll of what the sets name.
-pub(crate) fn select(process: &Process, number: u32, args: &[u64; 6]) -> Option<i64> {
-    let count = usize::try_from(args[0] as i32).ok()?.min(MANY as usize);
-    let sets = Sets {
-        at: [args[1], args[2], args[3]],
-        words: count.div_ceil(64),
-    };
-    let named = |fd: usize| (0..3).any(|set| sets.has(set, fd));
-    if !process.kernel_fds(0, count).any(|fd| named(fd as usize)) {
-        return None;
-    }
-    Some(match select_mixed(process, number, args, &sets, count) {
-        Ok(ready) => ready,
-        Err(errno) => err(errno),
-    })
+/// What becomes of a wait in the kernel.
+pub(crate) enum Waited {
+    Over(i64),
+    /// The host has something ready.
+    Host,
+    /// The thread cannot wait there and for the host.
+    NoRing,
 }
 
-fn select_mixed(
+/// One wait in the kernel, by a call that any signal interrupts, beside descriptors of the host; the last of these becomes the bell, which
+/// the kernel makes readable when it is over. When one of the others is readable first, the wait is interrupted.
+pub(crate) fn wait_in_kernel(
     process: &Process,
     number: u32,
     args: &[u64; 6],
-    sets: &Sets,
-    count: usize,
-) -> Result<i64, Errno> {
-    let (unit, mask) = if number == nr::select {
-        (1000, Mask(0, 0))
-    } else if args[5] >= 4096 {
-        // SAFETY: pselect6's sixth argument is the address of a pointer and a size.
-        let pair = unsafe { *(args[5] as *const [u64; 2]) };
-        (1, Mask(pair[0], pair[1]))
-    } else {
-        (1, Mask(0, 0))
+    on_host: &mut [[u8; Pollfd::SIZE]],
+    mask: Mask,
+) -> Waited {
+    let ts = raw_thread();
+    let (mut host, mut signal) = (false, false);
+    let mut sleep = |fd| {
+        // Having interrupted the wait, it only waits for its end.
+        let from = if host || signal { on_host.len() - 1 } else { 0 };
+        let items = &mut on_host[from..];
+        if let Some(bell) = items.last_mut() {
+            *bell = input(fd);
+        }
+        let ready = host_ppoll(items, None, mask);
+        signal |= failed(ready);
+        let rang = items
+            .last()
+            .is_some_and(|bell| Pollfd::from_bytes(bell).revents != 0);
+        if rang && !signal {
+            process.client.pollwatch_clear(ts);
+        }
+        host |= !signal && ready > i64::from(rang);
+        !(host || signal)
     };
-    let deadline = Deadline::after(if number == nr::select {
-        timeval(args[4])?
-    } else {
-        timespec(args[4])?
-    });
-    let mut fds = MapVec::<[u8; Pollfd::SIZE]>::default();
-    for fd in 0..count {
-        let events = (0..3)
-            .filter(|&set| sets.has(set, fd))
-            .fold(0, |events, set| events | ASK[set]);
-        if events != 0 {
-            let item = Pollfd {
-                fd: fd as i32,
-                events,
-                revents: 0,
-            };
-            fds.push(item.to_bytes()).map_err(|_| Errno::ENOMEM)?;
-        }
+    match process.client.call_beside(ts, number, args, &mut sleep) {
+        None => Waited::NoRing,
+        Some(answer) if answer == err(Errno::EINTR) && host => Waited::Host,
+        // Goes there by the way that knows what to do.
+        Some(answer) if answer == err(Errno::ENOTCONN) => Waited::NoRing,
+        Some(answer) => Waited::Over(answer),
     }
-    let ret = wait(process, &mut fds, deadline, mask);
-    if args[4] >= 4096 {
-        put_left(args[4], deadline, unit);
-    }
-    if failed(ret) {
-        return Err(Errno(-ret as i32));
-    }
-    let items = || fds.iter().map(Pollfd::from_bytes);
-    if items().any(|item| item.revents & POLLNVAL != 0) {
-        return Err(Errno::EBADF);
-    }
-    sets.clear();
-    let mut ready = 0;
-    for item in items() {
-        for set in 0..3 {
-            if item.events & ASK[set] != 0 && item.revents & READY[set] != 0 {
-                sets.set(set, item.fd as usize);
-                ready += 1;
-            }
-        }
-    }
-    Ok(ready)
 }
 
-/// The `struct timeval` at an address.
-fn timeval(at: u64) -> Result<Option<u64>, Errno> {
-    if at == 0 {
-        return Ok(None);
+/// A descriptor to wait for until it is readable.
+pub(crate) fn input(fd: i32) -> [u8; Pollfd::SIZE] {
+    Pollfd {
+        fd,
+        events: POLLIN,
+        revents: 0,
     }
-    if at < 4096 {
-        return Err(Errno::EFAULT);
-    }
-    // SAFETY: the program's struct timeval.
-    let [seconds, micros] = unsafe { *(at as *const [i64; 2]) };
-    if seconds < 0 || micros < 0 {
-        return Err(Errno::EINVAL);
-    }
-    let nanos = (seconds as u64).saturating_mul(NANOS);
-    Ok(Some(
-        nanos.saturating_add((micros as u64).saturating_mul(1000)),
-    ))
+    .to_bytes()
 }

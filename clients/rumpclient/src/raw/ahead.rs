@@ -146,6 +146,10 @@ impl Ring {
             | nr::close_range
             | nr::sendmsg
             | nr::sendmmsg
+            | nr::poll
+            | nr::ppoll
+            | nr::select
+            | nr::pselect6
             | nr::epoll_wait
             | nr::epoll_pwait
             | nr::epoll_pwait2
