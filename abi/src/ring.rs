@@ -11,7 +11,7 @@
 //!
 //! # Posted calls
 //!
-//! A call whose answer the client knows beforehand is not waited for. With the answer of an epoll_wait(2) the server *leases*
+//! A call whose answer the client knows beforehand is not waited for. With the answer of an epoll_wait(2) or a poll(2) the server *leases*
 //! stream sockets to the client's thread ([`LeaseHead`]): those of what was found ready that have one descriptor in one
 //! process, so that nobody else changes them. A lease says what a read would give and how much a write would take. While it
 //! stands, the client answers such reads and writes itself, changes of the socket's entry in the instance, and close(2), and *posts*
@@ -238,7 +238,7 @@ head! {
     LeaseHead = 24 {
         /// Its descriptor.
         fd: i32,
-        /// The epoll instance that it is in, under that number.
+        /// The epoll instance that it is in, under that number, or [`LeaseHead::IN_NONE`].
         epfd: i32,
         /// Bytes that a write takes at once; each costs [`LeaseHead::CHARGE`] besides.
         room: u32,
@@ -252,12 +252,16 @@ head! {
 }
 
 impl LeaseHead {
+    /// In [`epfd`](Self::epfd) when it was found ready by another wait than an instance's. Its complement is no descriptor either.
+    pub const IN_NONE: i32 = i32::MIN;
     /// What a write takes of the room beside its bytes.
     pub const CHARGE: u32 = 1024;
     /// A read of what is behind those bytes gives the end.
     pub const END: u32 = 1;
     /// close(2) does not wait.
     pub const CLOSES: u32 = 2;
+    /// There is more behind those bytes: a read that wants more than them is the server's.
+    pub const MORE: u32 = 4;
 }
 
 /// Bytes of the queue that a posted call with so many bytes of data takes; `None` when it is too long to be posted.

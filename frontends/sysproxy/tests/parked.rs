@@ -4,9 +4,9 @@ mod support;
 
 use std::thread;
 
-use abi::ring::{ANSWER, ASKED, DONE, IN, POST_ADDR, ReplyHead, RequestHead, WANT};
+use abi::ring::{ANSWER, ASKED, DONE, IN, OUT, POST_ADDR, ReplyHead, RequestHead, WANT};
 use abi::sysproxy::{Class, Kind, SegmentHead};
-use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, Errno, nr};
+use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, Errno, Pollfd, nr};
 use support::ring::{Ring, attached, call, post};
 use support::{RawClient, eventually, procs, served};
 use sysproxy::Options;
@@ -33,6 +33,38 @@ fn watched<const N: usize>(client: &mut RawClient) -> (u64, [u64; N]) {
         fd as u64
     });
     (epfd as u64, events)
+}
+
+/// A poll of event counters, whose entries come with it.
+fn poll(ring: &Ring, events: &[u64], millis: i64) -> RequestHead {
+    let entries = events.iter().map(|&fd| Pollfd {
+        fd: fd as i32,
+        events: 1,
+        // Of the call before.
+        revents: 4,
+    });
+    let data: Vec<u8> = entries.flat_map(|entry| entry.to_bytes()).collect();
+    let segment = SegmentHead {
+        addr: EVENTS,
+        len: data.len() as u32,
+    };
+    ring.write(IN, &segment.encode());
+    ring.write(IN + SegmentHead::SIZE, &data);
+    let len = SegmentHead::SIZE + data.len();
+    let args = [EVENTS, events.len() as u64, millis as u64, 0, 0, 0];
+    call(nr::poll, args, 1, len as u32)
+}
+
+/// What a poll has written of the entries: what is ready of each.
+fn found(ring: &Ring, reply: &ReplyHead) -> Vec<i16> {
+    assert_eq!(reply.count, 1);
+    let at = OUT + SegmentHead::SIZE;
+    let data = ring.read(at, reply.len as usize - SegmentHead::SIZE);
+    let (entries, _) = data.as_chunks();
+    entries
+        .iter()
+        .map(|entry| Pollfd::from_bytes(entry).revents)
+        .collect()
 }
 
 fn add(client: &mut RawClient, event: u64) {
@@ -66,6 +98,48 @@ fn a_parked_wait_ends_with_an_event_or_its_time() {
         client.syscall(nr::read, &[event, 0x1000, 8, 0, 0, 0], &[]);
         assert_eq!(outcome(&ring.submit(&wait(epfd, 5))), (DONE, 0, 0));
         assert_eq!(outcome(&ring.submit(&wait(epfd, 0))), (DONE, 0, 0));
+    }
+}
+
+#[test]
+fn a_parked_poll_ends_with_an_event_or_its_time_and_says_what_is_ready() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, _) = RawClient::guest(&server);
+    let (_, events) = watched::<2>(&mut client);
+    let (ring, _) = attached(&mut client);
+    for i in 0..20 {
+        let before = ring.ask(&poll(&ring, &events, -1));
+        add(&mut client, events[i % 2]);
+        let reply = ring.reply(before);
+        assert_eq!(outcome(&reply), (DONE, 0, 1));
+        let ready = [i16::from(i % 2 == 0), i16::from(i % 2 == 1)];
+        assert_eq!(found(&ring, &reply), ready);
+        client.syscall(nr::read, &[events[i % 2], 0x1000, 8, 0, 0, 0], &[]);
+        for millis in [5, 0] {
+            let reply = ring.submit(&poll(&ring, &events, millis));
+            assert_eq!(outcome(&reply), (DONE, 0, 0));
+            assert_eq!(found(&ring, &reply), [0, 0]);
+        }
+    }
+}
+
+#[test]
+fn an_event_ends_all_polls_and_one_of_the_waits_for_an_instance() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, _) = RawClient::guest(&server);
+    let (epfd, [event]) = watched(&mut client);
+    let rings: Vec<Ring> = (0..4).map(|_| attached(&mut client).0).collect();
+    for _ in 0..50 {
+        let ask = |(i, ring): (usize, &Ring)| match i {
+            0 => ring.ask(&wait(epfd, -1)),
+            _ => ring.ask(&poll(ring, &[event], -1)),
+        };
+        let before: Vec<u32> = rings.iter().enumerate().map(ask).collect();
+        add(&mut client, event);
+        for (ring, before) in rings.iter().zip(before) {
+            assert_eq!(outcome(&ring.reply(before)), (DONE, 0, 1));
+        }
+        client.syscall(nr::read, &[event, 0x1000, 8, 0, 0, 0], &[]);
     }
 }
 

@@ -259,9 +259,7 @@ impl Item {
     /// no other descriptor and no other process. An exclusive entry, which does not change like others, is none.
     pub fn of_one_holder(&self, cx: &Curlwp<'_>) -> Option<(i32, Arc<OpenFile>)> {
         let of = self.file.upgrade()?;
-        let fds = cx.proc().fds();
-        let here = fds.with(self.key.0, |own| Ok(Arc::ptr_eq(own, &of)));
-        let alone = here == Ok(true) && !self.exclusive && !of.is_shared() && !fds.is_shared();
+        let alone = !self.exclusive && cx.proc().fds().has_alone(self.key.0, &of);
         alone.then_some((self.key.0, of))
     }
 

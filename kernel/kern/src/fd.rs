@@ -82,6 +82,12 @@ impl FdTable {
         f(guard.as_ref().ok_or(Errno::EBADF)?)
     }
 
+    /// Whether the descriptor stands for the open file, and nobody else has that: no other descriptor and no other process.
+    pub(crate) fn has_alone(&self, fd: i32, of: &Arc<OpenFile>) -> bool {
+        let here = self.with(fd, |own| Ok(Arc::ptr_eq(own, of)));
+        here == Ok(true) && !of.is_shared() && !self.is_shared()
+    }
+
     /// Whether several processes have it.
     pub(crate) fn is_shared(&self) -> bool {
         self.users.load(Ordering::SeqCst) > 1

@@ -131,8 +131,10 @@ pub trait File: Send + Sync + Any {
 pub struct Ahead {
     /// Bytes that a write takes at once.
     pub room: usize,
-    /// Bytes that have arrived: all of them, or none when they are too many.
+    /// Bytes that have arrived: the first of them when they are too many.
     pub unread: Vec<u8>,
+    /// They were.
+    pub more: bool,
     /// Nothing comes behind them: a read of what is behind gives the end.
     pub end: bool,
     /// close(2) does not wait.

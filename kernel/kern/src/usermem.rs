@@ -53,12 +53,14 @@ pub trait UserMemory {
         None
     }
 
-    /// Tells that of the stream which is `fd` to the caller, alone and nowhere else, and which the epoll instance `epfd` watches.
-    fn tell_ahead(&self, _fd: i32, _epfd: i32, _ahead: &Ahead) {}
+    /// Tells that of the stream which is `fd` to the caller, alone and nowhere else, and which the epoll instance `epfd` watches, if it
+    /// was found by one.
+    fn tell_ahead(&self, _fd: i32, _epfd: Option<i32>, _ahead: &Ahead) {}
 
     /// Who is to be told instead of a sleep, by a caller that would rather leave the kernel than wait in it until the deadline on
-    /// the monotonic clock: the call then ends with `ERESTART`, having done nothing, and the caller makes it again when it has
-    /// been told. Asked by epoll_wait(2) when nothing is ready.
+    /// the monotonic clock: the call then ends with `ERESTART`, having done nothing but written what it would answer at the deadline,
+    /// and the caller makes it again when it has been told. Asked by poll(2) and epoll_wait(2) when nothing is ready. Files forget
+    /// the watcher of a poll when nobody else has it any more.
     fn waits_by(&self, _deadline: Option<Nanos>) -> Option<Arc<dyn Watcher>> {
         None
     }

@@ -1,4 +1,4 @@
-"""Streams under epoll, used in every way and order: the same on a host and on a kernel that has calls answered ahead."""
+"""Streams under epoll, poll and select, used in every way and order: the same on a host and on a kernel that has calls answered ahead."""
 import array
 import errno
 import fcntl
@@ -51,8 +51,8 @@ class End:
 
 
 class World:
-    def __init__(self, seed, ops):
-        self.random, self.ops = random.Random(seed), ops
+    def __init__(self, seed, ops, waits):
+        self.random, self.ops, self.waits = random.Random(seed), ops, waits
         self.epoll = select.epoll()
         self.flags = self.random.choice([0, select.EPOLLET])
         self.ends, self.by_fd = [], {}
@@ -67,8 +67,21 @@ class World:
                 self.epoll.register(end.s, IN | OUT | self.flags)
         server.close()
 
+    def ready(self):
+        wait = self.random.choice(self.waits)
+        if wait == 'epoll':
+            return [fd for fd, _ in self.epoll.poll(0, self.random.choice([1, 4, 16]))]
+        fds = list(self.by_fd)
+        if wait == 'select':
+            readable, writable, _ = select.select(fds, fds, [], 0)
+            return sorted({*readable, *writable})
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, IN | OUT)
+        return [fd for fd, _ in poll.poll(0)]
+
     def step(self):
-        for fd, events in self.epoll.poll(0, self.random.choice([1, 4, 16])):
+        for fd in self.ready():
             end = self.by_fd[fd]
             for _ in range(self.random.choice([1, 1, 2, 5])):
                 self.random.choice(self.ops)(self, end)
@@ -232,9 +245,9 @@ class World:
 pipe = os.pipe()
 
 
-def exchange(name, ops, seeds, steps):
+def exchange(name, ops, seeds, steps, waits=('epoll',)):
     for seed in seeds:
-        world = World(seed, ops)
+        world = World(seed, ops, waits)
         for _ in range(steps):
             world.step()
         world.finish()
@@ -245,6 +258,8 @@ W = World
 exchange('alone', [W.send] * 4 + [W.receive] * 5 + [W.cork, W.modify, W.take_out, W.peek, W.count, W.ask], range(8), 60)
 exchange('shared', [W.send] * 8 + [W.receive] * 10 + [W.duplicate, W.fork, W.take_out, W.ask], range(100, 103), 40)
 exchange('threads', [W.send] * 8 + [W.receive] * 10 + [W.thread, W.take_out], range(200, 203), 40)
+exchange('polls', [W.send] * 4 + [W.receive] * 5 + [W.cork, W.take_out, W.peek, W.count, W.ask], range(300, 304), 40, ('poll', 'select'))
+exchange('all waits', [W.send] * 8 + [W.receive] * 10 + [W.duplicate, W.fork, W.thread, W.take_out], range(400, 403), 40, ('poll', 'select', 'epoll'))
 
 
 def ready():
@@ -422,6 +437,37 @@ r, w = os.pipe()
 os.dup2(r, number)
 os.write(w, b'pipe')
 print(os.read(number, 100))
+
+# Who asks and who answers, neither of whom ever blocks in anything but poll; the one that is asked has other files in it.
+a, b, epoll = ready()
+r, w = os.pipe()
+rounds = 300
+
+
+def answers():
+    poll = select.poll()
+    poll.register(a, IN)
+    poll.register(r, IN)
+    sum_of = 0
+    while sum_of < rounds * 8:
+        assert [fd for fd, _ in poll.poll()] == [a.fileno()]
+        got = a.recv(100)
+        sum_of += len(got)
+        a.sendall(got)
+
+
+assert a.recv(100) == b'request'
+thread = threading.Thread(target=answers)
+thread.start()
+for i in range(rounds):
+    b.sendall(b'%08d' % i)
+    got = b''
+    while len(got) < 8:
+        assert select.select([b], [], [], 60)[0] == [b]
+        got += b.recv(100)
+    assert got == b'%08d' % i, got
+thread.join()
+print('asked')
 
 # A reset that comes after what epoll has told: one of the next calls tells.
 a, b, epoll = ready()

@@ -165,7 +165,8 @@ impl Ring {
         let lease = self.leases.find(fd)?;
         let head = lease.get();
         let n = len.min(u64::from(head.len)) as usize;
-        if flags & !(MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
+        let behind = head.flags & LeaseHead::MORE != 0 && len > u64::from(head.len);
+        if behind || flags & !(MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
             return None;
         }
         if n == 0 {

@@ -4,7 +4,7 @@ mod common;
 
 use std::cell::RefCell;
 
-use abi::{EPOLL_CTL_ADD, EpollEvent, Errno, Syscalls, UserAddr, nr};
+use abi::{EPOLL_CTL_ADD, EpollEvent, Errno, Pollfd, Syscalls, UserAddr, nr};
 use common::*;
 use kern::{Ahead, LwpHandle, UserMemory};
 use sync::Cpu;
@@ -23,7 +23,7 @@ const EPOLLOUT: u32 = 4;
 const MOST: usize = 100;
 
 /// Socket, instance, room, what is unread.
-type Told = (i32, i32, usize, Vec<u8>);
+type Told = (i32, Option<i32>, usize, Vec<u8>);
 
 /// A caller that writes down what it is told, or that has gone on with what it sends.
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl UserMemory for Caller {
         Some(MOST)
     }
 
-    fn tell_ahead(&self, fd: i32, epfd: i32, ahead: &Ahead) {
+    fn tell_ahead(&self, fd: i32, epfd: Option<i32>, ahead: &Ahead) {
         let told = (fd, epfd, ahead.room, ahead.unread.clone());
         self.told.borrow_mut().push(told);
         self.ends.borrow_mut().push((ahead.end, ahead.closes));
@@ -117,20 +117,53 @@ fn one_holder_is_told_what_calls_would_give() {
     let (a, b) = pair(&p);
     let epfd = watch(&p, a);
     let [(fd, of, room, unread)] = told(&p, epfd).try_into().expect("one");
-    assert_eq!((fd, of, unread.as_slice()), (a, epfd, &b""[..]));
+    assert_eq!((fd, of, unread.as_slice()), (a, Some(epfd), &b""[..]));
     assert!(room > 4096, "{room}");
     write(&p, b, b"hello").expect("written");
     assert_eq!(told(&p, epfd)[0].3, b"hello");
     // It was only looked at.
     assert_eq!(read(&p, a, 100), Ok(b"hello".to_vec()));
-    // All or nothing.
-    write(&p, b, &[1; MOST + 1]).expect("written");
-    assert_eq!(told(&p, epfd)[0].3, b"");
-    assert_eq!(read(&p, a, 1), Ok(vec![1]));
+    // The first of what is too much.
+    write(&p, b, &[[1; MOST], [2; MOST]].concat()).expect("written");
     assert_eq!(told(&p, epfd)[0].3, [1; MOST]);
+    assert_eq!(read(&p, a, MOST), Ok(vec![1; MOST]));
+    assert_eq!(told(&p, epfd)[0].3, [2; MOST]);
     // What waits unsent for longer than it may is not taken at once.
     set(&p, a, SOL_TCP, TCP_NOTSENT_LOWAT, 7).expect("set");
     assert_eq!(told(&p, epfd)[0].2, 7);
+}
+
+#[test]
+fn a_poll_tells_of_what_it_finds_ready() {
+    let (_kernel, p) = process();
+    let (a, b) = pair(&p);
+    let (c, _d) = pair(&p);
+    write(&p, b, b"hello").expect("written");
+    let entries = [(a, EPOLLIN), (c, EPOLLIN), (c, EPOLLOUT)].map(|(fd, events)| Pollfd {
+        fd,
+        events: events as i16,
+        revents: 0,
+    });
+    let caller = Caller {
+        sends: Some(entries.iter().flat_map(Pollfd::to_bytes).collect()),
+        ..Caller::default()
+    };
+    let ready = p.enter(&caller, |cx| cx.syscall(nr::poll, &[1, 3, 0, 0, 0, 0]));
+    assert_eq!(ready, Ok(2));
+    let told = caller.told.into_inner();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(fd, of, _, data)| (*fd, *of, &**data))
+        .collect();
+    assert_eq!(told, [(a, None, &b"hello"[..]), (c, None, b"")]);
+    // Another descriptor for it, and it is not alone.
+    p.dup(a).expect("another");
+    let caller = Caller {
+        sends: Some(entries[0].to_bytes().to_vec()),
+        ..Caller::default()
+    };
+    let ready = p.enter(&caller, |cx| cx.syscall(nr::poll, &[1, 1, 0, 0, 0, 0]));
+    assert_eq!((ready, caller.told.into_inner()), (Ok(1), Vec::new()));
 }
 
 #[test]

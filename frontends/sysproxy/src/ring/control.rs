@@ -214,10 +214,16 @@ impl RingControl {
         lock(&self.now).interrupted == Some(call)
     }
 
-    /// The call leaves the kernel to wait here; what is to be told of events.
+    /// The call leaves the kernel to wait here; what is to be told of events, where it is enough that one is who waits.
     pub(super) fn listen(&self) -> Option<Arc<dyn Watcher>> {
         self.listens.store(true, Ordering::SeqCst);
         self.me.upgrade().map(|me| me as Arc<dyn Watcher>)
+    }
+
+    /// The same where all are to be told, as long as somebody has what this answers.
+    pub(super) fn listen_with_others(&self) -> Arc<dyn Watcher> {
+        self.listens.store(true, Ordering::SeqCst);
+        Arc::new(OneOfAll(self.me.clone()))
     }
 
     /// Whether it still waits for the first word of an event.
@@ -228,6 +234,16 @@ impl RingControl {
     pub(super) fn stop_listening(&self) {
         if self.listens.load(Ordering::Relaxed) {
             self.listens.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+struct OneOfAll(Weak<RingControl>);
+
+impl Watcher for OneOfAll {
+    fn notify(&self, parker: &dyn Parker, events: Events) {
+        if let Some(control) = self.0.upgrade() {
+            control.notify(parker, events);
         }
     }
 }

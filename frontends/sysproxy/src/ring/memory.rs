@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use sync::Cpu;
 
 use super::control::RingControl;
-use super::seat::{By, End, is_wait};
+use super::seat::{By, End, is_of_instance, is_wait};
 use super::wards;
 use crate::client::Client;
 use crate::conn::PATIENCE;
@@ -29,7 +29,11 @@ pub(super) struct RingMemory<'a> {
     by: By,
     /// Whether the call leaves the kernel rather than sleep there, and with which deadline it has.
     parks: bool,
+    /// It waits at an epoll instance.
+    of_instance: bool,
     deadline: Cell<Option<Nanos>>,
+    /// What is told of events instead, where it is this call's own.
+    watcher: RefCell<Option<Arc<dyn Watcher>>>,
     /// What came with the request, and last what was asked for; places are relative to the client's window.
     known: RefCell<SmallVec<[Place; 8]>>,
     /// How many of those came with the request.
@@ -76,8 +80,10 @@ impl<'a> RingMemory<'a> {
             client,
             end: RefCell::new(end),
             by,
-            parks: is_wait(head.nr),
+            parks: is_wait(head),
+            of_instance: is_of_instance(head.nr),
             deadline: Cell::new(None),
+            watcher: RefCell::new(None),
             given: known.len(),
             known: RefCell::new(known),
             written: RefCell::default(),
@@ -91,9 +97,9 @@ impl<'a> RingMemory<'a> {
         (written.count, written.len as u32)
     }
 
-    /// Until when a call that has left the kernel would have slept.
-    pub(super) fn deadline(&self) -> Option<Nanos> {
-        self.deadline.get()
+    /// Until when a call that has left the kernel would have slept, and its watcher.
+    pub(super) fn left(&self) -> (Option<Nanos>, Option<Arc<dyn Watcher>>) {
+        (self.deadline.get(), self.watcher.take())
     }
 
     /// How many leases are in the ring.
@@ -251,7 +257,7 @@ impl UserMemory for RingMemory<'_> {
         self.client.leases.offer(self.control).then_some(MOST_AHEAD)
     }
 
-    fn tell_ahead(&self, fd: i32, epfd: i32, ahead: &Ahead) {
+    fn tell_ahead(&self, fd: i32, epfd: Option<i32>, ahead: &Ahead) {
         let (count, used) = self.told.get();
         let unread = match ahead.unread.as_slice() {
             unread if used + unread.len() <= AHEAD_LEN => unread,
@@ -261,6 +267,9 @@ impl UserMemory for RingMemory<'_> {
             return;
         }
         let mut flags = 0;
+        if ahead.more {
+            flags |= LeaseHead::MORE;
+        }
         if ahead.end && unread.len() == ahead.unread.len() {
             flags |= LeaseHead::END;
         }
@@ -269,7 +278,7 @@ impl UserMemory for RingMemory<'_> {
         }
         let head = LeaseHead {
             fd,
-            epfd,
+            epfd: epfd.unwrap_or(LeaseHead::IN_NONE),
             room: u32::try_from(ahead.room).unwrap_or(u32::MAX),
             at: used as u32,
             len: unread.len() as u32,
@@ -285,7 +294,12 @@ impl UserMemory for RingMemory<'_> {
             return None;
         }
         self.deadline.set(deadline);
-        self.control.listen()
+        if self.of_instance {
+            return self.control.listen();
+        }
+        let watcher = self.control.listen_with_others();
+        self.watcher.replace(Some(watcher.clone()));
+        Some(watcher)
     }
 }
 

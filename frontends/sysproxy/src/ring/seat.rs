@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use abi::ring::{COUNT, DONE, REQUEST, ReplyHead, RequestHead, SHORTLY};
-use abi::{Errno, Spin, SysResult, nr};
+use abi::ring::{COUNT, DONE, REQUEST, ReplyHead, RequestHead, SHORTLY, WINDOW};
+use abi::{Errno, Pollfd, Spin, SysResult, nr};
 use hypercall::{Clock, Nanos};
+use kern::poll::Watcher;
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
@@ -51,7 +52,12 @@ struct Parked {
     head: RequestHead,
     /// On the kernel's monotonic clock.
     deadline: Option<Nanos>,
+    /// Its own watcher, if it has one: files forget it with this.
+    _watcher: Option<Arc<dyn Watcher>>,
 }
+
+/// Of a wait that has left the kernel: its deadline and its watcher.
+type Left = (Option<Nanos>, Option<Arc<dyn Watcher>>);
 
 /// What there is to do at a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +81,17 @@ pub(super) enum By {
 /// The client does not answer, or the ring is being closed.
 pub(super) struct Gone;
 
-/// The calls that do not sleep in the kernel when they are made for a ring: they are parked.
-pub(super) fn is_wait(number: u32) -> bool {
+/// So many descriptors of a poll come with the request, whatever else does.
+const FEW: u64 = 1024;
+const _: () = assert!(FEW as usize * Pollfd::SIZE < WINDOW / 2);
+
+/// The calls that do not sleep in the kernel when they are made for a ring: they are parked. Nor do they ask for memory.
+pub(super) fn is_wait(head: &RequestHead) -> bool {
+    is_of_instance(head.nr) || matches!(head.nr, nr::poll | nr::ppoll) && head.arg1 <= FEW
+}
+
+/// Those that wait at an epoll instance.
+pub(super) fn is_of_instance(number: u32) -> bool {
     matches!(number, nr::epoll_wait | nr::epoll_pwait | nr::epoll_pwait2)
 }
 
@@ -184,32 +199,41 @@ impl Seat {
             Some(parked) if !self.end.is_new(word) => (parked.head, Some(parked.deadline)),
             _ => (control.request(), None),
         };
-        if by == By::Other && !is_wait(head.nr) {
+        if by == By::Other && !is_wait(&head) {
             return false;
         }
         let call = self.calls.wrapping_add(u32::from(since.is_none()));
         let before = std::mem::replace(&mut self.end.seen, word);
         let made = match by {
-            By::Own if !is_wait(head.nr) => {
+            By::Own if !is_wait(&head) => {
                 wards::let_go();
                 self.call(control, core, client, &head, call, by)
             }
             _ => wards::collecting(|| self.call(control, core, client, &head, call, by)),
         };
-        let Some((mut reply, asked)) = made else {
+        let Some((mut reply, (asked, watcher))) = made else {
             self.end.seen = before;
-            self.parked = since.map(|deadline| Parked { head, deadline });
+            self.parked = since.map(|deadline| Parked {
+                head,
+                deadline,
+                _watcher: None,
+            });
             return false;
         };
         self.calls = call;
-        if reply.error == Errno::ERESTART.0 && is_wait(head.nr) {
+        if reply.error == Errno::ERESTART.0 && is_wait(&head) {
             let deadline = since.unwrap_or(asked);
             reply = if control.is_interrupted(call) {
                 done(Err(Errno::EINTR))
             } else if self.is_over(deadline) {
-                done(Ok(0))
+                // What it has written says that nothing is ready.
+                ReplyHead { error: 0, ..reply }
             } else {
-                self.parked = Some(Parked { head, deadline });
+                self.parked = Some(Parked {
+                    head,
+                    deadline,
+                    _watcher: watcher,
+                });
                 return true;
             };
         }
@@ -224,7 +248,7 @@ impl Seat {
         true
     }
 
-    /// Makes a call; with the deadline that a wait would have slept until. `None` when it cannot be made without sleep.
+    /// Makes a call. `None` when it cannot be made without sleep.
     fn call(
         &mut self,
         control: &Arc<RingControl>,
@@ -233,14 +257,14 @@ impl Seat {
         head: &RequestHead,
         call: u32,
         by: By,
-    ) -> Option<(ReplyHead, Option<Nanos>)> {
+    ) -> Option<(ReplyHead, Left)> {
         let runner = self.runner.as_ref()?;
         let _call = match by {
             By::Own => client.leases.enter(Some(control), &runner.handle),
             By::Other => client.leases.enter_at_once(control, &runner.handle)?,
         };
         let Some(memory) = RingMemory::new(control, client, &mut self.end, head, by) else {
-            return Some((done(Err(Errno::EINVAL)), None));
+            return Some((done(Err(Errno::EINVAL)), (None, None)));
         };
         control.begin(call);
         let what = Call {
@@ -260,7 +284,7 @@ impl Seat {
             want: leases.into(),
             ..done(result)
         };
-        Some((reply, memory.deadline()))
+        Some((reply, memory.left()))
     }
 }
 

@@ -75,6 +75,13 @@ impl Ring {
         }
     }
 
+    pub fn read(&self, at: usize, len: usize) -> Vec<u8> {
+        assert!(at + len <= SIZE);
+        // SAFETY: inside the mapping.
+        let byte = |i| unsafe { self.0.add(at + i).read_volatile() };
+        (0..len).map(byte).collect()
+    }
+
     pub fn word(&self, at: usize) -> &AtomicU32 {
         // SAFETY: inside the mapping, aligned.
         unsafe { AtomicU32::from_ptr(self.0.add(at).cast()) }

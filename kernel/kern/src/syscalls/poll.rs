@@ -6,7 +6,7 @@ use hypercall::{Clock, Nanos};
 use sync::Wake;
 
 use super::time::{copyin_timespec, copyout_timespec};
-use crate::epoll::{Epoll, Item};
+use crate::epoll::Epoll;
 use crate::poll::{Events, LwpWaiter, Watcher};
 use crate::{Curlwp, OpenFile};
 use std::sync::Arc;
@@ -97,6 +97,13 @@ fn wait(cx: &Curlwp<'_>, files: &[Option<Watched>], until: Until) -> Result<Vec<
     if ready(&events) {
         return Ok(events);
     }
+    if let Some(watcher) = cx.waits_by(deadline) {
+        events = look(Some(&watcher));
+        return match ready(&events) {
+            true => Ok(events),
+            false => Err(Errno::ERESTART),
+        };
+    }
     let waiter = LwpWaiter::new();
     let watcher: Arc<dyn Watcher> = waiter.clone();
     events = look(Some(&watcher));
@@ -116,7 +123,11 @@ pub(super) fn ppoll(cx: &Curlwp<'_>, a: args::ppoll) -> SysResult {
     let until = Until::timespec(cx, a.tmo_p)?;
     let result = poll_until(cx, a.fds, a.nfds, until);
     if !a.tmo_p.is_null() {
-        copyout_timespec(cx, until.left(cx), a.tmo_p)?;
+        let left = match result {
+            Err(Errno::ERESTART) => 0,
+            _ => until.left(cx),
+        };
+        copyout_timespec(cx, left, a.tmo_p)?;
     }
     result
 }
@@ -139,8 +150,14 @@ fn poll_until(cx: &Curlwp<'_>, fds: UserAddr, nfds: u32, until: Until) -> SysRes
             })
         })
         .collect();
-    let events = wait(cx, &files, until)?;
-    for (entry, events) in entries.iter_mut().zip(&events) {
+    let result = wait(cx, &files, until);
+    let events = match &result {
+        Ok(events) => events.as_slice(),
+        Err(Errno::ERESTART) => &[],
+        Err(error) => return Err(*error),
+    };
+    let each = events.iter().chain(std::iter::repeat(&Events::NONE));
+    for (entry, events) in entries.iter_mut().zip(each) {
         let revents = events.0 as i16;
         *entry = Pollfd {
             revents,
@@ -149,7 +166,27 @@ fn poll_until(cx: &Curlwp<'_>, fds: UserAddr, nfds: u32, until: Until) -> SysRes
         .to_bytes();
     }
     cx.copyout(&raw, fds)?;
-    Ok(events.iter().filter(|e| !e.is_empty()).count() as i64)
+    let events = result?;
+    let ready = events.iter().filter(|e| !e.is_empty()).count();
+    if ready > 0 {
+        tell_ahead_of(cx, &raw, &files);
+    }
+    Ok(ready as i64)
+}
+
+/// Tells a caller that wants to know it what calls on the files would give that a poll has found ready.
+fn tell_ahead_of(cx: &Curlwp<'_>, raw: &[u8], files: &[Option<Watched>]) {
+    let (entries, _) = raw.as_chunks::<{ Pollfd::SIZE }>();
+    let entries = entries.iter().map(Pollfd::from_bytes);
+    let found = entries.zip(files).map(|(entry, file)| {
+        let alone = move || {
+            let of = file.as_ref()?.file.as_ref().ok()?;
+            let alone = cx.proc().fds().has_alone(entry.fd, of);
+            alone.then(|| (entry.fd, of.clone()))
+        };
+        (Events(u32::from(entry.revents as u16)), alone)
+    });
+    tell_ahead(cx, None, found);
 }
 
 /// What each set of select(2) asks for, and what counts as it.
@@ -336,20 +373,29 @@ fn epoll_until(cx: &Curlwp<'_>, epfd: i32, to: UserAddr, max: i32, until: Until)
         .collect();
     cx.copyout(&raw, to)?;
     if !found.is_empty() {
-        tell_ahead(cx, epfd, &found);
+        let found = found.iter().map(|(event, item)| {
+            let alone = move || item.of_one_holder(cx);
+            (Events(event.events), alone)
+        });
+        tell_ahead(cx, Some(epfd), found);
     }
     Ok(found.len() as i64)
 }
 
-/// Tells a caller that wants to know it what calls on the files would give that were found ready.
-fn tell_ahead(cx: &Curlwp<'_>, epfd: i32, found: &[(EpollEvent, Arc<Item>)]) {
+/// Tells a caller that wants to know it what calls on files would give that were found ready, of which each says its descriptor, if
+/// that is the only one.
+fn tell_ahead<F>(cx: &Curlwp<'_>, epfd: Option<i32>, found: impl Iterator<Item = (Events, F)>)
+where
+    F: FnOnce() -> Option<(i32, Arc<OpenFile>)>,
+{
     let Some(most) = cx.memory().takes_ahead() else {
         return;
     };
     let plain = Events::IN | Events::RDNORM | Events::RDHUP | Events::OUT | Events::WRNORM;
-    for (event, item) in found {
-        if Events(event.events) & plain == Events(event.events)
-            && let Some((fd, of)) = item.of_one_holder(cx)
+    for (events, alone) in found {
+        if !events.is_empty()
+            && events & plain == events
+            && let Some((fd, of)) = alone()
             && let Some(ahead) = of.file().ahead(cx, most)
         {
             cx.memory().tell_ahead(fd, epfd, &ahead);

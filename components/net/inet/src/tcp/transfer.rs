@@ -215,13 +215,14 @@ impl Tcp {
         if !plain || !whole || conn.receives_no_more() {
             return None;
         }
-        let mut unread = Vec::new();
-        let fits = ready.readable <= most;
-        if fits {
-            unread.reserve_exact(ready.readable);
-            own.tcp
-                .peek()
-                .for_each(|piece| unread.extend_from_slice(&piece));
+        let more = ready.readable > most;
+        let mut unread = Vec::with_capacity(ready.readable.min(most));
+        for piece in own.tcp.peek() {
+            let room = most - unread.len();
+            unread.extend_from_slice(&piece[..room.min(piece.len())]);
+            if unread.len() == most {
+                break;
+            }
         }
         // What is written beyond TCP_NOTSENT_LOWAT may have to wait.
         let unsent = (own.tcp.settings().notsent_lowat as usize).saturating_sub(own.tcp.unsent());
@@ -229,7 +230,8 @@ impl Tcp {
         Some(Ahead {
             room,
             unread,
-            end: fits && ready.eof,
+            more,
+            end: !more && ready.eof,
             closes: conn.common.linger.load(Ordering::Relaxed) <= 0,
         })
     }
