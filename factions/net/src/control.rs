@@ -221,7 +221,15 @@ fn rights(cx: &Curlwp<'_>, data: &[u8]) -> Result<Control, Errno> {
     let numbers = data
         .chunks_exact(4)
         .map(|n| i32::from_le_bytes([n[0], n[1], n[2], n[3]]));
-    let files: Vec<_> = numbers.map(|n| cx.file(n)).collect::<Result<_, _>>()?;
-    files.iter().for_each(|file| fd::hold(file));
+    let mut files = Vec::new();
+    for number in numbers {
+        match cx.proc().fds().hold(cx, number) {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                Control::Rights(files).release(cx);
+                return Err(error);
+            }
+        }
+    }
     Ok(Control::Rights(files))
 }

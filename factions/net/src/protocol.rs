@@ -6,7 +6,7 @@ use std::sync::Arc;
 use abi::{Errno, SysResult, UserAddr};
 use hypercall::BackingFile;
 use kern::poll::Events;
-use kern::{Ahead, Curlwp, Uio};
+use kern::{Ahead, Curlwp, OpenFile, Uio};
 
 use crate::consts::{SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM};
 use crate::{Addr, Common, Control, OptValue, Wait};
@@ -236,6 +236,9 @@ pub trait Protocol: Send + Sync + Any {
     fn listening(&self, cx: &Curlwp<'_>) -> bool {
         false
     }
+
+    /// A descriptor is gone and others are left, [`kern::File::still_held`].
+    fn still_held(&self, cx: &Curlwp<'_>, of: &Arc<OpenFile>) {}
 
     /// The last descriptor is gone. May wait as `SO_LINGER` says.
     fn close(&self, cx: &Curlwp<'_>);

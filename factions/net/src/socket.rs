@@ -193,6 +193,10 @@ impl File for Socket {
         Ok(self.owner.stat(S_IFSOCK | 0o777))
     }
 
+    fn still_held(&self, cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
+        self.protocol.still_held(cx, of);
+    }
+
     fn close(&self, cx: &Curlwp<'_>, _: &OpenFile) {
         self.protocol.close(cx);
     }

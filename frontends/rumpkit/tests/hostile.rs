@@ -107,14 +107,11 @@ fn control_data_of_other_domains_are_not_kept() {
 fn so_many_descriptors_go_along_with_a_message_however_they_are_cut() {
     let (_kernel, p) = process();
     let [a, b] = socketpair(&p, 2 | NONBLOCK);
-    let fds = |count: usize| control(1, 1, &b.to_le_bytes().repeat(count));
-    let other = socketpair(&p, 2 | NONBLOCK)[0];
-    let many = |count: usize| control(1, 1, &other.to_le_bytes().repeat(count));
+    let many = |count: usize| control(1, 1, &b.to_le_bytes().repeat(count));
     assert_eq!(send(&p, a, &many(254)), Err(Errno::EINVAL));
     assert_eq!(
         send(&p, a, &[many(200), many(54)].concat()),
         Err(Errno::EINVAL)
     );
-    assert_eq!(send(&p, a, &fds(1)), Err(Errno::ETOOMANYREFS));
     assert_eq!(send(&p, a, &[many(200), many(53)].concat()), Ok(1));
 }

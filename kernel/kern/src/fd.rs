@@ -71,6 +71,12 @@ impl FdTable {
             .ok_or(Errno::EBADF)
     }
 
+    /// The open file of a descriptor, kept as by [`hold`]. It cannot be closed in between: descriptors go under the same lock.
+    pub fn hold(&self, cx: &Curlwp<'_>, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        let _free = self.free.lock(cx.cpu());
+        self.get(fd).inspect(|file| hold(file))
+    }
+
     /// Runs `f` with the open file of a descriptor, without counting a reference.
     #[inline]
     pub fn with<R>(
@@ -307,12 +313,29 @@ pub fn release(cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
     let_go(cx, of);
 }
 
+/// [`release`] that tells the file nothing: answers whether it was the last descriptor, for who knows what
+/// [`File::close`](crate::File::close) and [`File::still_held`](crate::File::still_held) would do and does it otherwise.
+pub fn give_up(cx: &Curlwp<'_>, of: &Arc<OpenFile>) -> bool {
+    of.file().descriptor_closed(cx);
+    drop_hold(cx, of)
+}
+
 /// Drops a hold that was no descriptor's.
 pub(crate) fn let_go(cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
-    if of.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-        of.leave_epolls(cx);
+    if drop_hold(cx, of) {
         of.file().close(cx, of);
+    } else {
+        of.file().still_held(cx, of);
     }
+}
+
+/// Answers whether it was the last.
+fn drop_hold(cx: &Curlwp<'_>, of: &OpenFile) -> bool {
+    let last = of.refs.fetch_sub(1, Ordering::SeqCst) == 1;
+    if last {
+        of.leave_epolls(cx);
+    }
+    last
 }
 
 /// The numbers in use: a bit each, and above them a bit for each full word, so that finding the lowest free one

@@ -119,6 +119,9 @@ pub trait File: Send + Sync + Any {
     /// A descriptor for it was closed in the current process, perhaps not the last one (POSIX locks go here).
     fn descriptor_closed(&self, _cx: &Curlwp<'_>) {}
 
+    /// A descriptor for this open file is gone, and others are left, in processes or in flight.
+    fn still_held(&self, _cx: &Curlwp<'_>, _of: &Arc<OpenFile>) {}
+
     /// The last descriptor for this open file is gone.
     fn close(&self, _cx: &Curlwp<'_>, _of: &OpenFile) {}
 
@@ -216,6 +219,12 @@ impl OpenFile {
     /// Whether it has other descriptors than one, in this process or another.
     pub(crate) fn is_shared(&self) -> bool {
         self.refs.load(Ordering::SeqCst) != 1
+    }
+
+    /// How many descriptors name it, those in flight too. Only who has one makes more (see
+    /// [`FdTable::hold`](crate::fd::FdTable::hold)): when all of them are where nobody gets at them, there are never others.
+    pub fn holders(&self) -> usize {
+        self.refs.load(Ordering::SeqCst) as usize
     }
 
     /// Access mode and status flags as F_GETFL gives them.

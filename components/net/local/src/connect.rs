@@ -1,6 +1,6 @@
 //! Binding, listening, connecting, accepting.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
@@ -60,14 +60,24 @@ impl End {
     }
 
     pub(crate) fn accept_end(&self, cx: &Curlwp<'_>, mut wait: Wait) -> Result<Arc<End>, Errno> {
+        let mut graph = None;
         let mut state = self.state.lock(cx.cpu());
         loop {
             let listening = state.listening.as_mut().ok_or(Errno::EINVAL)?;
-            if let Some(end) = listening.queue.pop_front() {
+            let first = listening.queue.front();
+            if graph.is_none() && first.is_some_and(|end| end.carries.load(SeqCst) != 0) {
                 drop(state);
+                graph = Some(self.flight.graph.lock(cx.cpu()));
+                state = self.state.lock(cx.cpu());
+                continue;
+            }
+            if let Some(end) = listening.queue.pop_front() {
+                end.unaccepted.store(false, SeqCst);
+                drop((state, graph));
                 self.writable.broadcast(cx.cpu());
                 return Ok(end);
             }
+            graph = None;
             state = wait.on(cx, &self.readable, state)?;
         }
     }
@@ -97,7 +107,9 @@ impl End {
             self.kind,
             Arc::new(target.common.inherit(cx.cpu())),
             self.names.clone(),
+            self.flight.clone(),
         );
+        server.unaccepted.store(true, SeqCst);
         {
             let mut state = server.state.lock(cx.cpu());
             state.peer = Some(self.me.clone());

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Weak};
 
 use abi::{Errno, SysResult, UserAddr};
@@ -10,18 +11,21 @@ use kern::poll::Events;
 use kern::{Curlwp, OpenFile};
 use net::consts::{AF_UNIX, SIOCINQ, SIOCOUTQ, SO_PEERCRED, SOL_SOCKET};
 use net::{
-    Accepted, Addr, Common, Control, Credentials, Incoming, Kind, OptValue, Outgoing, Protocol,
-    Received, Shutdown, SocketEntry, Wait,
+    Accepted, Addr, Common, Credentials, Incoming, Kind, OptValue, Outgoing, Protocol, Received,
+    Shutdown, SocketEntry, Wait,
 };
 use sync::{Condvar, Mutex, Parker};
 
+use crate::flight::{Flight, settle};
+use crate::garbage::suspect;
 use crate::inbox::Inbox;
 use crate::names::Names;
 
 /// One socket's side.
 ///
-/// Locks: `state` before `inbox`; of two ends never two locks of one kind at once. `readable` goes with the inbox (and,
-/// listening, with the state), `writable` with the inbox too: senders wait at the end that they fill.
+/// Locks: the graph of [`Flight`] before `state` before `inbox`; of two ends never two locks of one kind at once. `readable` goes
+/// with the inbox (and, listening, with the state), `writable` with the inbox too: senders wait at the end that they fill.
+/// `in_flight` and `carries` change with the graph held and are read without; with the inbox locked `carries` is not too small.
 pub(crate) struct End {
     pub(crate) me: Weak<End>,
     /// Its number among the kernel's.
@@ -29,6 +33,13 @@ pub(crate) struct End {
     pub(crate) kind: Kind,
     pub(crate) common: Arc<Common>,
     pub(crate) names: Arc<Names>,
+    pub(crate) flight: Arc<Flight>,
+    /// How often it lies in an inbox.
+    pub(crate) in_flight: AtomicUsize,
+    /// How many sockets of this domain lie in its own.
+    pub(crate) carries: AtomicUsize,
+    /// It is a connection in the queue of a listening end.
+    pub(crate) unaccepted: AtomicBool,
     pub(crate) state: Mutex<State>,
     pub(crate) inbox: Mutex<Inbox>,
     pub(crate) readable: Condvar,
@@ -65,6 +76,7 @@ impl End {
         kind: Kind,
         common: Arc<Common>,
         names: Arc<Names>,
+        flight: Arc<Flight>,
     ) -> Arc<End> {
         let end = Arc::new_cyclic(|me| End {
             me: me.clone(),
@@ -72,6 +84,10 @@ impl End {
             kind,
             common,
             names,
+            flight,
+            in_flight: AtomicUsize::new(0),
+            carries: AtomicUsize::new(0),
+            unaccepted: AtomicBool::new(false),
             state: Mutex::default(),
             inbox: Mutex::default(),
             readable: Condvar::new("lorcv"),
@@ -146,23 +162,17 @@ impl End {
         self.wake(cx, Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
     }
 
-    /// Takes nothing more, and gives back what waits.
-    fn refuse(&self, cx: &Curlwp<'_>) -> bool {
-        let pieces = {
-            let mut inbox = self.inbox.lock(cx.cpu());
-            inbox.refuses = true;
-            inbox.drain()
-        };
-        let unread = !pieces.is_empty();
-        for piece in pieces {
-            piece.control.into_iter().for_each(|c| c.release(cx));
-        }
+    /// Takes nothing more, and empties the inbox. Answers whether there was anything.
+    fn refuse(&self, cx: &Curlwp<'_>, files: &mut VecDeque<Arc<OpenFile>>) -> bool {
+        let mut inbox = self.lock_inbox(cx);
+        inbox.refuses = true;
+        let unread = inbox.empty(files);
         self.wake(cx, Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
         unread
     }
 
-    /// Ends everything: names, connection, what waits.
-    pub(crate) fn shut(&self, cx: &Curlwp<'_>) {
+    /// Ends everything: names, connection, what waits. The descriptors in its inbox go to `files`, to be [settled](settle).
+    pub(crate) fn shut(&self, cx: &Curlwp<'_>, files: &mut VecDeque<Arc<OpenFile>>) {
         let (name, peer, listening) = {
             let mut state = self.state.lock(cx.cpu());
             if std::mem::replace(&mut state.closed, true) {
@@ -178,7 +188,7 @@ impl End {
             self.names.forget(cx, &name, self);
         }
         self.names.strike(cx.cpu(), self.number);
-        let unread = self.refuse(cx);
+        let unread = self.refuse(cx, files);
         if let Some(peer) = peer.and_then(|p| p.upgrade())
             && self.kind != Kind::Dgram
         {
@@ -188,7 +198,7 @@ impl End {
             peer.end_of_input(cx);
         }
         for waiting in listening.into_iter().flat_map(|l| l.queue) {
-            waiting.shut(cx);
+            waiting.shut(cx, files);
         }
     }
 }
@@ -231,11 +241,7 @@ impl Protocol for End {
     }
 
     fn send(&self, cx: &Curlwp<'_>, message: &mut Outgoing<'_, '_>) -> Result<(), Errno> {
-        if self.is_messages() {
-            self.send_message(cx, message)
-        } else {
-            self.send_stream(cx, message)
-        }
+        self.transmit(cx, message)
     }
 
     fn receive(&self, cx: &Curlwp<'_>, message: &mut Incoming<'_, '_>) -> Result<Received, Errno> {
@@ -379,18 +385,17 @@ impl Protocol for End {
         self.state.lock(cx.cpu()).listening.is_some()
     }
 
+    fn still_held(&self, cx: &Curlwp<'_>, of: &Arc<OpenFile>) {
+        suspect(cx, of);
+    }
+
     fn close(&self, cx: &Curlwp<'_>) {
-        self.shut(cx);
+        let mut files = VecDeque::new();
+        self.shut(cx, &mut files);
+        settle(cx, files);
     }
 
     fn as_any(&self) -> &dyn Any {
         self
     }
-}
-
-/// Descriptors among control data that would keep a socket alive by lying in a queue of its own.
-pub(crate) fn carries(control: &[Control], wanted: impl Fn(&OpenFile) -> bool) -> bool {
-    control
-        .iter()
-        .any(|c| matches!(c, Control::Rights(files) if files.iter().any(|f| wanted(f))))
 }

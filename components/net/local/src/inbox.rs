@@ -1,17 +1,23 @@
 //! What waits to be received.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use net::{Addr, Control};
+use kern::OpenFile;
+use net::Addr;
 use smallvec::SmallVec;
+
+use crate::end::End;
+use crate::flight::Rights;
 
 /// A piece of what was sent: part of a stream, or a whole message.
 pub(crate) struct Piece {
     pub(crate) data: Bytes,
     /// Who sent it, where that is not the peer anyway.
     pub(crate) from: Option<Addr>,
-    pub(crate) control: Vec<Control>,
+    /// Descriptors that go along; those of a stream with the first of its bytes.
+    pub(crate) rights: Option<Box<Rights>>,
     /// Who the sender was, for receivers that want to know (`SO_PASSCRED`).
     pub(crate) sender: net::Credentials,
 }
@@ -70,20 +76,19 @@ impl Inbox {
         self.queue.front()
     }
 
-    /// Takes up to `want` bytes of a stream, with the control data of the first piece; does not go beyond a piece that
-    /// has control data of its own.
+    /// Takes up to `want` bytes of a stream, with the descriptors of the first piece; does not go beyond a piece that
+    /// has descriptors of its own.
     pub(crate) fn take(&mut self, want: usize) -> Stretch {
         let mut out = Stretch::default();
         let mut left = want;
         while let Some(piece) = self.queue.front_mut() {
-            if out.started && !piece.control.is_empty() {
+            if out.started && (left == 0 || piece.rights.is_some()) {
                 break;
             }
-            if left == 0 && out.started {
-                break;
+            if !out.started {
+                out.rights = piece.rights.take();
             }
             out.started = true;
-            out.control.append(&mut piece.control);
             out.sender = Some(piece.sender);
             let n = left.min(piece.data.len());
             out.data.push(piece.data.split_to(n));
@@ -97,12 +102,12 @@ impl Inbox {
         out
     }
 
-    /// The same bytes without taking them.
+    /// The same bytes without taking them, and without descriptors.
     pub(crate) fn peek(&self, want: usize) -> Stretch {
         let mut out = Stretch::default();
         let mut left = want;
         for piece in &self.queue {
-            if out.started && (left == 0 || !piece.control.is_empty()) {
+            if out.started && (left == 0 || piece.rights.is_some()) {
                 break;
             }
             out.started = true;
@@ -112,6 +117,12 @@ impl Inbox {
             left -= n;
         }
         out
+    }
+
+    /// The sockets of this domain that lie in it.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (&End, &Arc<OpenFile>)> {
+        let rights = self.queue.iter().filter_map(|piece| piece.rights.as_ref());
+        rights.flat_map(|rights| rights.sockets())
     }
 
     /// Takes everything, to be given back.
@@ -126,7 +137,7 @@ impl Inbox {
 pub(crate) struct Stretch {
     started: bool,
     pub(crate) data: SmallVec<[Bytes; 4]>,
-    pub(crate) control: Vec<Control>,
+    pub(crate) rights: Option<Box<Rights>>,
     pub(crate) sender: Option<net::Credentials>,
 }
 
@@ -138,7 +149,7 @@ mod tests {
         Piece {
             data: Bytes::from_static(data),
             from: None,
-            control: Vec::new(),
+            rights: None,
             sender: net::Credentials {
                 pid: 1,
                 uid: 0,
@@ -165,14 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn bytes_with_control_data_begin_a_new_stretch() {
+    fn bytes_with_descriptors_begin_a_new_stretch() {
         let mut inbox = Inbox::default();
         inbox.push(piece(b"a"));
         let mut with = piece(b"b");
-        with.control.push(Control::Other(7, 7, vec![1]));
+        with.rights = Some(Box::default());
         inbox.push(with);
         assert_eq!(text(&inbox.take(10)), b"a");
         let stretch = inbox.take(10);
-        assert_eq!((text(&stretch), stretch.control.len()), (b"b".to_vec(), 1));
+        assert_eq!(text(&stretch), b"b");
+        assert!(stretch.rights.is_some());
     }
 }

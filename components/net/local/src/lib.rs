@@ -3,17 +3,22 @@
 //!
 //! An `End` is one socket's side: what others have sent it waits in its inbox, as reference-counted
 //! pieces that are never copied between the sender's memory and the receiver's. Connected ends refer to each other
-//! weakly, so closing one frees it whatever the other does.
+//! weakly, so closing one frees it whatever the other does. Descriptors that nobody has received yet are in flight (`flight`);
+//! sockets that nothing but each other's inboxes keeps open are found and closed (`garbage`).
 //!
 //! It may use the net faction and what is below it. Start reading at `end`.
 #![forbid(unsafe_code)]
 
 mod connect;
 mod end;
+mod flight;
+mod garbage;
 mod inbox;
+mod locked;
 mod names;
 mod transfer;
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -33,11 +38,26 @@ pub static LOCAL: Component = Component {
 fn attach(cx: &Curlwp<'_>) -> Result<(), Errno> {
     let domain = Local {
         names: Arc::default(),
+        flight: Arc::new(flight::Flight::new(cx.kernel().host().clone())),
     };
     let names = domain.names.clone();
     let report = move |cx: &Curlwp<'_>| report(cx, &names);
     cx.kernel().reports().add(cx, "net/unix", report);
-    Net::of(cx)?.register(cx, AF_UNIX, Arc::new(domain))
+    let net = Net::of(cx)?;
+    net.offer(cx, domain.names.clone());
+    cx.kernel().at_shutdown(cx, "local", halt);
+    net.register(cx, AF_UNIX, Arc::new(domain))
+}
+
+/// Closes what is in flight: sockets in each other's inboxes would outlive the kernel.
+fn halt(cx: &Curlwp<'_>) -> Result<(), Errno> {
+    let mut files = VecDeque::new();
+    let names = Net::of(cx)?.service::<names::Names>(cx);
+    for end in names.iter().flat_map(|names| names.ends(cx.cpu())) {
+        end.lock_inbox(cx).empty(&mut files);
+    }
+    flight::settle(cx, files);
+    Ok(())
 }
 
 /// The sockets, as `net/unix` of proc(5) has them.
@@ -69,6 +89,7 @@ fn report(cx: &Curlwp<'_>, names: &names::Names) -> String {
 /// The domain of a kernel.
 struct Local {
     names: Arc<names::Names>,
+    flight: Arc<flight::Flight>,
 }
 
 impl Domain for Local {
@@ -89,6 +110,7 @@ impl Domain for Local {
             kind,
             common.clone(),
             self.names.clone(),
+            self.flight.clone(),
         ))
     }
 

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use kern::poll::Events;
 use kern::{Curlwp, Uio};
 use net::consts::{MSG_EOR, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
-use net::{Control, Credentials, Incoming, Kind, Outgoing, Received, Socket};
+use net::{Control, Credentials, Incoming, Kind, Outgoing, Received};
 
-use crate::end::{End, carries};
+use crate::end::End;
+use crate::flight::Along;
 use crate::inbox::{OVERHEAD, Piece, Stretch};
 
 /// The most bytes of a stream that are taken from a sender at a time.
@@ -24,36 +25,23 @@ fn gather(cx: &Curlwp<'_>, uio: &mut Uio<'_>, most: usize) -> Result<Bytes, Errn
 }
 
 impl End {
-    /// Who sends: as the message says, or who the process is. Refuses descriptors of the sockets at either side, which
-    /// would keep themselves alive in a queue that nobody can reach.
-    fn prepare(
+    /// Sends.
+    pub(crate) fn transmit(
         &self,
         cx: &Curlwp<'_>,
-        to: &End,
         message: &mut Outgoing<'_, '_>,
-    ) -> Result<Credentials, Errno> {
+    ) -> Result<(), Errno> {
         if message.flags & MSG_OOB != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
-        let own = |of: &kern::OpenFile| {
-            let end = of
-                .downcast::<Socket>()
-                .and_then(|so| so.protocol().as_any().downcast_ref::<End>());
-            end.is_some_and(|e| std::ptr::eq(e, self) || std::ptr::eq(e, to))
+        let mut along = Along::take(cx, &self.flight, message)?;
+        let sent = if self.is_messages() {
+            self.send_message(cx, message, &mut along)
+        } else {
+            self.send_stream(cx, message, &mut along)
         };
-        if carries(message.control, own) {
-            return Err(Errno::ETOOMANYREFS);
-        }
-        // What is for other domains goes nowhere.
-        message.control.retain(|c| !matches!(c, Control::Other(..)));
-        let said = message
-            .control
-            .iter()
-            .position(|c| matches!(c, Control::Credentials(_)));
-        match said.map(|at| message.control.remove(at)) {
-            Some(Control::Credentials(cred)) => Ok(cred),
-            _ => Ok(Credentials::current(cx)),
-        }
+        along.give_back(cx, &self.flight);
+        sent
     }
 
     fn connected(&self, cx: &Curlwp<'_>) -> Result<Arc<End>, Errno> {
@@ -69,10 +57,11 @@ impl End {
         })
     }
 
-    pub(crate) fn send_stream(
+    fn send_stream(
         &self,
         cx: &Curlwp<'_>,
         message: &mut Outgoing<'_, '_>,
+        along: &mut Along,
     ) -> Result<(), Errno> {
         if message.to.is_some() {
             let connected = self.state.lock(cx.cpu()).peer.is_some();
@@ -83,12 +72,11 @@ impl End {
             });
         }
         let peer = self.connected(cx)?;
-        let sender = self.prepare(cx, &peer, message)?;
         let limit = self.send_limit();
         while message.uio.resid() != 0 {
             let mut data = gather(cx, message.uio, CHUNK)?;
             while !data.is_empty() {
-                let mut inbox = peer.inbox.lock(cx.cpu());
+                let mut inbox = peer.lock_inbox_for(cx, along);
                 let room = loop {
                     if inbox.refuses || inbox.ended {
                         drop(inbox);
@@ -100,7 +88,7 @@ impl End {
                     if room * 4 >= limit || room >= data.len() + OVERHEAD {
                         break room;
                     }
-                    inbox = match message.wait.on(cx, &peer.writable, inbox) {
+                    inbox = match inbox.wait(&mut message.wait, &peer.writable) {
                         Ok(inbox) => inbox,
                         Err(error) => {
                             message.uio.give_back(data.len());
@@ -108,23 +96,23 @@ impl End {
                         }
                     };
                 };
-                inbox.push(Piece {
+                inbox.put(Piece {
                     data: data.split_to(data.len().min(room.max(1))),
                     from: None,
-                    control: std::mem::take(message.control),
-                    sender,
+                    rights: along.rights.take(),
+                    sender: along.sender,
                 });
-                drop(inbox);
                 peer.arrived(cx);
             }
         }
         Ok(())
     }
 
-    pub(crate) fn send_message(
+    fn send_message(
         &self,
         cx: &Curlwp<'_>,
         message: &mut Outgoing<'_, '_>,
+        along: &mut Along,
     ) -> Result<(), Errno> {
         let limit = self.send_limit();
         if message.uio.resid() + OVERHEAD > limit {
@@ -134,11 +122,10 @@ impl End {
             (Some(addr), Kind::Dgram) => self.dgram_target(cx, addr)?,
             _ => self.connected(cx)?,
         };
-        let sender = self.prepare(cx, &to, message)?;
         let len = message.uio.resid();
         let data = gather(cx, message.uio, len)?;
         let from = (self.kind == Kind::Dgram).then(|| self.sender_name(cx));
-        let mut inbox = to.inbox.lock(cx.cpu());
+        let mut inbox = to.lock_inbox_for(cx, along);
         loop {
             if inbox.refuses {
                 message.uio.give_back(len);
@@ -151,7 +138,7 @@ impl End {
             if inbox.room(limit) >= len + OVERHEAD {
                 break;
             }
-            inbox = match message.wait.on(cx, &to.writable, inbox) {
+            inbox = match inbox.wait(&mut message.wait, &to.writable) {
                 Ok(inbox) => inbox,
                 Err(error) => {
                     message.uio.give_back(len);
@@ -159,13 +146,12 @@ impl End {
                 }
             };
         }
-        inbox.push(Piece {
+        inbox.put(Piece {
             data,
             from,
-            control: std::mem::take(message.control),
-            sender,
+            rights: along.rights.take(),
+            sender: along.sender,
         });
-        drop(inbox);
         to.arrived(cx);
         Ok(())
     }
@@ -220,16 +206,16 @@ impl End {
         self.may_receive(cx)?;
         let mut received = Received::default();
         while message.uio.resid() != 0 {
-            let stretch = match self.next_stretch(cx, message, peek) {
-                Ok(Some(stretch)) => stretch,
+            let (stretch, control) = match self.next_stretch(cx, message, peek) {
+                Ok(Some(next)) => next,
                 Ok(None) => break,
                 // What came before an error is what the call answers; the error waits for the next.
                 Err(_) if received.len.is_some() => break,
                 Err(error) => return Err(error),
             };
             received.len = Some(0);
-            let stops = !stretch.control.is_empty();
-            received.control.extend(stretch.control);
+            let stops = !control.is_empty();
+            received.control.extend(control);
             self.with_credentials(&mut received.control, stretch.sender);
             for data in &stretch.data {
                 if let Err(error) = message.uio.put(cx, data) {
@@ -254,22 +240,24 @@ impl End {
         cx: &Curlwp<'_>,
         message: &mut Incoming<'_, '_>,
         peek: bool,
-    ) -> Result<Option<Stretch>, Errno> {
-        let mut inbox = self.inbox.lock(cx.cpu());
+    ) -> Result<Option<(Stretch, Vec<Control>)>, Errno> {
+        let mut inbox = self.lock_inbox(cx);
         loop {
+            inbox = inbox.for_taking();
             if !inbox.is_empty() {
                 let want = message.uio.resid();
-                return Ok(Some(if peek {
-                    inbox.peek(want)
-                } else {
-                    inbox.take(want)
-                }));
+                if peek {
+                    return Ok(Some((inbox.peek(want), inbox.look())));
+                }
+                let mut stretch = inbox.take(want);
+                let control = inbox.land(stretch.rights.take());
+                return Ok(Some((stretch, control)));
             }
             self.common.take_error()?;
             if inbox.ended {
                 return Ok(None);
             }
-            inbox = message.wait.on(cx, &self.readable, inbox)?;
+            inbox = inbox.wait(&mut message.wait, &self.readable)?;
         }
     }
 
@@ -280,24 +268,27 @@ impl End {
     ) -> Result<Received, Errno> {
         self.may_receive(cx)?;
         let peek = message.flags & MSG_PEEK != 0;
-        let mut inbox = self.inbox.lock(cx.cpu());
-        let piece = loop {
+        let mut inbox = self.lock_inbox(cx);
+        let (piece, control) = loop {
+            inbox = inbox.for_taking();
             if peek && let Some(first) = inbox.first() {
-                break Piece {
+                let seen = Piece {
                     data: first.data.clone(),
                     from: first.from.clone(),
-                    control: Vec::new(),
+                    rights: None,
                     sender: first.sender,
                 };
+                break (seen, inbox.look());
             }
-            if let Some(piece) = inbox.pop() {
-                break piece;
+            if let Some(mut piece) = inbox.pop() {
+                let control = inbox.land(piece.rights.take());
+                break (piece, control);
             }
             self.common.take_error()?;
             if inbox.ended {
                 return Ok(Received::default());
             }
-            inbox = message.wait.on(cx, &self.readable, inbox)?;
+            inbox = inbox.wait(&mut message.wait, &self.readable)?;
         };
         drop(inbox);
         if !peek {
@@ -305,7 +296,7 @@ impl End {
         }
         let mut received = Received {
             from: piece.from,
-            control: piece.control,
+            control,
             flags: if self.kind == Kind::Seqpacket {
                 MSG_EOR
             } else {
