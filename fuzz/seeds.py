@@ -160,6 +160,8 @@ def socket_ioctls():
     save = lambda label, *ops: seed("socket_ioctls", label, *ops)
     save("get", *(do(c) for c in (0x8910, 0x8912, 0x8913, 0x8915, 0x8917, 0x8919, 0x891b, 0x891d, 0x8921, 0x8927, 0x8933, 0x8942,
          0x8970)))
+    for half, kinds in (("some", range(9)), ("others", range(9, 17))):
+        save(f"kinds_{half}", *(make(kind) + do(0x541b) + do(0x8933) + do(0x8906) + name(BIND) + send(INET) for kind in kinds))
     save("set", do(0x8916, sockaddr((10, 0, 0, 1))), do(0x891c, sockaddr((255, 255, 255, 0))), do(0x891a, sockaddr((10, 0, 0, 255))),
          do(0x8914, b"\1\0"), do(0x8922, word(1500)), do(0x8943, word(100)), do(0x8924, b"\1\0abcdef"), do(0x8923, b"x0\0"),
          do(0x8914, b"\0\0"), do(0x8915), do(0x8912))
