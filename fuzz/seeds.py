@@ -34,7 +34,9 @@ def seed(target, name, *ops):
 # What the ops of src/program.rs read, without their own number. Kinds of sockets are places in KINDS.
 UNIX_STREAM, UNIX_DGRAM, TCP, UDP, PING, RAW, TCP6, UDP6, PING6, RAW6, ROUTE, DIAG, PACKET, COOKED = (
     0, 1, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15, 16)
-INET, INET6, LOCAL, LINK = b"\1", b"\2", b"\3\1", b"\4"
+INET, INET6, LOCAL = b"\1", b"\2", b"\3\1"
+# Everything on the loopback interface.
+LINK = b"\0" + piece(struct.pack("<HHI12x", 17, 0x0300, 1))
 BIND, CONNECT, LISTEN, SHUTDOWN, SOCKNAME, ACCEPT = range(6)
 LEVELS = {1: 0, 0: 1, 41: 2, 6: 3, 17: 4, 58: 5, 255: 6, 263: 7, 270: 8}
 
