@@ -154,6 +154,15 @@ done
 echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 ";
 
+/// The number of the process that keeps the namespace of [`NARROW`].
+struct Far(String);
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.trim()).status();
+    }
+}
+
 /// Nobody is told that a packet was too long.
 const SILENT: &str = "\
 nft add table inet t; nft add chain inet t o '{ type filter hook output priority 0; }'
@@ -170,15 +179,15 @@ fn through_a_narrow_path(silent: &str) {
     let spec =
         format!("tap:host0,10.9.0.2/24,fd00:9::2/64,gw=10.9.0.1,gw=fd00:9::1,pcap={capture}");
     let kernel = net.kernel(&[&spec]);
-    let far = fs::read_to_string(dir.path().join("far")).expect("a number");
+    let far = Far(fs::read_to_string(dir.path().join("far")).expect("a number"));
     for address in ["10.8.0.2", "fd00:8::2"] {
-        let _server = net.serve_by(None, &["nsenter", "-n", "-t", far.trim()], address);
+        let _server = net.serve_by(None, &["nsenter", "-n", "-t", far.0.trim()], address);
         let script = net.path("streams.py");
         let send = ["/usr/bin/python3", &script, "put", address];
         assert_eq!(net.run(Some(&kernel), &send).ok(), "put\n", "{address}");
     }
     kernel.halt();
-    net.run(None, &["kill", far.trim()]).ok();
+    drop(far);
     judge::assert_well_formed(capture.as_ref());
     let told = judge::count(capture.as_ref(), "icmp.code == 4 || icmpv6.type == 2");
     assert_eq!(told > 0, silent.is_empty());

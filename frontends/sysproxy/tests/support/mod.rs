@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use abi::Syscalls;
 use abi::sysproxy::{
     Class, Company, HEADER, Handshake, HandshakeReply, Header, Kind, SegmentHead, SyscallReply,
     SyscallRequest, padded,
 };
 use hypercall::PosixHost;
 use kern::{Kernel, KernelMemory};
+use rumpclient::Client;
 use sysproxy::{Options, Server};
 
 pub fn kernel() -> Arc<Kernel> {
@@ -156,4 +158,23 @@ pub fn call_body(args: &[u64; 6], segments: &[(u64, &[u8])]) -> Vec<u8> {
         body.resize(body.len() + padded(data.len()) - data.len(), 0);
     }
     body
+}
+
+/// A client on the socket alone, and one that has a ring already.
+pub fn both(server: &Server) -> [Client; 2] {
+    let socket = Client::connect(server.url(), "socket").unwrap();
+    socket.use_rings(false);
+    let ring = Client::connect(server.url(), "ring").unwrap();
+    for _ in 0..10 {
+        assert_eq!(ring.getpid(), Ok(i64::from(ring.pid())));
+    }
+    [socket, ring]
+}
+
+/// The ends of a pipe.
+pub fn pipe(client: &Client) -> (i32, i32) {
+    let mut fds = [0; 8];
+    client.pipe2(&mut fds, 0).unwrap();
+    let fd = |at: usize| i32::from_le_bytes(fds[at..at + 4].try_into().unwrap());
+    (fd(0), fd(4))
 }
