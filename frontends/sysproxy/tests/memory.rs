@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::thread;
-
 use abi::{Errno, O_CREAT, O_RDWR, Syscalls, nr};
 use rumpclient::raw::ThreadState;
 use rumpclient::{Client, raw};
