@@ -234,7 +234,7 @@ head! {
 }
 
 head! {
-    /// A stream socket that the client's thread may use ahead of the server.
+    /// A stream socket that the client's thread may use ahead of the server. When one comes twice the first counts.
     LeaseHead = 24 {
         /// Its descriptor.
         fd: i32,

@@ -37,7 +37,7 @@ const PIECES: usize = 16;
 /// So much may lie in the queue before the server is woken for it, when it would look by itself.
 const HEAP: u32 = 16 << 10;
 
-/// The leases of a thread. All zero is none. [`LeaseHead::epfd`] is the complement of itself while the thread has taken the socket out
+/// The leases of a thread, one of a socket. All zero is none. [`LeaseHead::epfd`] is the complement of itself while the thread has taken the socket out
 /// of the instance.
 pub(super) struct Leases {
     count: Cell<usize>,
@@ -93,7 +93,13 @@ impl Ring {
             self.read(LEASES + i * LeaseHead::SIZE, &mut raw);
             let head = LeaseHead::from_bytes(&raw);
             let end = u64::from(head.at) + u64::from(head.len);
-            if head.fd >= 0 && end <= AHEAD_LEN as u64 {
+            // A poll that has a socket twice finds it twice, and a lease that is forgotten must not have a double.
+            let is_new = || {
+                self.leases.fds[..taken]
+                    .iter()
+                    .all(|fd| fd.get() != head.fd)
+            };
+            if head.fd >= 0 && end <= AHEAD_LEN as u64 && is_new() {
                 self.leases.fds[taken].set(head.fd);
                 self.leases.heads[taken].set(head);
                 taken += 1;
