@@ -445,6 +445,17 @@ programs! {
         resets: &[9],
     }
 
+    /// They make frames of their own.
+    nmap_and_arping {
+        server: "up Listening nc -v -n -k -l $HOST 7000",
+        client: "if [ $V = 6 ]; then how=-6; else how=; fi\n\
+                 for scan in -sS -sT; do nmap $how -n -Pn $scan -p 7000,7001 $HOST | awk '/^70/ { print $1, $2 }'; done\n\
+                 device=$(ip -$V -o addr | grep \" $ME/\" | tr -s ' ' | cut -d' ' -f2)\n\
+                 [ $V = 6 ] || arping -i $device -c 2 $HOST | grep -q '2 packets received'",
+        says: "7000/tcp open\n7001/tcp closed\n7000/tcp open\n7001/tcp closed\n",
+        resets: &[7000, 7001],
+    }
+
     ip_and_ss {
         server: "up Listening nc -v -n -k -l $HOST 7000",
         client: "device=$(ip -$V -brief addr | grep \" $ME/\" | cut -d' ' -f1 | cut -d@ -f1)\n\

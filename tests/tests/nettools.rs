@@ -29,8 +29,9 @@ fn ip_makes_shows_and_takes_away() {
          ip -d link show v0 | grep -o 'master br0\\|veth\\|promiscuity 1' | xargs\n\
          ip -s link show v1 | grep -c 'RX:\\|TX:'\n\
          ip rule | sed 's/\\t/ /' | head -2\n\
-         ip route get 10.1.0.77 | head -1\n\
-         ip route get 127.0.0.1 | head -1 | cut -d' ' -f1-4\n\
+         ip route get 10.1.0.77 | xargs\n\
+         ip route get 127.0.0.1 | xargs\n\
+         ip route get ::1 | grep -o 'local ::1 dev lo table local proto kernel.* src ::1'\n\
          ip neigh add 10.1.0.9 lladdr 02:00:00:00:00:09 nud reachable dev v1\n\
          ip neigh show 10.1.0.9 | grep -o lladdr; ip neigh flush dev v1; ip neigh show 10.1.0.9\n\
          ip maddr show dev v1 | grep -o '224.0.0.1\\|01:00:5e:00:00:01' | xargs\n\
@@ -52,8 +53,9 @@ fn ip_makes_shows_and_takes_away() {
          2\n\
          0: from all lookup local\n\
          32766: from all lookup main\n\
-         10.1.0.77 dev v1 proto kernel scope link src 10.1.0.1 \n\
-         local 127.0.0.1 dev lo\n\
+         10.1.0.77 dev v1 src 10.1.0.1 uid 0 cache\n\
+         local 127.0.0.1 dev lo src 127.0.0.1 uid 0 cache <local>\n\
+         local ::1 dev lo table local proto kernel scope host src ::1\n\
          lladdr\n\
          01:00:5e:00:00:01 224.0.0.1\n\
          Deleted 3 v1 10.2.0.1/24\n\

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::sh;
 
 /// A program and the Debian package it comes in.
-const NEEDED: [(&str, &str); 30] = [
+const NEEDED: [(&str, &str); 32] = [
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/sqlite3", "sqlite3"),
     ("/usr/bin/pydoc3", "python3"),
@@ -38,6 +38,8 @@ const NEEDED: [(&str, &str); 30] = [
     ("/usr/sbin/ethtool", "ethtool"),
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("/usr/sbin/nft", "nftables"),
+    ("/usr/bin/nmap", "nmap"),
+    ("/usr/sbin/arping", "arping"),
 ];
 
 /// The packages of [`NEEDED`] that are not installed.

@@ -49,6 +49,7 @@ const IPV6_MTU: i32 = 24;
 pub(crate) const IPV6_RECVERR: i32 = 25;
 const IPV6_V6ONLY: i32 = 26;
 const IPV6_MULTICAST_ALL: i32 = 29;
+pub(crate) const IPV6_HDRINCL: i32 = 36;
 const IPV6_RECVPKTINFO: i32 = 49;
 pub(crate) const IPV6_PKTINFO: i32 = 50;
 const IPV6_RECVHOPLIMIT: i32 = 51;
@@ -290,6 +291,7 @@ impl IpOptions {
             }
             IPV6_RECVERR => self.wants.errors6 = on()?,
             IPV6_V6ONLY => self.v6only = on()?,
+            IPV6_HDRINCL => self.header_included = on()?,
             IPV6_RECVPKTINFO => self.wants.pktinfo6 = on()?,
             IPV6_RECVHOPLIMIT => self.wants.hop_limit = on()?,
             IPV6_RECVTCLASS => self.wants.tclass = on()?,
@@ -323,7 +325,7 @@ impl IpOptions {
                 0 => inet.config.ttl() as i32,
                 ttl => ttl.into(),
             },
-            (SOL_IP, IP_HDRINCL) => self.header_included.into(),
+            (SOL_IP, IP_HDRINCL) | (SOL_IPV6, IPV6_HDRINCL) => self.header_included.into(),
             (SOL_IP, IP_OPTIONS) => return Ok(OptValue::new()),
             (SOL_IP, IP_RECVOPTS | IP_RETOPTS) => self.wants.options.into(),
             (SOL_IP, IP_PKTINFO) => self.wants.pktinfo.into(),

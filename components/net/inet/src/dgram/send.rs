@@ -280,7 +280,7 @@ impl Dgram {
                 let packet = crate::icmp::icmp_packet(data, plan.src, plan.to.addr);
                 self.emit(cx, &plan, packet)
             }
-            Flavour::Raw(_) if plan.options.header_included && plan.to.addr.is_ipv4() => {
+            Flavour::Raw(_) if plan.options.header_included => {
                 self.send_with_header(cx, &plan, data)
             }
             Flavour::Raw(number) => {
@@ -363,20 +363,33 @@ impl Dgram {
         self.too_long(cx.cpu(), wants, plan.to, plan.hop.mtu)
     }
 
-    /// Sends an IPv4 packet whose header is the caller's, `IP_HDRINCL` of raw(7).
+    /// Sends a packet whose header is the caller's: of IPv4 with what raw(7) fills in for `IP_HDRINCL`, of IPv6 as it is.
     fn send_with_header(
         &self,
         cx: &Curlwp<'_>,
         plan: &Plan,
         mut data: Vec<u8>,
     ) -> Result<(), Errno> {
-        let total = u16::try_from(data.len()).map_err(|_| Errno::EMSGSIZE)?;
-        let len = data.first().map_or(0, |b| usize::from(b & 0xf) * 4);
-        if data.len() < 20 || len < 20 || data.len() < len {
+        let v6 = plan.to.addr.is_ipv6();
+        if data.len() < if v6 { 40 } else { 20 } {
             return Err(Errno::EINVAL);
         }
         if data.len() > plan.hop.mtu as usize {
             return Err(self.too_long_for(cx, plan));
+        }
+        if !v6 {
+            self.complete_header(plan, &mut data)?;
+        }
+        let (hop, no_loop, packet) = (&plan.hop, plan.out.no_loop, Packet::new(data.into()));
+        self.inet.send_whole(cx.cpu(), hop, v6, no_loop, packet)
+    }
+
+    /// Fills in what the caller leaves to the kernel of an IPv4 header; there are at least 20 bytes.
+    fn complete_header(&self, plan: &Plan, data: &mut [u8]) -> Result<(), Errno> {
+        let total = u16::try_from(data.len()).map_err(|_| Errno::EMSGSIZE)?;
+        let len = usize::from(data[0] & 0xf) * 4;
+        if len < 20 || data.len() < len {
+            return Err(Errno::EINVAL);
         }
         data[2..4].copy_from_slice(&total.to_be_bytes());
         if data[4..6] == [0, 0] {
@@ -390,12 +403,6 @@ impl Dgram {
         data[10..12].fill(0);
         let sum = checksum::of(&data[..len]);
         data[10..12].copy_from_slice(&sum);
-        self.inet.send_whole(
-            cx.cpu(),
-            &plan.hop,
-            false,
-            plan.out.no_loop,
-            Packet::new(data.into()),
-        )
+        Ok(())
     }
 }

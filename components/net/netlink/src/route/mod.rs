@@ -59,7 +59,7 @@ pub(crate) fn request(
         RTM_GETADDR => address::get(cx, inet, request, out),
         RTM_NEWADDR => address::add(cx, inet, request),
         RTM_DELADDR => address::delete(cx, inet, request),
-        RTM_GETROUTE => route::get(inet, request, out),
+        RTM_GETROUTE => route::get(cx, inet, request, out),
         RTM_NEWROUTE => route::add(cx, inet, request),
         RTM_DELROUTE => route::delete(cx, inet, request),
         RTM_GETNEIGH => neighbour::get(cx, inet, request, out),

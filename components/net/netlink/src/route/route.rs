@@ -17,10 +17,14 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
+const RTA_CACHEINFO: u16 = 12;
 const RTA_TABLE: u16 = 15;
+const RTA_UID: u16 = 25;
 const RTAX_MTU: u16 = 2;
-/// `RTM_F_CLONED`: only routes that the stack made for single addresses, of which there are none.
+/// `RTM_F_CLONED`: the answer of a lookup; of a dump, only routes that the stack made for single addresses, of which there are none.
 const RTM_F_CLONED: u32 = 0x200;
+/// Bytes of a `struct rta_cacheinfo`.
+const CACHEINFO: usize = 32;
 /// `RT_SCOPE_NOWHERE`: in a request to delete, any.
 const SCOPE_NOWHERE: u8 = 255;
 
@@ -33,6 +37,16 @@ fn kind_number(kind: RouteKind) -> u8 {
         RouteKind::Blackhole => 6,
         RouteKind::Unreachable => 7,
         RouteKind::Prohibit => 8,
+    }
+}
+
+/// `RTCF_*`: what a cache would know of a route besides.
+fn rtcf(kind: RouteKind) -> u32 {
+    match kind {
+        RouteKind::Local => 0x8000_0000,
+        RouteKind::Multicast => 0x2000_0000,
+        RouteKind::Broadcast => 0x1000_0000,
+        _ => 0,
     }
 }
 
@@ -51,6 +65,13 @@ fn kind_of(number: u8) -> Option<RouteKind> {
 
 /// Writes a message about a route.
 pub(crate) fn describe(writer: &mut Writer, kind: u16, flags: u16, r: &Route) {
+    begin(writer, kind, flags, 0, r);
+    writer.end();
+}
+
+/// Begins one, with `rtm_flags`.
+fn begin(writer: &mut Writer, kind: u16, flags: u16, rtm_flags: u32, r: &Route) {
+    let [f0, f1, f2, f3] = rtm_flags.to_ne_bytes();
     let fixed = [
         family_of(&r.dst.addr),
         r.dst.len,
@@ -60,10 +81,10 @@ pub(crate) fn describe(writer: &mut Writer, kind: u16, flags: u16, r: &Route) {
         r.protocol,
         r.scope,
         kind_number(r.kind),
-        0,
-        0,
-        0,
-        0,
+        f0,
+        f1,
+        f2,
+        f3,
     ];
     writer.message(kind, flags, &fixed).u32(RTA_TABLE, r.table);
     if r.dst.len != 0 {
@@ -86,10 +107,14 @@ pub(crate) fn describe(writer: &mut Writer, kind: u16, flags: u16, r: &Route) {
             w.u32(RTAX_MTU, r.mtu);
         });
     }
-    writer.end();
 }
 
-pub(super) fn get(inet: &Inet, request: &Request<'_>, out: &mut Answer) -> Result<(), Errno> {
+pub(super) fn get(
+    cx: &Curlwp<'_>,
+    inet: &Inet,
+    request: &Request<'_>,
+    out: &mut Answer,
+) -> Result<(), Errno> {
     let fixed = request.fixed::<FIXED>()?;
     let attributes = request.attributes(FIXED);
     if request.is_dump() {
@@ -115,12 +140,24 @@ pub(super) fn get(inet: &Inet, request: &Request<'_>, out: &mut Answer) -> Resul
     let route = inet
         .find_route(&to, attributes.u32(RTA_OIF).unwrap_or(0))
         .ok_or(Errno::ENETUNREACH)?;
-    let found = Route {
+    let mut found = Route {
         dst: Prefix::host(to),
         prefsrc: route.prefsrc.or(inet.source_for(&to, route.oif)),
         ..Route::clone(&route)
     };
-    describe(&mut out.writer, RTM_NEWROUTE, 0, &found);
+    let writer = &mut out.writer;
+    // Of IPv4 Linux answers what it would have in a cache, of IPv6 the route itself.
+    if to.is_ipv4() {
+        (found.table, found.protocol, found.scope) = (TABLE_MAIN, 0, 0);
+        let flags = RTM_F_CLONED | rtcf(route.kind);
+        begin(writer, RTM_NEWROUTE, 0, flags, &found);
+        writer.u32(RTA_UID, cx.cred().ruid);
+    } else {
+        begin(writer, RTM_NEWROUTE, 0, 0, &found);
+    }
+    // nmap takes the message for shorter than it is: something has to stand behind what it looks for.
+    writer.attr(RTA_CACHEINFO, &[0; CACHEINFO]);
+    writer.end();
     Ok(())
 }
 
