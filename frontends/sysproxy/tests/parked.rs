@@ -144,6 +144,37 @@ fn an_event_ends_all_polls_and_one_of_the_waits_for_an_instance() {
 }
 
 #[test]
+fn who_waits_for_something_else_by_now_takes_no_event() {
+    let (_kernel, server) = served(Options::default());
+    let (mut client, _) = RawClient::guest(&server);
+    let (shared, [event]) = watched(&mut client);
+    let (others, [other]) = watched(&mut client);
+    let (first, _) = attached(&mut client);
+    let (second, _) = attached(&mut client);
+    let take = |client: &mut RawClient, event| {
+        client.syscall(nr::read, &[event, 0x1000, 8, 0, 0, 0], &[]);
+    };
+    for i in 0..20 {
+        let before = first.ask(&wait(shared, -1));
+        add(&mut client, event);
+        assert_eq!(outcome(&first.reply(before)), (DONE, 0, 1));
+        take(&mut client, event);
+        let elsewhere = match i % 2 {
+            0 => first.ask(&wait(others, -1)),
+            _ => first.ask(&poll(&first, &[other], -1)),
+        };
+        let before = second.ask(&wait(shared, -1));
+        add(&mut client, event);
+        assert_eq!(outcome(&second.reply(before)), (DONE, 0, 1));
+        take(&mut client, event);
+        assert!(!first.has_reply(elsewhere));
+        add(&mut client, other);
+        assert_eq!(outcome(&first.reply(elsewhere)), (DONE, 0, 1));
+        take(&mut client, other);
+    }
+}
+
+#[test]
 fn an_interrupt_ends_the_wait_that_it_is_for_and_no_other() {
     let (_kernel, server) = served(Options::default());
     let (mut client, _) = RawClient::guest(&server);

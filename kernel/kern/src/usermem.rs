@@ -60,7 +60,7 @@ pub trait UserMemory {
     /// Who is to be told instead of a sleep, by a caller that would rather leave the kernel than wait in it until the deadline on
     /// the monotonic clock: the call then ends with `ERESTART`, having done nothing but written what it would answer at the deadline,
     /// and the caller makes it again when it has been told. Asked by poll(2) and epoll_wait(2) when nothing is ready. Files forget
-    /// the watcher of a poll when nobody else has it any more.
+    /// the watcher when nobody else has it any more: then the wait is over.
     fn waits_by(&self, _deadline: Option<Nanos>) -> Option<Arc<dyn Watcher>> {
         None
     }

@@ -214,16 +214,12 @@ impl RingControl {
         lock(&self.now).interrupted == Some(call)
     }
 
-    /// The call leaves the kernel to wait here; what is to be told of events, where it is enough that one is who waits.
-    pub(super) fn listen(&self) -> Option<Arc<dyn Watcher>> {
+    /// The call leaves the kernel to wait here; what is to be told of events, as long as somebody has it. `one`: where it is enough that
+    /// one of those who wait is told.
+    pub(super) fn listen(&self, one: bool) -> Arc<dyn Watcher> {
         self.listens.store(true, Ordering::SeqCst);
-        self.me.upgrade().map(|me| me as Arc<dyn Watcher>)
-    }
-
-    /// The same where all are to be told, as long as somebody has what this answers.
-    pub(super) fn listen_with_others(&self) -> Arc<dyn Watcher> {
-        self.listens.store(true, Ordering::SeqCst);
-        Arc::new(OneOfAll(self.me.clone()))
+        let control = self.me.clone();
+        Arc::new(Ear { control, one })
     }
 
     /// Whether it still waits for the first word of an event.
@@ -238,32 +234,32 @@ impl RingControl {
     }
 }
 
-struct OneOfAll(Weak<RingControl>);
-
-impl Watcher for OneOfAll {
-    fn notify(&self, parker: &dyn Parker, events: Events) {
-        if let Some(control) = self.0.upgrade() {
-            control.notify(parker, events);
-        }
-    }
+/// What a parked wait hears events by. Each has its own: one of a wait that is over must not take what is for others.
+struct Ear {
+    control: Weak<RingControl>,
+    one: bool,
 }
 
-impl Watcher for RingControl {
+impl Watcher for Ear {
     fn notify(&self, parker: &dyn Parker, events: Events) {
         self.notify_exclusive(parker, events);
     }
 
     fn exclusive(&self) -> bool {
-        true
+        self.one
     }
 
     /// Somebody will look: the thread that is here, if it comes by when it is done, or else the ring's own.
     fn notify_exclusive(&self, _: &dyn Parker, _: Events) -> bool {
-        if !self.listens.load(Ordering::Relaxed) || !self.listens.swap(false, Ordering::SeqCst) {
+        let Some(control) = self.control.upgrade() else {
+            return false;
+        };
+        let listens = &control.listens;
+        if !listens.load(Ordering::Relaxed) || !listens.swap(false, Ordering::SeqCst) {
             return false;
         }
-        if !self.me.upgrade().is_some_and(wards::collect) {
-            self.kick();
+        if !wards::collect(control.clone()) {
+            control.kick();
         }
         true
     }

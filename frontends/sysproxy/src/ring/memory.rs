@@ -32,7 +32,7 @@ pub(super) struct RingMemory<'a> {
     /// It waits at an epoll instance.
     of_instance: bool,
     deadline: Cell<Option<Nanos>>,
-    /// What is told of events instead, where it is this call's own.
+    /// What is told of events instead.
     watcher: RefCell<Option<Arc<dyn Watcher>>>,
     /// What came with the request, and last what was asked for; places are relative to the client's window.
     known: RefCell<SmallVec<[Place; 8]>>,
@@ -294,10 +294,7 @@ impl UserMemory for RingMemory<'_> {
             return None;
         }
         self.deadline.set(deadline);
-        if self.of_instance {
-            return self.control.listen();
-        }
-        let watcher = self.control.listen_with_others();
+        let watcher = self.control.listen(self.of_instance);
         self.watcher.replace(Some(watcher.clone()));
         Some(watcher)
     }

@@ -52,7 +52,7 @@ struct Parked {
     head: RequestHead,
     /// On the kernel's monotonic clock.
     deadline: Option<Nanos>,
-    /// Its own watcher, if it has one: files forget it with this.
+    /// Its watcher: files forget it with this.
     _watcher: Option<Arc<dyn Watcher>>,
 }
 
