@@ -175,11 +175,11 @@ fn through_a_narrow_path(silent: &str) {
     let Some(net) = Net::new(&format!("{TAP}{narrow}{silent}")) else {
         return;
     };
+    let far = Far(fs::read_to_string(dir.path().join("far")).expect("a number"));
     let capture = net.path("x.pcapng");
     let spec =
         format!("tap:host0,10.9.0.2/24,fd00:9::2/64,gw=10.9.0.1,gw=fd00:9::1,pcap={capture}");
     let kernel = net.kernel(&[&spec]);
-    let far = Far(fs::read_to_string(dir.path().join("far")).expect("a number"));
     for address in ["10.8.0.2", "fd00:8::2"] {
         let _server = net.serve_by(None, &["nsenter", "-n", "-t", far.0.trim()], address);
         let script = net.path("streams.py");

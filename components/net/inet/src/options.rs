@@ -111,7 +111,7 @@ pub(crate) struct IpOptions {
     pub(crate) freebind: bool,
     pub(crate) transparent: bool,
     pub(crate) bind_without_port: bool,
-    pub(crate) header_included: bool,
+    pub(crate) header_included: Option<bool>,
     pub(crate) wants: Wants,
 }
 
@@ -139,7 +139,7 @@ impl Default for IpOptions {
             freebind: false,
             transparent: false,
             bind_without_port: false,
-            header_included: false,
+            header_included: None,
             wants: Wants::default(),
         }
     }
@@ -222,7 +222,7 @@ impl IpOptions {
                     _ => return Err(Errno::EINVAL),
                 }
             }
-            IP_HDRINCL => self.header_included = on()?,
+            IP_HDRINCL => self.include_header(on()?)?,
             IP_OPTIONS if value.is_empty() => {}
             IP_RECVOPTS | IP_RETOPTS => self.wants.options = on()?,
             IP_PKTINFO => self.wants.pktinfo = on()?,
@@ -267,6 +267,11 @@ impl IpOptions {
         Ok(())
     }
 
+    fn include_header(&mut self, on: bool) -> Result<(), Errno> {
+        *self.header_included.as_mut().ok_or(Errno::ENOPROTOOPT)? = on;
+        Ok(())
+    }
+
     fn set6(&mut self, cx: &Curlwp<'_>, inet: &Inet, name: i32, value: &[u8]) -> Result<(), Errno> {
         let on = || Ok::<_, Errno>(int_option(value)? != 0);
         match name {
@@ -291,7 +296,7 @@ impl IpOptions {
             }
             IPV6_RECVERR => self.wants.errors6 = on()?,
             IPV6_V6ONLY => self.v6only = on()?,
-            IPV6_HDRINCL => self.header_included = on()?,
+            IPV6_HDRINCL => self.include_header(on()?)?,
             IPV6_RECVPKTINFO => self.wants.pktinfo6 = on()?,
             IPV6_RECVHOPLIMIT => self.wants.hop_limit = on()?,
             IPV6_RECVTCLASS => self.wants.tclass = on()?,
@@ -325,7 +330,8 @@ impl IpOptions {
                 0 => inet.config.ttl() as i32,
                 ttl => ttl.into(),
             },
-            (SOL_IP, IP_HDRINCL) | (SOL_IPV6, IPV6_HDRINCL) => self.header_included.into(),
+            (SOL_IP, IP_HDRINCL) => self.header_included.unwrap_or(false).into(),
+            (SOL_IPV6, IPV6_HDRINCL) => self.header_included.ok_or(Errno::ENOPROTOOPT)?.into(),
             (SOL_IP, IP_OPTIONS) => return Ok(OptValue::new()),
             (SOL_IP, IP_RECVOPTS | IP_RETOPTS) => self.wants.options.into(),
             (SOL_IP, IP_PKTINFO) => self.wants.pktinfo.into(),

@@ -313,6 +313,50 @@ fn a_raw_socket_sends_headers_of_its_own() {
 }
 
 #[test]
+fn a_raw_socket_sends_ipv6_headers_as_they_are() {
+    const SOL_IPV6: i32 = 41;
+    const IPV6_HDRINCL: i32 = 36;
+    let (_kernel, p) = process();
+    let (a, name) = bound(&p, INET6, DGRAM, "[::1]:0");
+    let port: u16 = name
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .parse()
+        .expect("a number");
+    let mut udp = [
+        &[0, 99],
+        &port.to_be_bytes()[..],
+        &[0, 10, 0, 0, b'h', b'i'],
+    ]
+    .concat();
+    // Both addresses are ::1, whose words add up to 1; then length and number.
+    let words = udp
+        .chunks(2)
+        .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]));
+    let sum = words.sum::<u32>() + 1 + 1 + 10 + 17;
+    udp[6..8].copy_from_slice(&(!((sum >> 16) + (sum & 0xffff)) as u16).to_be_bytes());
+    let mut packet = vec![0x60, 0, 0, 0, 0, 10, 17, 5];
+    for _ in 0..2 {
+        packet.extend_from_slice(&std::net::Ipv6Addr::LOCALHOST.octets());
+    }
+    packet.extend_from_slice(&udp);
+    let raw = socket(&p, INET6, RAW, 255);
+    let to = "[::1]:0";
+    assert_eq!(get(&p, raw, SOL_IPV6, IPV6_HDRINCL), Ok(1));
+    sendto(&p, raw, &packet, to).expect("sent");
+    let got = recvfrom(&p, a, MSG_DONTWAIT);
+    assert_eq!(got, Ok((b"hi".to_vec(), "[::1]:99".into())));
+    assert_eq!(sendto(&p, raw, &packet[..39], to), Err(Errno::EINVAL));
+    assert_eq!(sendto(&p, raw, &[0x60; 65_537], to), Err(Errno::EMSGSIZE));
+    let icmp = socket(&p, INET6, RAW, 58);
+    assert_eq!(get(&p, icmp, SOL_IPV6, IPV6_HDRINCL), Ok(0));
+    let refused = Err(Errno::ENOPROTOOPT);
+    assert_eq!(set(&p, a, SOL_IPV6, IPV6_HDRINCL, 1), refused);
+    assert_eq!(set(&p, socket(&p, INET, DGRAM, 0), 0, 3, 1), refused);
+}
+
+#[test]
 fn a_full_buffer_drops_and_unknown_ways_are_told() {
     let (_kernel, p) = process();
     let (a, name) = bound(&p, INET, DGRAM, "127.0.0.1:0");

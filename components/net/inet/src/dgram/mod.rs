@@ -106,7 +106,10 @@ impl Dgram {
                 remote: None,
                 device: 0,
                 options: IpOptions {
-                    header_included: flavour == Flavour::Raw(255),
+                    header_included: match flavour {
+                        Flavour::Raw(number) => Some(number == 255),
+                        _ => None,
+                    },
                     ..IpOptions::default()
                 },
                 last: None,

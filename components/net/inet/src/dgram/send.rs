@@ -280,7 +280,7 @@ impl Dgram {
                 let packet = crate::icmp::icmp_packet(data, plan.src, plan.to.addr);
                 self.emit(cx, &plan, packet)
             }
-            Flavour::Raw(_) if plan.options.header_included => {
+            Flavour::Raw(_) if plan.options.header_included == Some(true) => {
                 self.send_with_header(cx, &plan, data)
             }
             Flavour::Raw(number) => {
