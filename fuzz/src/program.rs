@@ -140,7 +140,8 @@ impl Program {
             }
             3 => vec![1, 0, 0, b'a', input.byte() % 4],
             4 => {
-                let mut link = vec![17, 0, 3, 0, 1, 0, 0, 0];
+                // ETH_P_ALL is in network byte order.
+                let mut link = vec![17, 0, 0, 3, 1, 0, 0, 0];
                 link.resize(20, 0);
                 link
             }
