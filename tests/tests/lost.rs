@@ -31,6 +31,15 @@ impl Program {
         Program::of(command)
     }
 
+    /// One in Python whose sockets are the kernel's, and that waits for the next kernel.
+    fn python(url: &str, script: &str) -> Program {
+        let mut command = rump(["exec", url, "--", "/usr/bin/python3", "-c", script]);
+        command
+            .env("RUMPHIJACK", "path=/rump,socket=all")
+            .env("RUMPHIJACK_RETRYCONNECT", "inftime");
+        Program::of(command)
+    }
+
     fn of(mut command: Command) -> Program {
         let mut child = command
             .stdin(Stdio::piped())
@@ -157,11 +166,7 @@ for line in sys.stdin:
     os.read(r, 1)
     print('quiet', epoll.poll(0), epoll.poll(0.001), flush=True)
 ";
-    let mut command = rump(["exec", &url, "--", "/usr/bin/python3", "-c", script]);
-    command
-        .env("RUMPHIJACK", "path=/rump,socket=all")
-        .env("RUMPHIJACK_RETRYCONNECT", "inftime");
-    let mut program = Program::of(command);
+    let mut program = Program::python(&url, script);
     assert_eq!(program.line(), "start\n");
     for round in ["one", "two"] {
         assert_eq!(program.ask(round), format!("{round} 1 1\n"));
@@ -173,6 +178,35 @@ for line in sys.stdin:
         assert_eq!(program.ask(round), format!("{round} 1 1\n"));
         assert_eq!(program.line(), "quiet [] []\n");
     }
+    kill(server);
+    program.end();
+}
+
+#[test]
+fn a_duplicate_of_what_is_gone_is_refused_by_the_next_kernel() {
+    if !have(&[PYTHON]) {
+        return;
+    }
+    let dir = scratch();
+    let url = format!("unix://{}/k", dir.path().display());
+    let server = serve(&url, "first");
+    let script = "
+import os, sys
+fd = os.open('/rump/tmp/who', os.O_RDONLY)
+print('start', flush=True)
+for line in sys.stdin:
+    try:
+        os.close(os.dup(fd))
+        print('done', flush=True)
+    except OSError as e:
+        print(e.strerror, flush=True)
+";
+    let mut program = Program::python(&url, script);
+    assert_eq!(program.line(), "start\n");
+    assert_eq!(program.ask("dup"), "done\n");
+    kill(server);
+    let server = serve(&url, "second");
+    assert_eq!(program.ask("dup"), "Bad file descriptor\n");
     kill(server);
     program.end();
 }

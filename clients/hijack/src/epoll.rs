@@ -14,7 +14,7 @@
 use abi::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, Errno, Pollfd, nr};
 use rumpclient::raw::Watch;
 
-use crate::fds::{err, kernel_call};
+use crate::fds::{err, kernel_call, kernel_call_hinted};
 use crate::poll::{
     Deadline, Mask, POLLIN, Waited, host_ppoll, input, millis, split, timespec, wait_in_kernel,
 };
@@ -34,9 +34,7 @@ pub(crate) fn create(process: &Process, number: u32, args: &[u64; 6]) -> i64 {
 
 /// Makes an instance of the kernel the shadow of a host epoll descriptor.
 fn shadow(process: &Process, epfd: i32) -> Result<(), i64> {
-    let made = process
-        .client
-        .call_hinted(raw_thread(), nr::epoll_create1, &[0; 6], [epfd, -1]);
+    let made = kernel_call_hinted(nr::epoll_create1, &[0; 6], epfd);
     if failed(made) {
         return Err(made);
     }

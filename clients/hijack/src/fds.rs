@@ -27,10 +27,20 @@ pub(crate) const fn err(errno: Errno) -> i64 {
 
 /// Makes a call of the kernel.
 pub(crate) fn kernel_call(number: u32, args: &[u64; 6]) -> i64 {
+    kernel_call_hinted(number, args, -1)
+}
+
+/// Makes a call that opens one descriptor in the kernel, with the number that it is to have.
+pub(crate) fn kernel_call_hinted(number: u32, args: &[u64; 6], fd: i32) -> i64 {
     let process = process();
-    let answer = process.client.call(raw_thread(), number, args);
+    let call = || {
+        process
+            .client
+            .call_hinted(raw_thread(), number, args, [fd, -1])
+    };
+    let answer = call();
     match retry::again(process, answer) {
-        true => process.client.call(raw_thread(), number, args),
+        true => call(),
         false => answer,
     }
 }
@@ -44,16 +54,7 @@ pub(crate) fn open(number: u32, args: &[u64; 6], cloexec: bool) -> i64 {
     if failed(slot) {
         return slot;
     }
-    let call = || {
-        let hints = [slot as i32, -1];
-        process
-            .client
-            .call_hinted(raw_thread(), number, args, hints)
-    };
-    let mut fd = call();
-    if retry::again(process, fd) {
-        fd = call();
-    }
+    let fd = kernel_call_hinted(number, args, slot as i32);
     settle(process, fd, slot, Kind::Kernel)
 }
 
@@ -91,12 +92,9 @@ pub(crate) fn close(fd: i32) -> i64 {
 
 /// Duplicates in the kernel what it has, onto a number that the host has given. A shadow is never closed on exec: whether it goes on
 /// is seen by its descriptor.
-fn dup_in_kernel(process: &Process, old: i32, new: i32, kind: Kind, flags: u64) -> i64 {
+fn dup_in_kernel(old: i32, new: i32, kind: Kind, flags: u64) -> i64 {
     let flags = if kind == Kind::Shadowed { 0 } else { flags };
-    let args = [old as u64, new as u64, flags, 0, 0, 0];
-    process
-        .client
-        .call_hinted(raw_thread(), nr::dup3, &args, [new, -1])
+    kernel_call_hinted(nr::dup3, &[old as u64, new as u64, flags, 0, 0, 0], new)
 }
 
 /// dup(2) and `F_DUPFD` of a descriptor that the kernel has: the lowest host slot from `min` on.
@@ -110,7 +108,7 @@ pub(crate) fn dup(fd: i32, min: u64, cloexec: bool) -> i64 {
     }
     let flags = if cloexec { O_CLOEXEC as u64 } else { 0 };
     let kind = process.kind(fd);
-    let new = dup_in_kernel(process, fd, slot as i32, kind, flags);
+    let new = dup_in_kernel(fd, slot as i32, kind, flags);
     settle(process, new, slot, kind)
 }
 
@@ -157,7 +155,7 @@ pub(crate) fn dup2(old: i32, new: i32, flags: Option<u64>) -> Option<i64> {
     }
     let answer = match kind {
         Kind::Host => ret,
-        kind => dup_in_kernel(process, old, new, kind, host_flags),
+        kind => dup_in_kernel(old, new, kind, host_flags),
     };
     if kind == Kind::Host || failed(answer) {
         // What the kernel had there goes as well.
@@ -233,7 +231,7 @@ pub(crate) fn close_range(args: &[u64; 6]) -> Option<i64> {
     }
     let flags = flags & CLOSE_RANGE_CLOEXEC;
     let end = (last + 1).min(FD_MAX as u64) as usize;
-    let cloexec = flags & CLOSE_RANGE_CLOEXEC != 0;
+    let cloexec = flags != 0;
     for fd in process.kernel_fds(first as usize, end) {
         match process.kind(fd) {
             Kind::Kernel if cloexec => {

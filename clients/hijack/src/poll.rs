@@ -183,7 +183,12 @@ impl Both {
             let kind = process.kind(item.fd);
             let of = |ours: bool| {
                 let fd = if ours { item.fd } else { -1 };
-                Pollfd { fd, ..item }.to_bytes()
+                Pollfd {
+                    fd,
+                    revents: 0,
+                    ..item
+                }
+                .to_bytes()
             };
             both.has_host |= kind != Kind::Kernel && item.fd >= 0;
             let pushed = both.on_host.push(of(kind != Kind::Kernel));
@@ -201,13 +206,13 @@ impl Both {
     fn wait(&mut self, process: &Process, deadline: Deadline, mask: Mask) -> Result<(), i64> {
         let mut left = deadline.left();
         if !self.has_host && mask.0 == 0 {
-            return self.look_in_kernel(left).map(drop);
+            return self.look_in_kernel(left);
         }
         loop {
             // The host first: the kernel has its turn by the wait.
             let ready = self.look_on_host(mask)?;
             if ready || left == Some(0) {
-                return self.look_in_kernel(Some(0)).map(drop);
+                return self.look_in_kernel(Some(0));
             }
             let mut time = left.map(split);
             let args = self.args(&mut time);
@@ -228,12 +233,12 @@ impl Both {
         }
     }
 
-    fn look_in_kernel(&mut self, left: Option<u64>) -> Result<bool, i64> {
+    fn look_in_kernel(&mut self, left: Option<u64>) -> Result<(), i64> {
         let mut time = left.map(split);
         let args = self.args(&mut time);
         match kernel_call(nr::ppoll, &args) {
             answer if failed(answer) => Err(answer),
-            ready => Ok(ready > 0),
+            _ => Ok(()),
         }
     }
 

@@ -37,8 +37,8 @@ const PIECES: usize = 16;
 /// So much may lie in the queue before the server is woken for it, when it would look by itself.
 const HEAP: u32 = 16 << 10;
 
-/// The leases of a thread, one of a socket. All zero is none. [`LeaseHead::epfd`] is the complement of itself while the thread has taken the socket out
-/// of the instance.
+/// The leases of a thread, one of a socket. All zero is none. [`LeaseHead::epfd`] is the complement of itself while the thread has
+/// taken the socket out of the instance.
 pub(super) struct Leases {
     count: Cell<usize>,
     fds: [Cell<i32>; MAX_LEASES],
